@@ -1,0 +1,7 @@
+"""`python -m fv_jax` is `fv`."""
+
+import sys
+
+from fv_jax.cli import main
+
+sys.exit(main())

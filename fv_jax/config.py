@@ -1,0 +1,354 @@
+"""Every setting, as frozen dataclasses that check themselves when built.
+
+They are hashable (static under `jax.jit`), nest, and turn to and from plain JSON, which is what
+model folders and checkpoints store. Derived numbers are properties, never second knobs.
+"""
+
+import dataclasses
+import types
+import typing
+from typing import Any
+
+DTYPES = ("float32", "bfloat16", "float64")
+
+
+def require(ok: bool, message: str) -> None:
+    """Raise `ValueError(message)` unless `ok`."""
+    if not ok:
+        raise ValueError(message)
+
+
+def _at_least(config: Any, **bounds: float) -> None:
+    for name, low in bounds.items():
+        value = getattr(config, name)
+        kind = type(config).__name__
+        require(value >= low, f"{kind}.{name} must be >= {low}, got {value}")
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerConfig:
+    """Sizes of the frame tokenizer (`tokenizers/fsq.py`).
+
+    Attributes:
+        levels: FSQ levels per channel; their product is the number of ids.
+        patch: side of the square that one id stands for, px.
+        halo: how many px around its patch the encoder sees.
+        width: channels of encoder and decoder.
+        encoder_depth: residual MLPs of the encoder.
+        decoder_depth: residual blocks of the decoder, each with one 3x3 convolution.
+        hysteresis: how far beyond half a step a channel may drift before a clip's id changes.
+    """
+
+    levels: tuple[int, ...] = (5, 5, 5, 5, 4)
+    patch: int = 8
+    halo: int = 0
+    width: int = 192
+    encoder_depth: int = 3
+    decoder_depth: int = 2
+    hysteresis: float = 0.15
+
+    def __post_init__(self) -> None:
+        _at_least(self, patch=1, width=1, encoder_depth=1, decoder_depth=1, halo=0, hysteresis=0)
+        require(
+            bool(self.levels) and min(self.levels) >= 2,
+            f"TokenizerConfig.levels must be integers >= 2, got {self.levels}",
+        )
+        require(
+            self.halo < self.patch,
+            f"TokenizerConfig.halo must be below patch={self.patch}, got {self.halo}",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class RetNetConfig:
+    """Sizes of the RetNet (DESIGN: pre-norm, no biases, RMSNorm, GLU).
+
+    Attributes:
+        width: D, channels of the residual stream.
+        layers: number of blocks.
+        heads: H; width and value_width must be divisible by it, key width K = D / H even.
+        value_width: channels of all heads' values together (H * E).
+        hidden: channels inside the GLU.
+        memory_tokens: half-lives of the shortest and the longest head, in tokens; the heads
+            between are spaced geometrically. None gives RetNet's gamma_h = 1 - 2^(-5-h).
+        chunk: tokens per chunk of the chunkwise form.
+        matmul_dtype: dtype of matmul inputs. Parameters, accumulation, decays, norms and the
+            retention state stay float32 (float64 when the inputs are).
+    """
+
+    width: int = 160
+    layers: int = 4
+    heads: int = 5
+    value_width: int = 320
+    hidden: int = 216
+    memory_tokens: tuple[float, float] | None = (8.0, 1024.0)
+    chunk: int = 77
+    matmul_dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        _at_least(self, width=1, layers=1, heads=1, value_width=1, hidden=1, chunk=1)
+        for name in ("width", "value_width"):
+            value = getattr(self, name)
+            require(
+                value % self.heads == 0,
+                f"RetNetConfig.{name} must be divisible by heads={self.heads}, got {value}",
+            )
+        require(
+            self.key_dim % 2 == 0 and self.key_dim >= 4,
+            f"RetNetConfig.width / heads must be even and >= 4 (rotated in pairs), "
+            f"got {self.width} / {self.heads} = {self.key_dim}",
+        )
+        if self.memory_tokens is not None:
+            low, high = self.memory_tokens
+            require(
+                0 < low <= high,
+                f"RetNetConfig.memory_tokens must be (min, max) with 0 < min <= max, "
+                f"got {self.memory_tokens}",
+            )
+        require(
+            self.matmul_dtype in DTYPES,
+            f"RetNetConfig.matmul_dtype must be one of {DTYPES}, got {self.matmul_dtype!r}",
+        )
+
+    @property
+    def key_dim(self) -> int:
+        """K: channels of one head's keys."""
+        return self.width // self.heads
+
+    @property
+    def value_dim(self) -> int:
+        """E: channels of one head's values."""
+        return self.value_width // self.heads
+
+
+@dataclasses.dataclass(frozen=True)
+class SequenceConfig:
+    """What a packed sequence is made of (`vocab.py`, `sequence.py`).
+
+    Attributes:
+        text_tokens: text slots before every frame; shorter prompts are padded.
+        frame_grid: (h, w) ids of a frame.
+        text_vocabulary: number of text ids.
+        frame_codes: number of frame ids (the tokenizer's codebook).
+        serial_numbers: how many serial-number tokens exist (SN_1 .. SN_n).
+    """
+
+    text_tokens: int = 12
+    frame_grid: tuple[int, int] = (8, 8)
+    text_vocabulary: int = 32
+    frame_codes: int = 2500
+    serial_numbers: int = 16
+
+    def __post_init__(self) -> None:
+        _at_least(self, text_tokens=1, text_vocabulary=1, frame_codes=2, serial_numbers=1)
+        require(
+            min(self.frame_grid) >= 1,
+            f"SequenceConfig.frame_grid must be positive, got {self.frame_grid}",
+        )
+
+    @property
+    def frame_tokens(self) -> int:
+        """P: ids per frame."""
+        return self.frame_grid[0] * self.frame_grid[1]
+
+    @property
+    def stride(self) -> int:
+        """Tokens of one block: text, serial number, frame. The same for every block."""
+        return self.text_tokens + 1 + self.frame_tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """Adam with warm-up, cosine decay, clipping, decoupled weight decay and weight averaging."""
+
+    learning_rate: float = 3e-3
+    final_learning_rate: float = 3e-5
+    warmup_steps: int = 200
+    clip_norm: float = 1.0
+    weight_decay: float = 1e-4
+    beta2: float = 0.98
+    ema_decay: float = 0.998
+
+    def __post_init__(self) -> None:
+        _at_least(self, learning_rate=0, warmup_steps=0, weight_decay=0)
+        require(self.clip_norm > 0, f"OptimizerConfig.clip_norm must be > 0, got {self.clip_norm}")
+        require(
+            0 <= self.ema_decay < 1,
+            f"OptimizerConfig.ema_decay must be in [0, 1), got {self.ema_decay}",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """How long to train, and how often to look.
+
+    Attributes:
+        steps: optimizer steps in all; the learning rate's schedule ends there.
+        batch_size: rows of one step.
+        seed: of the initialisation and of the order of the data.
+        folder: where checkpoints, logs and samples go ("" means out/EXPERIMENT).
+        log_every / sample_every / checkpoint_every: in steps.
+        keep_checkpoints: how many of the newest checkpoints stay on disk.
+    """
+
+    steps: int = 1000
+    batch_size: int = 16
+    seed: int = 0
+    folder: str = ""
+    log_every: int = 20
+    sample_every: int = 500
+    checkpoint_every: int = 200
+    keep_checkpoints: int = 2
+
+    def __post_init__(self) -> None:
+        _at_least(
+            self, steps=1, batch_size=1, log_every=1, sample_every=1, checkpoint_every=1,
+            keep_checkpoints=1,
+        )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerExperiment:
+    """A run of `fv train` that makes a frame tokenizer.
+
+    Attributes:
+        crop: side of the training crops, in patches. Crops are taken where two frames differ.
+        changed_weight / plain_weight: loss weights of patches that differ between the two
+            frames and of those that do not. Plain background fills most of a frame, and a loss
+            that ignores this collapses onto it.
+        noise: standard deviation of the noise on the encoder's input, in levels of 255; drawn
+            from 0 to this, so that ids are stable under camera noise.
+        evaluation_clips: unseen clips for the sample grid and the numbers beside it.
+    """
+
+    name: str
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    run: RunConfig = RunConfig()
+    crop: int = 5
+    changed_weight: float = 8.0
+    plain_weight: float = 0.3
+    noise: float = 2.0
+    evaluation_clips: int = 32
+
+    def __post_init__(self) -> None:
+        _at_least(self, crop=1, changed_weight=0, plain_weight=0, noise=0, evaluation_clips=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkExperiment:
+    """A run of `fv train` that makes a text-to-video network.
+
+    Attributes:
+        tokenizer: a trained tokenizer's file, or the name of a shipped model ("shapes").
+        key_frame_share: share of rows that are the key-frame task; the rest interpolate.
+        key_frames: M, key frames of a clip.
+        key_frame_stride: frames from one key frame to the next.
+        insertions: (gap, inserted) pairs that the interpolation task draws from: `gap` frames
+            lie from A to B, of which `inserted` are put between.
+        text_drop: share of rows that are trained without their text (for guidance).
+        train_clips / valid_clips: how many clips are tokenised.
+    """
+
+    name: str
+    tokenizer: str = "shapes"
+    model: RetNetConfig = RetNetConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    run: RunConfig = RunConfig()
+    text_tokens: int = 12
+    serial_numbers: int = 16
+    key_frame_share: float = 0.5
+    key_frames: int = 5
+    key_frame_stride: int = 4
+    insertions: tuple[tuple[int, int], ...] = ((4, 3),)
+    text_drop: float = 0.1
+    train_clips: int = 10_000
+    valid_clips: int = 256
+
+    def __post_init__(self) -> None:
+        _at_least(
+            self, text_tokens=1, serial_numbers=1, key_frames=1, key_frame_stride=1, train_clips=1,
+            valid_clips=1,
+        )  # fmt: skip
+        for name in ("key_frame_share", "text_drop"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"NetworkExperiment.{name} must be in [0, 1], got {value}")
+        for gap, inserted in self.insertions:
+            require(
+                inserted >= 1 and gap % (inserted + 1) == 0,
+                f"NetworkExperiment.insertions needs (gap, inserted) with gap divisible by "
+                f"inserted + 1, got {(gap, inserted)}",
+            )
+        longest = max([self.key_frames] + [n + 2 for _, n in self.insertions])
+        require(
+            self.serial_numbers >= longest,
+            f"NetworkExperiment.serial_numbers must be >= {longest}, got {self.serial_numbers}",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How videos are sampled."""
+
+    key_frames: int = 0
+    """Key frames of the video; 0 means as many as the model was trained with."""
+    insert: int = -1
+    """Frames put between neighbours at each level; -1 means the model's own number, 0 none."""
+    levels: int = 1
+    """How often to interpolate."""
+    inherit: float = 0.2
+    """Share of the ids that no key frame changes which inserted frames copy, 0 to 1."""
+    temperature: float = 0.9
+    """Randomness of ids; 0 always takes the likeliest."""
+    top_k: int = 0
+    """Sample among the k likeliest ids; 0 means all."""
+    top_p: float = 0.95
+    """Sample among the likeliest ids whose probabilities reach p; 1 means all."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, key_frames=0, insert=-1, levels=0, temperature=0, top_k=0)
+        require(0 <= self.inherit <= 1, f"inherit must be a share in [0, 1], got {self.inherit}")
+        require(0 < self.top_p <= 1, f"top_p must be in (0, 1], got {self.top_p}")
+
+
+PRESETS: dict[str, RetNetConfig] = {
+    "tiny": RetNetConfig(width=32, layers=2, heads=2, value_width=64, hidden=48, chunk=16),
+    "shapes": RetNetConfig(),
+    # DESIGN section 2: 302 M parameters without embeddings, 20x20 ids a frame, 16 frames.
+    "paper": RetNetConfig(
+        width=1024, layers=24, heads=16, value_width=2048, hidden=1365,
+        memory_tokens=(16.0, 8192.0), chunk=256, matmul_dtype="bfloat16",
+    ),
+}  # fmt: skip
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """A dataclass as plain JSON values (tuples become lists)."""
+    return dataclasses.asdict(config)
+
+
+def from_json(kind: type, values: dict[str, Any]) -> Any:
+    """The dataclass `kind` from `to_json`'s values.
+
+    Raises:
+        ValueError: a field that `kind` does not have, or a missing one without a default.
+    """
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(set(values) - set(hints))
+    require(
+        not unknown, f"{kind.__name__} has no field {', '.join(unknown)}; it has {', '.join(hints)}"
+    )
+    try:
+        return kind(**{name: _value(hints[name], value) for name, value in values.items()})
+    except TypeError as error:
+        raise ValueError(f"{kind.__name__}: {error}") from error
+
+
+def _value(hint: Any, value: Any) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return from_json(typing.cast(type, hint), value)
+    if isinstance(value, list):
+        return tuple(_value(None, item) for item in value)
+    if isinstance(hint, types.UnionType) and value is None:
+        return None
+    return value

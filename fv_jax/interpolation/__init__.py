@@ -1,0 +1,1 @@
+"""Frames between key frames: the skip mask and recursive filling."""

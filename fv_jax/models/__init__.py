@@ -1,0 +1,1 @@
+"""The network: parameters and the three ways to run them."""

@@ -1,0 +1,200 @@
+"""RetNet (arXiv:2307.08621 as the paper's section 3.1 and DESIGN 2 set it): one set of weights,
+three forms.
+
+    x = embed(tokens)
+    x = x + Retention(RMSNorm(x))      }  `layers` times, scanned over stacked parameters
+    x = x + GLU(RMSNorm(x))            }
+    hidden = RMSNorm(x);  logits(hidden) = hidden W_head, over the frame codes only
+
+Shapes: B rows, T tokens, D width, H heads, K/E key/value channels per head, N layers.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx, struct
+from jaxtyping import Array, Float, Int
+
+from fv_jax.config import RetNetConfig
+from fv_jax.models.layers import Dense, GatedLinearUnit, RMSNorm, matmul, rms_normalise
+from fv_jax.ops import decay, retention
+from fv_jax.ops.rotation import rotate
+
+
+@struct.dataclass
+class RetNetState:
+    """All that the network remembers of the tokens so far: its size does not depend on how many.
+
+    Attributes:
+        retention: R of every layer and head, unnormalised, float32 (float64 in tests).
+        position: tokens consumed so far, per row; the next token's global position.
+    """
+
+    retention: Float[Array, "N B H K E"]
+    position: Int[Array, " B"]
+
+
+class MultiScaleRetention(nnx.Module):
+    """W_o( silu(W_g x) * headnorm(retention(x)) ), with q, k, v and g from one matmul."""
+
+    def __init__(self, config: RetNetConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        d, values, dtype = config.width, config.value_width, config.matmul_dtype
+        # torchscale's gain for q, k, v, g is 2^-2.5; the head norm makes the scale of v moot.
+        self.qkvg = Dense(d, 2 * d + 2 * values, dtype=dtype, gain=2**-0.5, rngs=rngs)
+        self.out = Dense(values, d, dtype=dtype, gain=0.5, rngs=rngs)
+
+    @property
+    def log_decay(self) -> tuple[float, ...]:
+        """log gamma of each head."""
+        return log_decays(self.config)
+
+    def qkvg_heads(self, x: Float[Array, "B T D"], position: Int[Array, "B T"]):
+        """Rotated q and k, v (all [B, T, H, *]) and the gate [B, T, V]."""
+        c = self.config
+        edges = [c.width, 2 * c.width, 2 * c.width + c.value_width]
+        q, k, v, g = jnp.split(self.qkvg(x), edges, axis=-1)
+        heads = lambda y: y.reshape(*y.shape[:2], c.heads, -1)
+        q = rotate(heads(q), position)
+        k = rotate(heads(k) * c.key_dim**-0.5, position)
+        return self._cast(q), self._cast(k), self._cast(heads(v)), g
+
+    def gated(self, y: Float[Array, "B T H E"], g: Float[Array, "B T V"]) -> Array:
+        """Head norm (no weight), gate and output projection."""
+        y = rms_normalise(y).reshape(g.shape).astype(g.dtype)
+        return self.out(jax.nn.silu(g) * y)
+
+    def _cast(self, x: Array) -> Array:
+        return x.astype(jnp.bfloat16) if self.config.matmul_dtype == "bfloat16" else x
+
+
+class Block(nnx.Module):
+    """Pre-norm residual block."""
+
+    def __init__(self, config: RetNetConfig, *, rngs: nnx.Rngs):
+        self.retention_norm = RMSNorm(config.width)
+        self.retention = MultiScaleRetention(config, rngs=rngs)
+        self.glu_norm = RMSNorm(config.width)
+        self.glu = GatedLinearUnit(
+            config.width, config.hidden, dtype=config.matmul_dtype, rngs=rngs
+        )
+
+    def __call__(
+        self, x: Float[Array, "B T D"], position: Int[Array, "B T"], retain: Callable
+    ) -> tuple[Float[Array, "B T D"], Array]:
+        """`retain(q, k, v, log_decay) -> (y, anything)` is the form of retention to use."""
+        q, k, v, g = self.retention.qkvg_heads(self.retention_norm(x), position)
+        y, carried = retain(q, k, v, self.retention.log_decay)
+        x = x + self.retention.gated(y, g)
+        return x + self.glu(self.glu_norm(x)), carried
+
+
+class RetNet(nnx.Module):
+    """The network: `parallel`, `chunkwise` and `step` on the same parameters."""
+
+    def __init__(self, config: RetNetConfig, vocabulary: int, codes: int, *, rngs: nnx.Rngs):
+        """`vocabulary` ids are read, `codes` ids are predicted."""
+        self.config = config
+        self.embedding = nnx.Param(
+            jax.random.normal(rngs.params(), (vocabulary, config.width)) * config.width**-0.5
+        )
+        keys = jax.random.split(rngs.params(), config.layers)
+        self.blocks = jax.vmap(lambda key: Block(config, rngs=nnx.Rngs(key)))(keys)
+        self.norm = RMSNorm(config.width)
+        self.head = nnx.Param(
+            jax.random.normal(rngs.params(), (config.width, codes)) * config.width**-0.5
+        )
+
+    def init_state(self, batch: int) -> RetNetState:
+        """The state before any token."""
+        c = self.config
+        dtype = jnp.promote_types(self.embedding[...].dtype, jnp.float32)
+        state = retention.init_state(batch, c.heads, c.key_dim, c.value_dim, dtype)
+        stacked = jnp.broadcast_to(state, (c.layers, *state.shape))
+        return RetNetState(stacked, jnp.zeros((batch,), jnp.int32))
+
+    def parallel(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
+        """Hidden vectors of whole sequences from position 0, all pairs at once."""
+        position = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+
+        def layer(x, block):
+            return block(x, position, lambda *qkvd: (retention.parallel(*qkvd), None))
+
+        x, _ = _scan_layers(layer, self.embed(tokens), self.blocks)
+        return self.norm(x)
+
+    def chunkwise(
+        self,
+        tokens: Int[Array, "B T"],
+        state: RetNetState,
+        length: Int[Array, " B"] | None = None,
+        *,
+        chunk: int | None = None,
+    ) -> tuple[Float[Array, "B T D"], RetNetState]:
+        """Hidden vectors of the next T tokens, and the state after each row's real ones.
+
+        Args:
+            tokens: the next tokens, padded at the end where rows differ.
+            state: after the tokens before.
+            length: real tokens per row; None means all T.
+            chunk: tokens per chunk; None means the config's.
+        """
+        b, t = tokens.shape
+        length = jnp.full((b,), t) if length is None else length
+        position = state.position[:, None] + jnp.arange(t)
+        size = self.config.chunk if chunk is None else chunk
+
+        def layer(x, block_and_state):
+            block, r = block_and_state
+
+            def retain(*qkvd):
+                return retention.chunkwise(*qkvd, r, state.position, length, size)
+
+            return block(x, position, retain)
+
+        x, r = _scan_layers(layer, self.embed(tokens), (self.blocks, state.retention))
+        return self.norm(x), RetNetState(r, state.position + length)
+
+    def step(
+        self, tokens: Int[Array, " B"], state: RetNetState
+    ) -> tuple[Float[Array, "B D"], RetNetState]:
+        """Hidden vector of the next token of every row, and the state after it."""
+        position = state.position[:, None]
+
+        def layer(x, block_and_state):
+            block, r = block_and_state
+
+            def retain(q, k, v, log_decay):
+                q, k, v = q[:, 0], k[:, 0], v[:, 0]
+                y, after = retention.step(q, k, v, log_decay, r, state.position)
+                return y[:, None], after
+
+            return block(x, position, retain)
+
+        x, r = _scan_layers(layer, self.embed(tokens[:, None]), (self.blocks, state.retention))
+        return self.norm(x)[:, 0], RetNetState(r, state.position + 1)
+
+    def embed(self, tokens: Int[Array, "*b"]) -> Float[Array, "*b D"]:
+        """Embedding rows of vocabulary ids."""
+        return self.embedding[...][tokens]
+
+    def logits(self, hidden: Float[Array, "*b D"]) -> Float[Array, "*b V"]:
+        """Scores of the frame codes."""
+        return matmul(hidden, self.head[...], self.config.matmul_dtype)
+
+
+def _scan_layers(layer: Callable, x: Array, stacked):
+    """Run the stacked layers in order, four to a loop turn.
+
+    The loop keeps compile time flat in depth; unrolling some of it saves copies of what the
+    backward pass needs (a fifth of a training step on a CPU).
+    """
+    return jax.lax.scan(layer, x, stacked, unroll=4)
+
+
+def log_decays(config: RetNetConfig) -> tuple[float, ...]:
+    """log gamma of each head: from the memory range if there is one, else RetNet's own."""
+    if config.memory_tokens is None:
+        return decay.log_decays(config.heads)
+    return decay.log_decays_from_memory(config.heads, *config.memory_tokens)

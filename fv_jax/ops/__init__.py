@@ -1,0 +1,1 @@
+"""Retention as pure functions of arrays: no Flax, no config."""

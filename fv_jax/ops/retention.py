@@ -1,0 +1,131 @@
+"""Retention in three forms that give the same numbers (arXiv:2307.08621; paper eq. 1 and 2).
+
+    R_n = gamma R_{n-1} + k_n (x) v_n        the state: unnormalised, [B, H, K, E]
+    y_n = s_n^(-1/2) q_n R_n                 s_n = 1 + gamma + ... + gamma^n, n global
+
+    parallel    all pairs at once, O(T^2): the reference, and short sequences
+    chunkwise   pairs within a chunk, the state between chunks, O(T): training and prefill
+    recurrent   one token, O(1): decoding
+
+      chunk 0          chunk 1          chunk 2 (ragged)
+    [t t t t]  --R-->  [t t t t]  --R-->  [t t . .]  --R-->   R decays by the REAL tokens only
+
+q and k come rotated and scaled. `log_decay` is float64 from `ops/decay.py`. Matmul inputs keep
+the dtype of q, k, v (bf16 is fine); sums, decays and the state are float32, or float64 where the
+inputs are. Shapes: B rows, T tokens, N chunks of S tokens, H heads, K key and E value channels
+per head.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from fv_jax.ops.decay import inverse_root_sum, masked_powers
+
+LogDecay = tuple[float, ...]
+
+
+def parallel(
+    q: Float[Array, "B T H K"],
+    k: Float[Array, "B T H K"],
+    v: Float[Array, "B T H E"],
+    log_decay: LogDecay,
+) -> Float[Array, "B T H E"]:
+    """y of a whole sequence that starts at position 0."""
+    dtype = _accumulator(q)
+    gamma = jnp.asarray(log_decay, dtype)
+    n = jnp.arange(q.shape[1])
+    powers = _heads_first(masked_powers(gamma, n[:, None] - n), 2)  # [H, T, T]
+    scores = _einsum("bnhk,bmhk->bhnm", q, k) * powers
+    y = _einsum("bhnm,bmhe->bnhe", scores.astype(v.dtype), v)
+    return y * inverse_root_sum(gamma, n)[..., None]
+
+
+def chunkwise(
+    q: Float[Array, "B T H K"],
+    k: Float[Array, "B T H K"],
+    v: Float[Array, "B T H E"],
+    log_decay: LogDecay,
+    state: Float[Array, "B H K E"],
+    start: Int[Array, " B"],
+    length: Int[Array, " B"],
+    chunk: int,
+) -> tuple[Float[Array, "B T H E"], Float[Array, "B H K E"]]:
+    """y of the next T tokens after `state`, and the state after each row's real tokens.
+
+    Args:
+        state: R after the tokens before these; zeros at the start of a sequence.
+        start: global position of each row's first token.
+        length: real tokens of each row, 0..T; the rest is padding, whose y means nothing.
+        chunk: tokens per chunk, any positive number.
+    """
+    b, t, h, _ = q.shape
+    dtype = _accumulator(q)
+    gamma = jnp.asarray(log_decay, dtype)
+    size = min(chunk, t)
+    chunks = -(-t // size)
+    i = jnp.arange(size)
+    first = jnp.arange(chunks)[:, None] * size  # of each chunk, [N, 1]
+    real = jnp.clip(jnp.broadcast_to(length, (b,)) - first, 0, size)  # [N, B]
+    position = (jnp.broadcast_to(start, (b,)) + first)[..., None] + i  # [N, B, S]
+
+    def split(x):  # [B, T, H, *] -> [N, B, H, S, *]
+        x = jnp.pad(x, ((0, 0), (0, chunks * size - t), (0, 0), (0, 0)))
+        return x.reshape(b, chunks, size, h, -1).transpose(1, 0, 3, 2, 4)
+
+    q, k, v = split(q), split(k), split(v)
+    # Within chunks: all of them at once.
+    scores = _einsum("nbhik,nbhjk->nbhij", q, k)
+    scores = scores * _heads_first(masked_powers(gamma, i[:, None] - i), 2)
+    inner = _einsum("nbhij,nbhje->nbhie", scores.astype(v.dtype), v)
+    # What each chunk adds to the state. Padding has weight 0.
+    weight = _heads_first(masked_powers(gamma, real[..., None] - 1 - i), 1)[..., None]
+    added = _einsum("nbhjk,nbhje->nbhke", k * weight.astype(k.dtype), v)
+    decayed = jnp.exp(real.astype(dtype)[..., None] * gamma)[..., None, None]  # [N, B, H, 1, 1]
+
+    def carry(state_BHKE, inputs):
+        decay_c, added_c = inputs
+        return state_BHKE * decay_c + added_c, state_BHKE
+
+    # Between chunks: only the state is sequential.
+    state, before = jax.lax.scan(carry, state, (decayed, added))
+    cross = _einsum("nbhik,nbhke->nbhie", q.astype(dtype), before)
+    cross = cross * masked_powers(gamma, i + 1).T[..., None]
+    scale = _heads_first(inverse_root_sum(gamma, position), 1)[..., None]
+    y = ((inner + cross) * scale).transpose(1, 0, 3, 2, 4)
+    return y.reshape(b, chunks * size, h, -1)[:, :t], state
+
+
+def step(
+    q: Float[Array, "B H K"],
+    k: Float[Array, "B H K"],
+    v: Float[Array, "B H E"],
+    log_decay: LogDecay,
+    state: Float[Array, "B H K E"],
+    position: Int[Array, " B"],
+) -> tuple[Float[Array, "B H E"], Float[Array, "B H K E"]]:
+    """y of one token at `position`, and the state after it."""
+    dtype = _accumulator(q)
+    gamma = jnp.asarray(log_decay, dtype)
+    outer = k[..., :, None].astype(dtype) * v[..., None, :].astype(dtype)
+    state = state * jnp.exp(gamma)[:, None, None] + outer
+    y = _einsum("bhk,bhke->bhe", q.astype(dtype), state)
+    return y * inverse_root_sum(gamma, position)[..., None], state
+
+
+def init_state(batch: int, heads: int, key_dim: int, value_dim: int, dtype=jnp.float32):
+    """R before the first token: zeros [B, H, K, E]."""
+    return jnp.zeros((batch, heads, key_dim, value_dim), dtype)
+
+
+def _heads_first(x: Array, tokens: int) -> Array:
+    """[..., S.., H] to [..., H, S..], past the last `tokens` token axes."""
+    return jnp.moveaxis(x, -1, -1 - tokens)
+
+
+def _accumulator(x: Array):
+    return jnp.promote_types(x.dtype, jnp.float32)
+
+
+def _einsum(pattern: str, a: Array, b: Array) -> Array:
+    return jnp.einsum(pattern, a, b, preferred_element_type=_accumulator(a))

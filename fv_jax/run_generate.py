@@ -1,0 +1,172 @@
+"""What `fv generate` and `fv interpolate` do around the generator: files, batches, messages."""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm import tqdm
+
+from fv_jax.generate import Clip, Generator
+from fv_jax.video import check_output, fit, read_video, save_clip
+
+if TYPE_CHECKING:
+    from fv_jax.cli import Generate, Interpolate
+
+
+def generate(command: "Generate", *, started: float) -> int:
+    """Make the videos that the command line asks for. Returns the exit code.
+
+    A bad prompt among several is reported and left out; the others are made, and the code is 2.
+    """
+    prompts, outputs = _prompts_and_outputs(command)
+    if command.scale < 1 or command.batch_size < 1:
+        raise ValueError(
+            f"--scale and --batch-size must be >= 1, got {command.scale}, {command.batch_size}"
+        )
+    for path in outputs[:1]:
+        _check_writable(path)
+    imported = time.perf_counter()
+    generator = Generator.load(command.model)
+    loaded = time.perf_counter()
+    first = _first_frames(command, generator) if command.first_frames else None
+    good = _check_prompts(generator, prompts)
+    size = min(command.batch_size, len(good))
+    bar = tqdm(total=len(good), unit="video", disable=len(good) < 2)
+    for begin in range(0, len(good), max(size, 1)):
+        rows = good[begin : begin + size]
+        # The last batch is filled up, so that every batch has the shape compiled first.
+        padded = rows + rows[-1:] * (size - len(rows))
+        clips = generator.generate(
+            [prompts[i] for i in padded],
+            seed=[command.seed + i for i in padded],
+            options=command.options,
+            first_frames=first,
+        )
+        for i, clip in zip(rows, clips):
+            before = {"import": imported - started, "load": loaded - imported}
+            _report_stages(clip, before if begin == 0 else {})
+            save_clip(clip, outputs[i], scale=command.scale)
+            bar.update()
+    bar.close()
+    where = outputs[0] if len(outputs) == 1 else command.out
+    if good:
+        seconds = time.perf_counter() - started
+        print(
+            f"{len(good)} video{'s' * (len(good) > 1)} in {where}, {seconds:.1f} s: {_times(clip)}"
+        )
+    return 0 if len(good) == len(prompts) else 2
+
+
+def interpolate(command: "Interpolate") -> int:
+    """Insert frames into the video that the command line names. Returns the exit code."""
+    check_output(command.out)
+    _check_writable(command.out)
+    if command.scale < 1:
+        raise ValueError(f"--scale must be >= 1, got {command.scale}")
+    frames, fps = read_video(command.video)
+    generator = Generator.load(command.model)
+    if command.prompt:
+        _warn_of_unknown(generator, command.prompt)
+    clip = generator.interpolate(
+        fit(frames, generator.frame_size),
+        prompt=command.prompt,
+        seed=command.seed,
+        options=command.options,
+        fps=fps,
+    )
+    save_clip(clip, command.out, scale=command.scale)
+    print(f"{len(frames)} frames became {len(clip.frames)} in {command.out}: {_times(clip)}")
+    return 0
+
+
+def _prompts_and_outputs(command: "Generate") -> tuple[list[str], list[Path]]:
+    prompts = list(command.prompt)
+    if command.prompts is not None:
+        if prompts:
+            raise ValueError("give prompts on the command line or with --prompts, not both")
+        try:
+            prompts = command.prompts.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{command.prompts} is no UTF-8 text file") from error
+        while prompts and not prompts[-1].strip():
+            prompts.pop()
+    if not prompts:
+        raise ValueError(
+            "no prompt; write one in quotes, e.g. fv generate "
+            '"a small red circle moves left over stripes" --out red.mp4'
+        )
+    if len(prompts) == 1 and command.prompts is None:
+        check_output(command.out)
+        return prompts, [command.out]
+    if command.out.suffix and not command.out.is_dir():
+        raise ValueError(
+            f"--out must be a folder for several prompts, got {str(command.out)!r}; "
+            "choose the format with --format"
+        )
+    return prompts, [command.out / f"{i:03d}.{command.format}" for i in range(len(prompts))]
+
+
+def _check_writable(path: Path) -> None:
+    """Fail now rather than after minutes of sampling."""
+    if path.is_dir():
+        raise IsADirectoryError(f"--out {str(path)!r} is a folder; give a file name")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"cannot write in {str(path.parent)!r}; choose another --out")
+
+
+def _check_prompts(generator: Generator, prompts: Sequence[str]) -> list[int]:
+    """Indices of the usable prompts; the others are reported, and an only one is an error."""
+    good = []
+    for i, prompt in enumerate(prompts):
+        try:
+            generator.text_ids(prompt)
+        except ValueError as error:
+            if len(prompts) == 1:
+                raise
+            print(f"fv: prompt {i} is left out: {error}", file=sys.stderr)
+        else:
+            _warn_of_unknown(generator, prompt)
+            good.append(i)
+    return good
+
+
+def _warn_of_unknown(generator: Generator, prompt: str) -> None:
+    unknown = generator.unknown_words(prompt)
+    if unknown:
+        print(
+            f"fv: warning: the model never saw {', '.join(map(repr, unknown))} and will guess; "
+            f"it knows: {' '.join(generator.model.text.words)}",
+            file=sys.stderr,
+        )
+
+
+def _first_frames(command: "Generate", generator: Generator) -> np.ndarray:
+    """The first key frames of a video, at the model's key-frame rate."""
+    assert command.first_frames is not None
+    frames, fps = read_video(command.first_frames)
+    key_fps = generator.model.config.key_frame_fps
+    count = command.first_frame_count
+    if count < 1:
+        raise ValueError(f"--first-frame-count must be >= 1, got {count}")
+    chosen = [round(k * fps / key_fps) for k in range(count)]
+    if chosen[-1] >= len(frames):
+        raise ValueError(
+            f"{command.first_frames} has {len(frames)} frames at {fps:g} fps, too few for "
+            f"{count} key frames at {key_fps:g} fps; lower --first-frame-count"
+        )
+    return fit(frames[chosen], generator.frame_size)
+
+
+def _report_stages(clip: Clip, before: dict[str, float]) -> None:
+    """Put the stages that came before sampling in front."""
+    later = clip.stats["seconds"]
+    clip.stats["seconds"] = {k: round(v, 4) for k, v in before.items()} | later
+
+
+def _times(clip: Clip) -> str:
+    return ", ".join(f"{stage} {value:.1f} s" for stage, value in clip.stats["seconds"].items())

@@ -1,0 +1,1 @@
+"""Text and frames to ids and back."""

@@ -1,0 +1,171 @@
+"""Our frame tokenizer: patch-local FSQ. Frames in, one id per patch out, and back.
+
+This is the pixel boundary of the project: uint8 outside, float32 in [-1, 1] inside.
+"""
+
+import functools
+import json
+import os
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int, UInt8
+
+from fv_jax.config import TokenizerConfig, from_json, to_json
+from fv_jax.tokenizers.patch_autoencoder import PatchAutoencoder
+from fv_jax.tokenizers.quantiser import FSQ
+from fv_jax.weights import params_from_tensors, read_safetensors, write_params
+
+_BATCH = 64  # frames per compiled call; smaller inputs are padded, so that there is one trace
+
+
+class FSQTokenizer:
+    """Encode and decode frames with trained weights.
+
+    Attributes:
+        config: sizes.
+        params: nested dict of float32 arrays.
+    """
+
+    def __init__(self, config: TokenizerConfig, params: dict):
+        self.config = config
+        self.params = params
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "FSQTokenizer":
+        """Read a tokenizer file (safetensors with its config in the header).
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: not a tokenizer file, damaged, or of other shapes than its config says.
+        """
+        tensors, header = read_safetensors(Path(path))
+        if "tokenizer" not in header:
+            raise ValueError(f"{path} is no tokenizer file: its header has no 'tokenizer' entry")
+        config = from_json(TokenizerConfig, json.loads(header["tokenizer"]))
+        abstract = nnx.to_pure_dict(nnx.state(_abstract(config), nnx.Param))
+        params = params_from_tensors(tensors, _string_keys(abstract), Path(path))
+        return cls(config, params)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the weights as bfloat16, with the config in the header."""
+        header = {"tokenizer": json.dumps(to_json(self.config))}
+        write_params(Path(path), _string_keys(self.params), header)
+
+    @property
+    def codebook_size(self) -> int:
+        """Number of ids."""
+        return FSQ(self.config.levels).codebook_size
+
+    @property
+    def downsample(self) -> int:
+        """Pixels per id along each side."""
+        return self.config.patch
+
+    @property
+    def reach(self) -> int:
+        """How many ids away a changed pixel can change an id."""
+        return 1 if self.config.halo else 0
+
+    def encode(self, frames: UInt8[np.ndarray, "B Y X 3"]) -> Int[np.ndarray, "B h w"]:
+        """Ids of single frames, int32.
+
+        Raises:
+            ValueError: not uint8 [B, Y, X, 3], or a size that is no multiple of `downsample`.
+        """
+        self._check(frames)
+        encode = functools.partial(_encode, self.config, self.params)
+        return _batched(encode, frames)
+
+    def encode_clip(self, frames: UInt8[np.ndarray, "T Y X 3"]) -> Int[np.ndarray, "T h w"]:
+        """Ids of a clip's frames in time order, with hysteresis: stable under camera noise."""
+        self._check(frames)
+        bounded = _batched(functools.partial(_bounded, self.config, self.params), frames)
+        fsq = FSQ(self.config.levels)
+        return np.asarray(fsq.ids(fsq.hysteresis(bounded, self.config.hysteresis)))
+
+    def decode(self, ids: Int[np.ndarray, "B h w"]) -> UInt8[np.ndarray, "B Y X 3"]:
+        """Frames of ids.
+
+        Raises:
+            ValueError: ids outside 0..codebook_size - 1.
+        """
+        ids = np.asarray(ids)
+        if ids.ndim != 3 or not np.issubdtype(ids.dtype, np.integer):
+            raise ValueError(f"ids must be integers [B, h, w], got {ids.dtype} {ids.shape}")
+        if ids.size and not 0 <= ids.min() <= ids.max() < self.codebook_size:
+            raise ValueError(
+                f"ids must be in 0..{self.codebook_size - 1}, got {ids.min()}..{ids.max()}"
+            )
+        return _batched(functools.partial(_decode, self.config, self.params), ids)
+
+    def _check(self, frames: np.ndarray) -> None:
+        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
+            raise ValueError(
+                f"frames must be uint8 [B, Y, X, 3], got {frames.dtype} {list(frames.shape)}"
+            )
+        height, width = frames.shape[1:3]
+        if height % self.downsample or width % self.downsample or 0 in (height, width):
+            raise ValueError(
+                f"frame sides must be multiples of {self.downsample} px, got {height}x{width}"
+            )
+
+
+def to_float(frames: UInt8[Array, "*b"]) -> Float[Array, "*b"]:
+    """uint8 levels to float32 in [-1, 1]."""
+    return frames.astype(jnp.float32) / 127.5 - 1
+
+
+def to_uint8(pixels: Float[Array, "*b"]) -> UInt8[Array, "*b"]:
+    """Float in [-1, 1] (clipped) to the nearest uint8 level."""
+    return jnp.round(jnp.clip(pixels + 1, 0, 2) * 127.5).astype(jnp.uint8)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _bounded(config: TokenizerConfig, params: dict, frames: Array) -> Array:
+    return FSQ(config.levels).bound(_merge(config, params).latent(to_float(frames)))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _encode(config: TokenizerConfig, params: dict, frames: Array) -> Array:
+    return FSQ(config.levels).ids(jnp.round(_bounded(config, params, frames)))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _decode(config: TokenizerConfig, params: dict, ids: Array) -> Array:
+    return to_uint8(_merge(config, params).pixels(FSQ(config.levels).codes(ids)))
+
+
+def _abstract(config: TokenizerConfig) -> PatchAutoencoder:
+    return nnx.eval_shape(lambda: PatchAutoencoder(config, rngs=nnx.Rngs(0)))
+
+
+def _merge(config: TokenizerConfig, params: dict) -> PatchAutoencoder:
+    return nnx.merge(nnx.graphdef(_abstract(config)), _integer_keys(params))
+
+
+def _string_keys(tree):
+    """nnx numbers a list's modules with integers; files name them with strings."""
+    if not isinstance(tree, dict):
+        return tree
+    return {str(key): _string_keys(value) for key, value in tree.items()}
+
+
+def _integer_keys(tree):
+    if not isinstance(tree, dict):
+        return tree
+    return {int(k) if str(k).isdigit() else k: _integer_keys(v) for k, v in tree.items()}
+
+
+def _batched(function, inputs: np.ndarray) -> np.ndarray:
+    """Apply a jitted function in batches of one size (the last one padded)."""
+    size = _BATCH if len(inputs) > 8 else 8
+    outputs = []
+    for start in range(0, len(inputs), size):
+        part = inputs[start : start + size]
+        padded = np.pad(part, [(0, size - len(part))] + [(0, 0)] * (inputs.ndim - 1))
+        outputs.append(np.asarray(function(padded))[: len(part)])
+    return np.concatenate(outputs) if outputs else np.asarray(function(inputs))

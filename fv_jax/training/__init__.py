@@ -1,0 +1,1 @@
+"""How a network comes about: tasks, one jitted step, checkpoints, the loop."""
