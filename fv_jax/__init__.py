@@ -20,7 +20,12 @@ Dimension key:  B rows, T tokens, D width, H heads, K / E key / value channels o
                 N layers, V vocabulary, M frames, P ids of a frame, h w id grid, Y X pixels
 """
 
+from typing import TYPE_CHECKING
+
 from fv_jax.config import Options
+
+if TYPE_CHECKING:
+    from fv_jax.generate import Clip, Generator
 
 __version__ = "0.1.0"
 

@@ -9,7 +9,7 @@ import types
 import typing
 from typing import Any
 
-DTYPES = ("float32", "bfloat16", "float64")
+DTYPES = ("float32", "bfloat16")
 
 
 def require(ok: bool, message: str) -> None:
@@ -50,8 +50,8 @@ class TokenizerConfig:
     def __post_init__(self) -> None:
         _at_least(self, patch=1, width=1, encoder_depth=1, decoder_depth=1, halo=0, hysteresis=0)
         require(
-            bool(self.levels) and min(self.levels) >= 2,
-            f"TokenizerConfig.levels must be integers >= 2, got {self.levels}",
+            bool(self.levels) and min(self.levels) >= 3,
+            f"TokenizerConfig.levels must be integers >= 3, got {self.levels}",
         )
         require(
             self.halo < self.patch,
@@ -298,11 +298,11 @@ class Options:
     """How often to interpolate."""
     inherit: float = 0.2
     """Share of the ids that no key frame changes which inserted frames copy, 0 to 1."""
-    temperature: float = 0.9
+    temperature: float = 1.0
     """Randomness of ids; 0 always takes the likeliest."""
     top_k: int = 0
     """Sample among the k likeliest ids; 0 means all."""
-    top_p: float = 0.95
+    top_p: float = 1.0
     """Sample among the likeliest ids whose probabilities reach p; 1 means all."""
 
     def __post_init__(self) -> None:

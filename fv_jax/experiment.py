@@ -5,6 +5,7 @@ settings. A bench is `bench_NAME.py` with `Settings` (a dataclass) and `run(sett
 """
 
 import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -40,6 +41,7 @@ def load(name: str, prefix: str = "") -> ModuleType:
     assert spec is not None  # a .py file always has a loader
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # where tyro looks for the source of a field's help
     spec.loader.exec_module(module)
     return module
 

@@ -63,6 +63,14 @@ class Generator:
         """Words of a prompt that the model's text tokenizer never saw."""
         return self.model.text.unknown(prompt)
 
+    def untrained_levels(self, options: Options) -> list[int]:
+        """Levels of interpolation (from 1) whose gaps are finer than the model was trained on."""
+        config = self.model.config
+        insert = self._check_insert(options)
+        gaps = [config.key_frame_stride / (insert + 1) ** level for level in range(options.levels)]
+        known = set(config.insertions)
+        return [i + 1 for i, gap in enumerate(gaps) if insert and (gap, insert) not in known]
+
     def generate(
         self,
         prompts: Sequence[str],
@@ -88,6 +96,7 @@ class Generator:
         config = self.model.config
         count = options.key_frames or config.key_frames
         policy = _policy(options)
+        self._check_insert(options)  # before sampling anything
         if not 1 <= count <= config.key_frames:
             raise ValueError(
                 f"key_frames must be in 1..{config.key_frames}, which is what "
@@ -199,7 +208,7 @@ class Generator:
 
         filled = fill(
             videos, generate, insert=insert, levels=options.levels, inherit=options.inherit,
-            seeds=seeds,
+            seeds=seeds, radius=max(1, self.model.frames.reach),
         )  # fmt: skip
         with stats("decode"):
             pixels = [self.model.frames.decode(frames.ids) for frames in filled]

@@ -127,7 +127,7 @@ def load(model: str = DEFAULT) -> Model:
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         sums = values.pop("sha256")
         config = from_json(ModelConfig, values)
-    except (json.JSONDecodeError, KeyError, UnicodeDecodeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder}/config.json is no model config ({error})") from error
     for name in _WEIGHTS:
         path = folder / name

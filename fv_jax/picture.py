@@ -37,11 +37,11 @@ def save_png(pixels: UInt8[np.ndarray, "Y X 3"], path: Path) -> None:
 
 
 def _clip_rows(clip: "Clip") -> np.ndarray:
-    frames = [_bordered(f, key) for f, key in zip(clip.frames, clip.key_frame)]
+    keys = clip.key_frame.tolist()
+    frames = [_bordered(f, key) for f, key in zip(clip.frames, keys)]
     height, width = clip.frames.shape[1:3]
     origins = [
-        _bordered(_origin(mask, key, height, width), key)
-        for mask, key in zip(clip.inherited, clip.key_frame)
+        _bordered(_origin(mask, key, height, width), key) for mask, key in zip(clip.inherited, keys)
     ]
     strips = np.concatenate([np.concatenate(frames, axis=1), np.concatenate(origins, axis=1)])
     share = clip.inherited[~clip.key_frame].mean() if (~clip.key_frame).any() else 0.0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
+from fv_jax.config import Options
 from fv_jax.generate import Clip, Generator
 from fv_jax.video import check_output, fit, read_video, save_clip
 
@@ -34,30 +35,29 @@ def generate(command: "Generate", *, started: float) -> int:
     loaded = time.perf_counter()
     first = _first_frames(command, generator) if command.first_frames else None
     good = _check_prompts(generator, prompts)
+    _warn_of_levels(generator, command.options)
     size = min(command.batch_size, len(good))
-    bar = tqdm(total=len(good), unit="video", disable=len(good) < 2)
-    for begin in range(0, len(good), max(size, 1)):
-        rows = good[begin : begin + size]
-        # The last batch is filled up, so that every batch has the shape compiled first.
-        padded = rows + rows[-1:] * (size - len(rows))
-        clips = generator.generate(
-            [prompts[i] for i in padded],
-            seed=[command.seed + i for i in padded],
-            options=command.options,
-            first_frames=first,
-        )
-        for i, clip in zip(rows, clips):
-            before = {"import": imported - started, "load": loaded - imported}
-            _report_stages(clip, before if begin == 0 else {})
-            save_clip(clip, outputs[i], scale=command.scale)
-            bar.update()
-    bar.close()
+    with tqdm(total=len(good), unit="video", disable=len(good) < 2) as bar:
+        for begin in range(0, len(good), max(size, 1)):
+            rows = good[begin : begin + size]
+            # The last batch is filled up, so that every batch has the shape compiled first.
+            padded = rows + rows[-1:] * (size - len(rows))
+            clips = generator.generate(
+                [prompts[i] for i in padded],
+                seed=[command.seed + i for i in padded],
+                options=command.options,
+                first_frames=first,
+            )
+            for i, clip in zip(rows, clips):
+                before = {"import": imported - started, "load": loaded - imported}
+                _report_stages(clip, before if begin == 0 else {})
+                save_clip(clip, outputs[i], scale=command.scale)
+                bar.update()
     where = outputs[0] if len(outputs) == 1 else command.out
     if good:
         seconds = time.perf_counter() - started
-        print(
-            f"{len(good)} video{'s' * (len(good) > 1)} in {where}, {seconds:.1f} s: {_times(clip)}"
-        )
+        plural = "s" if len(good) > 1 else ""
+        print(f"{len(good)} video{plural} in {where}, {seconds:.1f} s; last batch: {_times(clip)}")
     return 0 if len(good) == len(prompts) else 2
 
 
@@ -141,6 +141,17 @@ def _warn_of_unknown(generator: Generator, prompt: str) -> None:
         print(
             f"fv: warning: the model never saw {', '.join(map(repr, unknown))} and will guess; "
             f"it knows: {' '.join(generator.model.text.words)}",
+            file=sys.stderr,
+        )
+
+
+def _warn_of_levels(generator: Generator, options: Options) -> None:
+    untrained = generator.untrained_levels(options)
+    if untrained:
+        levels = ", ".join(map(str, untrained))
+        print(
+            f"fv: warning: interpolation level {levels} puts frames closer together than any that "
+            "the model was trained on; it will guess",
             file=sys.stderr,
         )
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +11,7 @@ class Stats:
     """Adds up over a call; `with stats("sample"):` times a stage."""
 
     def __init__(self) -> None:
-        self._seconds: Counter[str] = Counter()
+        self._seconds: defaultdict[str, float] = defaultdict(float)
         self._counts: Counter[str] = Counter(steps=0, sampled=0, forced=0)
 
     @contextlib.contextmanager

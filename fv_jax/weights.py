@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 import safetensors
 import safetensors.flax
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -46,7 +47,7 @@ def params_from_tensors(tensors: dict[str, Array], expected: Any, path: Path) ->
     Raises:
         ValueError: missing, unknown or misshapen tensors, by name.
     """
-    want = {name: leaf.shape for name, leaf in flatten_dict(expected, sep=".").items()}
+    want = {name: np.shape(leaf) for name, leaf in flatten_dict(expected, sep=".").items()}
     got = {name: tensor.shape for name, tensor in tensors.items()}
     if want != got:
         wrong = sorted(name for name in want | got if want.get(name) != got.get(name))

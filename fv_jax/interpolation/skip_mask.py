@@ -41,7 +41,7 @@ def regions(a: Int[np.ndarray, "h w"], b: Int[np.ndarray, "h w"], radius: int = 
     different = a != b
     padded = np.pad(different, radius)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * radius + 1,) * 2)
-    near = windows.any(axis=(-2, -1))
+    near = np.asarray(windows.any(axis=(-2, -1)))
     return SkipMask(different, near & ~different, ~near)
 
 

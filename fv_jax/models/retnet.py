@@ -10,6 +10,7 @@ Shapes: B rows, T tokens, D width, H heads, K/E key/value channels per head, N l
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,18 +22,22 @@ from fv_jax.models.layers import Dense, GatedLinearUnit, RMSNorm, matmul, rms_no
 from fv_jax.ops import decay, retention
 from fv_jax.ops.rotation import rotate
 
+# A field of a pytree: an array, or whatever JAX puts in its place (shapes, shardings, tracers).
+Leaf = Any
+
 
 @struct.dataclass
 class RetNetState:
     """All that the network remembers of the tokens so far: its size does not depend on how many.
 
     Attributes:
-        retention: R of every layer and head, unnormalised, float32 (float64 in tests).
-        position: tokens consumed so far, per row; the next token's global position.
+        retention: R of every layer and head, unnormalised, [N, B, H, K, E] float32 (float64 in
+            tests).
+        position: tokens consumed so far, which is the next token's global position, [B] int32.
     """
 
-    retention: Float[Array, "N B H K E"]
-    position: Int[Array, " B"]
+    retention: Leaf
+    position: Leaf
 
 
 class MultiScaleRetention(nnx.Module):
@@ -82,7 +87,7 @@ class Block(nnx.Module):
 
     def __call__(
         self, x: Float[Array, "B T D"], position: Int[Array, "B T"], retain: Callable
-    ) -> tuple[Float[Array, "B T D"], Array]:
+    ) -> tuple[Float[Array, "B T D"], Any]:
         """`retain(q, k, v, log_decay) -> (y, anything)` is the form of retention to use."""
         q, k, v, g = self.retention.qkvg_heads(self.retention_norm(x), position)
         y, carried = retain(q, k, v, self.retention.log_decay)
@@ -148,8 +153,8 @@ class RetNet(nnx.Module):
         def layer(x, block_and_state):
             block, r = block_and_state
 
-            def retain(*qkvd):
-                return retention.chunkwise(*qkvd, r, state.position, length, size)
+            def retain(q, k, v, log_decay):
+                return retention.chunkwise(q, k, v, log_decay, r, state.position, length, size)
 
             return block(x, position, retain)
 

@@ -80,7 +80,7 @@ def chunkwise(
     inner = _einsum("nbhij,nbhje->nbhie", scores.astype(v.dtype), v)
     # What each chunk adds to the state. Padding has weight 0.
     weight = _heads_first(masked_powers(gamma, real[..., None] - 1 - i), 1)[..., None]
-    added = _einsum("nbhjk,nbhje->nbhke", k * weight.astype(k.dtype), v)
+    added = _einsum("nbhjk,nbhje->nbhke", (k * weight).astype(k.dtype), v)
     decayed = jnp.exp(real.astype(dtype)[..., None] * gamma)[..., None, None]  # [N, B, H, 1, 1]
 
     def carry(state_BHKE, inputs):

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import nnx, struct
 from jaxtyping import Array, Int
 
-from fv_jax.models.retnet import RetNetState
+from fv_jax.models.retnet import Leaf, RetNetState
 from fv_jax.sampling.policies import Policy, position_noise
 
 FREE = -1  # in `forced`: sample this id
@@ -28,12 +28,12 @@ class DecodeState:
 
     Attributes:
         net: retention state of all layers and the position of every row.
-        keys: one typed PRNG key per row. Position p draws from `fold_in(key, p)`, so a key is
+        keys: one typed PRNG key per row, [B]. Position p draws from `fold_in(key, p)`, so a key is
             never used up.
     """
 
     net: RetNetState
-    keys: Array
+    keys: Leaf
 
 
 def decode_frames(

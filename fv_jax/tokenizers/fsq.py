@@ -85,7 +85,7 @@ class FSQTokenizer:
         self._check(frames)
         bounded = _batched(functools.partial(_bounded, self.config, self.params), frames)
         fsq = FSQ(self.config.levels)
-        return np.asarray(fsq.ids(fsq.hysteresis(bounded, self.config.hysteresis)))
+        return np.asarray(fsq.ids(fsq.hysteresis(jnp.asarray(bounded), self.config.hysteresis)))
 
     def decode(self, ids: Int[np.ndarray, "B h w"]) -> UInt8[np.ndarray, "B Y X 3"]:
         """Frames of ids.
@@ -164,8 +164,8 @@ def _batched(function, inputs: np.ndarray) -> np.ndarray:
     """Apply a jitted function in batches of one size (the last one padded)."""
     size = _BATCH if len(inputs) > 8 else 8
     outputs = []
-    for start in range(0, len(inputs), size):
+    for start in range(0, max(len(inputs), 1), size):
         part = inputs[start : start + size]
         padded = np.pad(part, [(0, size - len(part))] + [(0, 0)] * (inputs.ndim - 1))
         outputs.append(np.asarray(function(padded))[: len(part)])
-    return np.concatenate(outputs) if outputs else np.asarray(function(inputs))
+    return np.concatenate(outputs)

@@ -23,8 +23,9 @@ class FSQ:
     levels: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if not self.levels or any(level < 2 for level in self.levels):
-            raise ValueError(f"levels must be integers >= 2, got {self.levels}")
+        # `bound` shifts even levels by half a step, which is as far as two levels reach.
+        if not self.levels or any(level < 3 for level in self.levels):
+            raise ValueError(f"levels must be integers >= 3, got {self.levels}")
 
     @property
     def codebook_size(self) -> int:

@@ -16,6 +16,9 @@ class TextTokenizer:
     """A sentencepiece model. `model` is the file's bytes, so it can be saved again unchanged."""
 
     model: bytes
+    _processor: spm.SentencePieceProcessor = dataclasses.field(
+        init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         processor = spm.SentencePieceProcessor()
@@ -78,8 +81,8 @@ class TextTokenizer:
         return sorted(piece[1:] for piece in pieces if piece.startswith("\u2581") and piece[1:])
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text. Unknown words become the model's one `<unk>` id."""
-        return self._processor.EncodeAsIds(text)
+        """Ids of a text. Unknown words become the model's one `<unk>` id (a run of them, one)."""
+        return self._processor.EncodeAsIds(" ".join(text.split()))  # tabs, line ends: a space
 
     def unknown(self, text: str) -> list[str]:
         """Words of a text that the model has no piece for, in order, each once."""

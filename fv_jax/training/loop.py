@@ -15,10 +15,11 @@ import json
 import signal
 import time
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import grain
 import jax
+import jax.numpy as jnp
 import tensorboardX
 from tqdm import tqdm
 
@@ -30,6 +31,7 @@ from fv_jax.training.state import Params, TrainState
 from fv_jax.training.step import make_train_step
 
 
+@runtime_checkable
 class Task(Protocol):
     """What the loop needs to know about the thing it trains."""
 
@@ -112,7 +114,7 @@ def fit(task: Task, config: Any, folder: Path) -> Path:
                 if late is not None:
                     log.step(*late, bar, task.tokens_per_step)
                 wanted = step % run.log_every == 0 or step == run.steps
-                late = (step, metrics, float(schedule(step - 1))) if wanted else None
+                late = (step, metrics, float(jnp.asarray(schedule(step - 1)))) if wanted else None
                 bar.update()
                 if step % run.sample_every == 0 or step == run.steps:
                     picture = folder / "samples" / f"{step:07d}.png"
@@ -122,6 +124,8 @@ def fit(task: Task, config: Any, folder: Path) -> Path:
                 if step % run.checkpoint_every == 0 or step == run.steps or stop.received:
                     checkpoints.save(state, data, config)
                 if stop.received:
+                    if late is not None:
+                        log.step(*late, bar, task.tokens_per_step)
                     raise Interrupted(f"stopped at step {step}; the same command continues it")
         if late is not None:
             log.step(*late, bar, task.tokens_per_step)
@@ -214,7 +218,11 @@ def _parse(line: str) -> dict[str, Any] | None:
 
 
 def _check_same_run(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    """A run may be lengthened, shortened or watched differently, but not become another one."""
     before, now = json.loads(json.dumps(before)), json.loads(json.dumps(now))
+    for values in (before, now):
+        for name in ("steps", "log_every", "sample_every", "checkpoint_every", "keep_checkpoints"):
+            values["run"].pop(name)
     if before != now:
         names = sorted(name for name in now if before.get(name) != now[name])
         raise ValueError(

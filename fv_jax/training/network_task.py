@@ -1,5 +1,6 @@
 """Training one network on both tasks, key frames and interpolation, from cached frame ids."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from fv_jax.data import shapes
 from fv_jax.data.loader import RowMaker, training_batches
 from fv_jax.data.token_cache import ShapesTokens
 from fv_jax.generate import Generator
-from fv_jax.models.retnet import RetNet
+from fv_jax.models.retnet import RetNet, log_decays
+from fv_jax.ops.decay import half_life
 from fv_jax.picture import montage, save_png
 from fv_jax.tokenizers.fsq import FSQTokenizer
 from fv_jax.tokenizers.text import TextTokenizer
@@ -42,6 +44,14 @@ class NetworkTask:
             frame_codes=self.frames.codebook_size,
             serial_numbers=config.serial_numbers,
         )
+        longest = max(half_life(x) for x in log_decays(config.model))
+        if longest < 2 * self.sequence.stride:
+            warnings.warn(
+                f"the longest memory halves every {longest:.0f} tokens, less than two blocks of "
+                f"{self.sequence.stride}: the network can hardly see the frame before the last; "
+                "raise model.memory_tokens or model.heads",
+                stacklevel=2,
+            )
         self._rows = RowMaker(config, self.sequence, self.text)
         self._train = ShapesTokens("train", config.train_clips, self.frames, tokens)
         self._valid = ShapesTokens("valid", config.valid_clips, self.frames, tokens)

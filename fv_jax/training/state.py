@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from jaxtyping import Array, Int
 
 Params = Any  # a nested dict of arrays: `nnx.to_pure_dict(nnx.state(model, nnx.Param))`
 
@@ -22,7 +21,7 @@ class TrainState:
         opt_state: optax state.
     """
 
-    step: Int[Array, ""]
+    step: Any
     params: Params
     ema: Params
     opt_state: optax.OptState

@@ -6,6 +6,7 @@ only video.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,5 +115,5 @@ def _per_patch(pixels, patch: int):
     return pixels.reshape(b, height // patch, patch, width // patch, patch, channels)
 
 
-def _merge_pairs(examples: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def _merge_pairs(examples: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return {name: np.concatenate([e[name] for e in examples]) for name in examples[0]}

@@ -1,0 +1,66 @@
+"""From `fv generate` to the finished file: seconds, in a fresh process each time.
+
+The first run may compile; the ones after it find the compiled sampler in JAX's persistent
+cache, which is what a user sees from the second video on.
+"""
+
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from fv_jax.bench_record import markdown, record
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What to run, and where to write the result."""
+
+    model: str = "shapes"
+    """A shipped model's name, or a model folder."""
+    repeats: int = 5
+    """Runs with a warm cache, after one with a cold one."""
+    out: Path = Path("out/bench")
+    """Where to write; `experiments` records the result in the tree."""
+
+
+def run(settings: Settings) -> None:
+    """Time the command and record it."""
+    with tempfile.TemporaryDirectory() as folder:
+        cold, cold_stages = _generate(settings.model, Path(folder))
+        warm = [_generate(settings.model, Path(folder)) for _ in range(settings.repeats)]
+    totals = [total for total, _ in warm]
+    stages = {k: statistics.median(s.get(k, 0.0) for _, s in warm) for k in cold_stages}
+    rows = [["whole process", f"{cold:.1f}", f"{statistics.median(totals):.1f}"]]
+    rows += [[name, f"{cold_stages[name]:.1f}", f"{stages[name]:.1f}"] for name in cold_stages]
+    table = markdown(
+        ["stage, seconds", "cold cache", f"warm cache, median of {settings.repeats}"], rows
+    )
+    values = {
+        "cold_seconds": cold, "cold_stages": cold_stages, "warm_seconds": totals,
+        "warm_stages": stages,
+    }  # fmt: skip
+    command = f"fv bench generate-time --out {settings.out}"
+    record("generate-time", command, values, table, settings.out)
+
+
+def _generate(model: str, folder: Path) -> tuple[float, dict[str, float]]:
+    """Seconds of one process, and what it says of its stages."""
+    out = folder / "video.npz"
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
+    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+    prompt = "a small red circle moves left over stripes"
+    start = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "fv_jax", "generate", prompt, "--out", out, "--model", model],
+        check=True, env=environment, capture_output=True,
+    )  # fmt: skip
+    seconds = time.perf_counter() - start
+    return seconds, json.loads(str(np.load(out)["stats"]))["seconds"]

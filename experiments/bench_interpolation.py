@@ -1,0 +1,89 @@
+"""How close are inserted frames to the true ones?
+
+Key frames of unseen clips (frames 1, 5, 9, 13, 17) are encoded, three frames are put into every
+gap, and compared with the clip's own frames, PSNR per inserted frame, with and without the
+clip's caption. Two baselines on true pixels: a copy of the nearer key frame (the earlier one in
+the middle) and the linear blend of both. The tokenizer's own loss is the ceiling.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from fv_jax.bench_record import markdown, record
+from fv_jax.config import Options
+from fv_jax.data import shapes
+from fv_jax.generate import Generator
+from fv_jax.metrics.frame_quality import psnr_per_frame
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What to measure, and where to write the result."""
+
+    model: str = "shapes"
+    """A shipped model's name, or a model folder."""
+    clips: int = 50
+    """Unseen clips of trained pairs."""
+    out: Path = Path("out/bench")
+    """Where to write; `experiments` records the result in the tree."""
+
+
+def run(settings: Settings) -> None:
+    """Measure and record."""
+    generator = Generator.load(settings.model)
+    gap = generator.model.config.key_frame_stride
+    clips = [shapes.clip("test", i) for i in range(settings.clips)]
+    videos = [shapes.render(clip) for clip in clips]
+    inserted = np.arange(shapes.NUM_FRAMES) % gap != 0
+    rows: dict[str, list[float]] = {}
+    for share in (0.0, 0.2, 0.5, 1.0):
+        for with_text in (True, False):
+            name = f"ours, inherit {share:g}" + ("" if with_text else ", no text")
+            rows[name] = []
+            for i, (clip, video) in enumerate(tqdm(list(zip(clips, videos)), desc=name)):
+                made = generator.interpolate(
+                    video[::gap],
+                    prompt=clip.caption if with_text else "",
+                    seed=i,
+                    options=Options(inherit=share),
+                )
+                rows[name].append(_score(video, made.frames, inserted))
+    tokenizer = generator.model.frames
+    baselines = {
+        "baseline: copy the nearer key frame": lambda v: _copy(v, gap),
+        "baseline: linear blend": lambda v: _blend(v, gap),
+        "ceiling: the true frames through the tokenizer": lambda v: tokenizer.decode(
+            tokenizer.encode(v)
+        ),
+    }
+    for name, make in baselines.items():
+        rows[name] = [_score(video, make(video), inserted) for video in videos]
+    mean = {name: float(np.mean(values)) for name, values in rows.items()}
+    table = markdown(
+        ["inserted frames of unseen clips", "PSNR, dB"],
+        [[name, f"{value:.2f}"] for name, value in mean.items()],
+    )
+    command = f"fv bench interpolation --clips {settings.clips} --out {settings.out}"
+    values = {"psnr_db": mean, "clips": settings.clips, "model": settings.model}
+    record("interpolation", command, values, table, settings.out)
+
+
+def _score(true: np.ndarray, made: np.ndarray, inserted: np.ndarray) -> float:
+    return float(psnr_per_frame(true[inserted], made[inserted]).mean())
+
+
+def _copy(video: np.ndarray, gap: int) -> np.ndarray:
+    """Every frame replaced by its nearer key frame; the earlier one where both are as near."""
+    index = np.arange(len(video))
+    return video[(index + (gap - 1) // 2) // gap * gap]
+
+
+def _blend(video: np.ndarray, gap: int) -> np.ndarray:
+    index = np.arange(len(video))
+    before = index // gap * gap
+    after = np.minimum(before + gap, len(video) - 1)
+    weight = ((index - before) / gap)[:, None, None, None]
+    return np.round(video[before] * (1 - weight) + video[after] * weight).astype(np.uint8)

@@ -1,0 +1,53 @@
+"""What a bench leaves behind: a table on the screen, JSON, and a section of the results page.
+
+`experiments/README.md` holds one section per bench between two marker lines; recording replaces
+what is between them, so that every number there comes from a command of this tree.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fv_jax.files import write_text
+from fv_jax.provenance import provenance
+
+
+def record(name: str, command: str, values: dict[str, Any], table: str, folder: Path) -> None:
+    """Print a Markdown table; write NAME.json and the section of README.md in `folder`.
+
+    Args:
+        name: of the bench.
+        command: that repeats it.
+        values: raw numbers, as JSON values.
+        table: Markdown.
+        folder: experiments/ to commit the result, or a scratch folder.
+    """
+    source = provenance()
+    print(table)
+    write_text(
+        folder / "results" / f"{name}.json",
+        json.dumps({"command": command, "source": source, **values}, indent=1) + "\n",
+    )
+    stamp = f"`{command}` on {source['machine']}; jax {source['jax']}, {source['date']}, commit "
+    section = f"{stamp}{source['commit'] or 'unknown'}.\n\n{table.strip()}\n"
+    page = folder / "README.md"
+    text = page.read_text(encoding="utf-8") if page.exists() else ""
+    write_text(page, replace_section(text, name, section))
+    print(f"\nwritten to {page} and {folder / 'results' / f'{name}.json'}")
+
+
+def replace_section(text: str, name: str, section: str) -> str:
+    """`text` with the part between the bench's markers replaced, or added at the end."""
+    begin, end = f"<!-- bench:{name} -->", f"<!-- /bench:{name} -->"
+    block = f"{begin}\n{section}{end}"
+    if begin in text and end in text:
+        before, rest = text.split(begin, 1)
+        return before + block + rest.split(end, 1)[1]
+    return f"{text.rstrip()}\n\n## {name}\n\n{block}\n".lstrip()
+
+
+def markdown(header: list[str], rows: list[list[Any]]) -> str:
+    """A Markdown table; floats with four significant digits."""
+    cells = [[f"{c:.4g}" if isinstance(c, float) else str(c) for c in row] for row in rows]
+    lines = [header, ["---"] * len(header), *cells]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
