@@ -1,4 +1,17 @@
-"""The `shapes` frame tokenizer: 64x64 px to 8x8 ids."""
+"""The `shapes` frame tokenizer: 64x64 px to 8x8 ids, patch-local FSQ (DESIGN 5; not in the paper).
+
+    command     fv train shapes_tokenizer
+    cost        16,000 steps of 12 crop pairs: 15 minutes on two CPU cores (EPYC, 2 of them)
+    size        1.49 M parameters, 2,500 codes (levels 5, 5, 5, 5, 4)
+    seed        0
+    expected    >= 33 dB over frames, >= 25 dB over the patches that the object touches
+    measured    34.8 dB and 26.1 dB on unseen clips; `fv bench tokenizer` has the rest
+
+What mattered, each tried for some minutes: crops where two frames of a clip differ, and weights
+of 8 : 0.3 for patches that changed; small batches and many steps; squared error beside absolute
+error (8 : 1). 4,375 codes were 0.1..0.2 dB better at the same step and cost the network's head
+twice as much, so 2,500 were kept.
+"""
 
 from fv_jax.config import OptimizerConfig, RunConfig, TokenizerConfig, TokenizerExperiment
 

@@ -72,6 +72,10 @@ class RetNetConfig:
         memory_tokens: half-lives of the shortest and the longest head, in tokens; the heads
             between are spaced geometrically. None gives RetNet's gamma_h = 1 - 2^(-5-h).
         chunk: tokens per chunk of the chunkwise form.
+        slots: length of a block if its slots have learned embeddings, added to those of the ids;
+            0 for none. They tell the network where in a frame it is.
+        code_levels: FSQ levels of the frame codes, if ids are also read and scored level by level:
+            codes that look alike then share what is learnt of them. () for none.
         matmul_dtype: dtype of matmul inputs. Parameters, accumulation, decays, norms and the
             retention state stay float32 (float64 when the inputs are).
     """
@@ -83,10 +87,12 @@ class RetNetConfig:
     hidden: int = 216
     memory_tokens: tuple[float, float] | None = (8.0, 1024.0)
     chunk: int = 77
+    slots: int = 0
+    code_levels: tuple[int, ...] = ()
     matmul_dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        _at_least(self, width=1, layers=1, heads=1, value_width=1, hidden=1, chunk=1)
+        _at_least(self, width=1, layers=1, heads=1, value_width=1, hidden=1, chunk=1, slots=0)
         for name in ("width", "value_width"):
             value = getattr(self, name)
             require(
@@ -241,6 +247,8 @@ class NetworkExperiment:
 
     Attributes:
         tokenizer: a trained tokenizer's file, or the name of a shipped model ("shapes").
+        slot_embeddings: give every slot of a block a learned embedding (`RetNetConfig.slots`).
+        level_embeddings: read and score ids by their FSQ levels, too (`RetNetConfig.code_levels`).
         key_frame_share: share of rows that are the key-frame task; the rest interpolate.
         key_frames: M, key frames of a clip.
         key_frame_stride: frames from one key frame to the next.
@@ -255,6 +263,8 @@ class NetworkExperiment:
     model: RetNetConfig = RetNetConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     run: RunConfig = RunConfig()
+    slot_embeddings: bool = True
+    level_embeddings: bool = True
     text_tokens: int = 12
     serial_numbers: int = 16
     key_frame_share: float = 0.5

@@ -1,6 +1,7 @@
-"""Files that are never half-written: everything goes beside its place first, then is renamed."""
+"""Files that are never half-written, and folders that one process at a time works in."""
 
 import contextlib
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +21,24 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def only_process_in(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock for the block; the lock goes when the process does, however it ends.
+
+    Raises:
+        ValueError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"another process works in {folder}; wait for it, stop it, or use another folder"
+            ) from error
+        yield
 
 
 def write_text(path: Path, text: str) -> None:

@@ -12,10 +12,10 @@ from jaxtyping import Array, Float
 NORM_EPSILON = 1e-6
 
 
-def rms_normalise(x: Float[Array, "*b D"]) -> Float[Array, "*b D"]:
+def rms_normalise(x: Float[Array, "*b D"], epsilon: float = NORM_EPSILON) -> Float[Array, "*b D"]:
     """x / sqrt(mean(x^2) + eps) over the last axis."""
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    scale = jax.lax.rsqrt(jnp.mean(wide**2, axis=-1, keepdims=True) + NORM_EPSILON)
+    scale = jax.lax.rsqrt(jnp.mean(wide**2, axis=-1, keepdims=True) + epsilon)
     return (wide * scale).astype(x.dtype)
 
 

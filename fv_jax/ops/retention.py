@@ -30,15 +30,25 @@ def parallel(
     k: Float[Array, "B T H K"],
     v: Float[Array, "B T H E"],
     log_decay: LogDecay,
+    *,
+    abs_sum_norm: bool = False,
 ) -> Float[Array, "B T H E"]:
-    """y of a whole sequence that starts at position 0."""
+    """y of a whole sequence that starts at position 0.
+
+    `abs_sum_norm` also divides by clip(sum of |row|, 1, 5e4), as torchscale's parallel form does
+    to stay in float16's range. The recurrent form cannot know that sum: only for parity.
+    """
     dtype = _accumulator(q)
     gamma = jnp.asarray(log_decay, dtype)
     n = jnp.arange(q.shape[1])
     powers = _heads_first(masked_powers(gamma, n[:, None] - n), 2)  # [H, T, T]
     scores = _einsum("bnhk,bmhk->bhnm", q, k) * powers
     y = _einsum("bhnm,bmhe->bnhe", scores.astype(v.dtype), v)
-    return y * inverse_root_sum(gamma, n)[..., None]
+    scale = inverse_root_sum(gamma, n)  # [T, H]
+    if abs_sum_norm:
+        total = jnp.sum(jnp.abs(scores), axis=-1).transpose(0, 2, 1) * scale  # [B, T, H]
+        scale = scale / jax.lax.stop_gradient(jnp.clip(total, 1, 5e4))
+    return y * scale[..., None]
 
 
 def chunkwise(

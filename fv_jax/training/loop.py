@@ -24,6 +24,7 @@ import tensorboardX
 from tqdm import tqdm
 
 from fv_jax.config import OptimizerConfig, RunConfig, to_json
+from fv_jax.files import only_process_in
 from fv_jax.provenance import provenance
 from fv_jax.training.checkpoint import Checkpointer
 from fv_jax.training.optimizer import build_optimizer, build_schedule
@@ -74,12 +75,16 @@ def fit(task: Task, config: Any, folder: Path) -> Path:
         The folder of the exported weights.
 
     Raises:
-        ValueError: the folder holds a run of another config.
+        ValueError: the folder holds a run of another config, or another process trains there.
         Interrupted: Ctrl-C or SIGTERM, after saving.
     """
+    with only_process_in(folder):
+        return _fit(task, config, folder)
+
+
+def _fit(task: Task, config: Any, folder: Path) -> Path:
     run: RunConfig = config.run
     optimizer: OptimizerConfig = config.optimizer
-    folder.mkdir(parents=True, exist_ok=True)
     tx = build_optimizer(optimizer, run.steps)
     schedule = build_schedule(optimizer, run.steps)
     train_step = make_train_step(task.loss, tx, ema_decay=optimizer.ema_decay, seed=run.seed)
@@ -126,6 +131,7 @@ def fit(task: Task, config: Any, folder: Path) -> Path:
                 if stop.received:
                     if late is not None:
                         log.step(*late, bar, task.tokens_per_step)
+                    export()
                     raise Interrupted(f"stopped at step {step}; the same command continues it")
         if late is not None:
             log.step(*late, bar, task.tokens_per_step)

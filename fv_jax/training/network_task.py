@@ -1,5 +1,6 @@
 """Training one network on both tasks, key frames and interpolation, from cached frame ids."""
 
+import dataclasses
 import warnings
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,9 @@ class NetworkTask:
             frame_codes=self.frames.codebook_size,
             serial_numbers=config.serial_numbers,
         )
+        slots = self.sequence.stride if config.slot_embeddings else 0
+        levels = self.frames.config.levels if config.level_embeddings else ()
+        self.network = dataclasses.replace(config.model, slots=slots, code_levels=levels)
         longest = max(half_life(x) for x in log_decays(config.model))
         if longest < 2 * self.sequence.stride:
             warnings.warn(
@@ -55,14 +59,14 @@ class NetworkTask:
         self._rows = RowMaker(config, self.sequence, self.text)
         self._train = ShapesTokens("train", config.train_clips, self.frames, tokens)
         self._valid = ShapesTokens("valid", config.valid_clips, self.frames, tokens)
-        self._graph = model_folder.network_graph(config.model, self.sequence)
+        self._graph = model_folder.network_graph(self.network, self.sequence)
         self._evaluate = jax.jit(self.loss)
         self.tokens_per_step = config.run.batch_size * self._rows.blocks * self.sequence.stride
 
     def init(self, key: jax.Array) -> Params:
         """Fresh weights."""
         s = self.sequence
-        model = RetNet(self.config.model, Vocab(s).size, s.frame_codes, rngs=nnx.Rngs(key))
+        model = RetNet(self.network, Vocab(s).size, s.frame_codes, rngs=nnx.Rngs(key))
         return nnx.to_pure_dict(nnx.state(model, nnx.Param))
 
     def loss(self, params: Params, batch: Any, key: jax.Array) -> tuple[jax.Array, dict]:
@@ -104,7 +108,7 @@ class NetworkTask:
     def _model_config(self) -> model_folder.ModelConfig:
         c = self.config
         return model_folder.ModelConfig(
-            network=c.model,
+            network=self.network,
             sequence=self.sequence,
             key_frames=c.key_frames,
             key_frame_fps=shapes.FPS / c.key_frame_stride,

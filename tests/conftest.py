@@ -1,0 +1,33 @@
+"""Settings of every test, and fixtures that several files use."""
+
+import hypothesis
+import jax
+import pytest
+import tiny
+
+# The same examples every time, however slow the machine is.
+hypothesis.settings.register_profile("same", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("same")
+
+# Accelerators would round float32 matmuls to TF32 or bfloat16 otherwise.
+jax.config.update("jax_default_matmul_precision", "highest")
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    """Name of the float type that arrays made in the test have by default."""
+    with jax.enable_x64(request.param == "float64"):
+        yield request.param
+
+
+@pytest.fixture
+def x64():
+    """Arrays made in the test are float64 by default."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def generator():
+    """A generator with random weights; its compiled samplers serve all tests."""
+    return tiny.generator()

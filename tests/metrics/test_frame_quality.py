@@ -1,0 +1,98 @@
+"""PSNR and SSIM: known constants, and numbers of the tool that the papers used.
+
+`data/video_pair.npz` holds four frames of a true and a generated video [4, 64, 64, 3] and their
+scores by JunyaoHu/common_metrics_on_video_quality (5f75173), run with torch and OpenCV.
+"""
+
+import inspect
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fv_jax.metrics.frame_quality import psnr, psnr_per_frame, ssim
+
+REFERENCE = Path(__file__).parent.parent / "data" / "video_pair.npz"
+SHAPE = (2, 3, 64, 64, 3)
+
+
+@pytest.fixture(scope="module")
+def pair():
+    with np.load(REFERENCE) as file:
+        return dict(file)
+
+
+def constant(level, shape=SHAPE):
+    return np.full(shape, level, np.uint8)
+
+
+def noise(seed=0):
+    return np.random.default_rng(seed).integers(0, 256, SHAPE, dtype=np.uint8)
+
+
+def test_psnr_of_every_frame_is_the_reference_tools(pair):
+    actual = psnr_per_frame(pair["real"], pair["fake"])
+    np.testing.assert_allclose(actual, pair["psnr"], rtol=0, atol=1e-4)
+
+
+def test_ssim_of_every_frame_is_the_reference_tools(pair):
+    for frame, expected in enumerate(pair["ssim"]):
+        one = (pair[name][None, frame : frame + 1] for name in ("real", "fake"))
+        assert ssim(*one) == pytest.approx(expected, abs=2e-5)
+
+
+def test_scores_of_videos_are_the_means_over_their_frames(pair):
+    videos = [pair[name].reshape(2, 2, 64, 64, 3) for name in ("real", "fake")]
+    assert psnr(*videos) == pytest.approx(pair["psnr"].mean(), abs=1e-4)
+    assert ssim(*videos) == pytest.approx(pair["ssim"].mean(), abs=2e-5)
+
+
+def test_identical_videos_have_100_db_and_ssim_1():
+    assert psnr(noise(), noise()) == 100
+    assert ssim(noise(), noise()) == pytest.approx(1, abs=1e-6)
+
+
+def test_black_against_white():
+    assert psnr(constant(0), constant(255)) == pytest.approx(0, abs=1e-6)
+    assert ssim(constant(0), constant(255)) == pytest.approx(9.999e-05, rel=1e-4)
+
+
+def test_one_level_in_one_channel_of_one_pixel_counts():
+    real, fake = constant(7, (1, 1, 64, 64, 3)), constant(7, (1, 1, 64, 64, 3))
+    fake[0, 0, 5, 6, 1] = 8
+    assert psnr(real, fake) == pytest.approx(89.0256162826968, abs=1e-4)
+
+
+def test_uniform_error_has_the_psnr_of_its_size():
+    assert psnr(constant(100), constant(110)) == pytest.approx(20 * np.log10(25.5), abs=1e-4)
+
+
+def test_identical_frames_weigh_like_the_others():
+    fake = constant(100)
+    fake[:, 1:] = 110
+    expected = (100 + 2 * 20 * np.log10(25.5)) / 3
+    assert psnr(constant(100), fake) == pytest.approx(expected, abs=1e-4)
+
+
+def test_scores_are_symmetric_and_fall_with_noise():
+    real, rng = noise(), np.random.default_rng(1)
+    scores = []
+    for sigma in (5, 40):
+        fake = np.clip(real + rng.normal(scale=sigma, size=SHAPE), 0, 255).astype(np.uint8)
+        scores.append((psnr(real, fake), ssim(real, fake)))
+        assert (psnr(fake, real), ssim(fake, real)) == pytest.approx(scores[-1])
+    assert scores[0][0] > scores[1][0]
+    assert scores[0][1] > scores[1][1]
+
+
+@pytest.mark.parametrize("metric", [psnr_per_frame, ssim])
+def test_videos_of_different_shapes_are_refused(metric):
+    unchecked = inspect.unwrap(metric)  # the tests' own check of annotations would come first
+    with pytest.raises(ValueError, match="same shape"):
+        unchecked(constant(0), constant(0)[:, :2])
+
+
+def test_ssim_refuses_frames_smaller_than_its_window():
+    small = constant(0, (1, 1, 64, 10, 3))
+    with pytest.raises(ValueError, match=r"11x11 px, got \(64, 10\)"):
+        ssim(small, small)

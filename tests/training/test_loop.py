@@ -1,0 +1,149 @@
+"""The loop: a run that stops and goes on is the run that never stopped."""
+
+import dataclasses
+import json
+import signal
+
+import jax
+import numpy as np
+import pytest
+from tiny_task import Experiment, LineTask
+
+from fv_jax.training.checkpoint import Checkpointer
+from fv_jax.training.loop import Interrupted, fit
+from fv_jax.training.optimizer import build_optimizer
+from fv_jax.training.state import TrainState
+
+CONFIG = Experiment()  # 6 steps, a sample at 4, a checkpoint at 2, 4 and 6
+
+
+class CrashError(Exception):
+    pass
+
+
+def crash():
+    raise CrashError
+
+
+def final_state(folder):
+    """The newest checkpoint's state, and the next batch of its data."""
+    tx = build_optimizer(CONFIG.optimizer, CONFIG.run.steps)
+    task, checkpoints = LineTask(), Checkpointer(folder / "checkpoints", keep=2)
+    data = task.data()
+    state = checkpoints.restore(TrainState.create(task.init(jax.random.key(9)), tx), data)
+    checkpoints.close()
+    return jax.tree.map(np.asarray, state), next(data)
+
+
+def records(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The folder of a run that was never stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    fit(LineTask(), CONFIG, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def crashed(tmp_path_factory):
+    """... of one that crashed in step 4, of which only step 2 was saved, and was run again."""
+    folder = tmp_path_factory.mktemp("crashed")
+    with pytest.raises(CrashError):
+        fit(LineTask(crash), CONFIG, folder)
+    assert [r["step"] for r in records(folder)] == [1, 2, 3]
+    with (folder / "log.jsonl").open("a") as log:
+        log.write('{"step": 4, "lo')  # as a killed process leaves it
+    fit(LineTask(), CONFIG, folder)
+    return folder
+
+
+def stopped_by(number, folder):
+    """... of one that was asked to stop in step 4, and was run again."""
+    handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(Interrupted, match="stopped at step 4; the same command continues"):
+        fit(LineTask(lambda: signal.raise_signal(number)), CONFIG, folder)
+    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert int(final_state(folder)[0].step) == 4
+    fit(LineTask(), CONFIG, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+    return stopped_by(signal.SIGINT, tmp_path_factory.mktemp("interrupted"))
+
+
+@pytest.fixture(scope="module")
+def terminated(tmp_path_factory):
+    return stopped_by(signal.SIGTERM, tmp_path_factory.mktemp("terminated"))
+
+
+@pytest.mark.parametrize("kind", ["crashed", "interrupted", "terminated"])
+def test_a_run_taken_up_again_equals_one_never_stopped_bit_for_bit(kind, whole, request):
+    state, batch = final_state(request.getfixturevalue(kind))
+    want, want_batch = final_state(whole)
+    assert int(state.step) == 6
+    jax.tree.map(np.testing.assert_array_equal, state, want)
+    np.testing.assert_array_equal(batch["x"], want_batch["x"])
+
+
+@pytest.mark.parametrize("kind", ["whole", "crashed", "interrupted", "terminated"])
+def test_the_log_holds_every_step_once(kind, whole, request):
+    folder = request.getfixturevalue(kind)
+    lines = records(folder)
+    losses = {r["step"]: r["loss"] for r in lines if "loss" in r}
+    assert [r["step"] for r in lines if "loss" in r] == [1, 2, 3, 4, 5, 6]
+    assert losses == {r["step"]: r["loss"] for r in records(whole) if "loss" in r}
+    assert [r["step"] for r in lines if "valid_norm" in r] == [4, 6]
+    seconds = [r["seconds"] for r in lines]
+    assert seconds == sorted(seconds)
+
+
+def test_the_folder_holds_what_its_docstring_says(whole):
+    assert sorted(p.name for p in (whole / "samples").iterdir()) == ["0000004.png", "0000006.png"]
+    assert any((whole / "tensorboard").iterdir())
+    record = json.loads((whole / "model" / "record.json").read_text())
+    assert (record["steps"], record["parameters"]) == (6, 8)
+    assert record["config"] == json.loads(json.dumps(dataclasses.asdict(CONFIG)))
+    assert record["final"]["loss"] == records(whole)[-1]["loss"]
+
+
+def test_what_is_exported_is_the_average(whole):
+    # A finished run that is started again trains no further, and exports again.
+    before, _ = final_state(whole)
+    task = LineTask(crash)
+    assert fit(task, CONFIG, whole) == whole / "model"
+    after, _ = final_state(whole)
+    jax.tree.map(np.testing.assert_array_equal, after, before)
+    jax.tree.map(np.testing.assert_array_equal, task.exported, before.ema)
+    assert (before.ema["layer"]["w"] != before.params["layer"]["w"]).any()
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [("optimizer", "learning_rate", 0.2), ("run", "batch_size", 8), ("run", "seed", 1)],
+)
+def test_a_folder_of_another_config_is_refused_and_left_alone(whole, part, name, value):
+    changed = dataclasses.replace(getattr(CONFIG, part), **{name: value})
+    before = (whole / "log.jsonl").read_bytes()
+    with pytest.raises(ValueError, match=rf"holds a run with other settings \({part}\)"):
+        fit(LineTask(), dataclasses.replace(CONFIG, **{part: changed}), whole)
+    assert (whole / "log.jsonl").read_bytes() == before
+    assert int(final_state(whole)[0].step) == 6
+
+
+def test_only_the_newest_checkpoints_stay(whole):
+    assert CONFIG.run.keep_checkpoints == 2
+    steps = sorted(p.name for p in (whole / "checkpoints").iterdir() if p.name.isdigit())
+    assert steps == ["4", "6"]
+
+
+def test_a_run_may_be_lengthened_and_watched_differently(tmp_path):
+    fit(LineTask(), CONFIG, tmp_path)
+    longer = dataclasses.replace(CONFIG.run, steps=8, log_every=2, sample_every=8)
+    fit(LineTask(), dataclasses.replace(CONFIG, run=longer), tmp_path)
+    assert int(final_state(tmp_path)[0].step) == 8
+    assert [r["step"] for r in records(tmp_path) if "loss" in r] == [1, 2, 3, 4, 5, 6, 8]

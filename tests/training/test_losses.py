@@ -1,0 +1,110 @@
+"""The loss: cross-entropy of frame ids in blocks with weight, and of nothing else."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from flax import nnx
+
+from fv_jax.config import SequenceConfig
+from fv_jax.sequence import key_frame_serials, pack, pad_text
+from fv_jax.training.losses import frame_loss
+from fv_jax.vocab import PAD, Vocab
+
+CONFIG = SequenceConfig(
+    text_tokens=3, frame_grid=(2, 2), text_vocabulary=6, frame_codes=12, serial_numbers=5
+)
+P, TEXT, STRIDE, M = 4, 3, 8, 3
+WEIGHTS = [[1, 1, 1], [0, 0, 1], [0, 1, 0]]
+
+
+def network():
+    return tiny.retnet(vocabulary=Vocab(CONFIG).size, codes=CONFIG.frame_codes)
+
+
+def rows(padding_blocks=0):
+    rng = np.random.default_rng(0)
+    text = np.stack([pad_text([1, 2], CONFIG), pad_text([3], CONFIG)])
+    frames = rng.integers(12, size=(2, M - padding_blocks, P))
+    tokens = pack(text, frames, key_frame_serials(M - padding_blocks), CONFIG)
+    return jnp.asarray(np.pad(tokens, ((0, 0), (0, padding_blocks * STRIDE)), constant_values=PAD))
+
+
+@functools.partial(jax.jit, static_argnames="graph")
+def jitted(params, tokens, weight, *, graph):
+    return frame_loss(nnx.merge(graph, params), tokens, weight, CONFIG)
+
+
+def loss_and_accuracy(tokens, weight, model=None):
+    graph, params = nnx.split(network() if model is None else model)
+    loss, metrics = jitted(params, tokens, jnp.asarray(weight, jnp.float32), graph=graph)
+    return float(loss), float(metrics["accuracy"])
+
+
+@pytest.mark.parametrize("row_weights", [(0, 1), (1, 2), (2, 2)])
+def test_loss_is_the_mean_cross_entropy_of_the_weighted_frames(row_weights):
+    tokens = rows()
+    weight = [WEIGHTS[i] for i in row_weights]
+    model = network()
+    logits = np.asarray(model.logits(model.parallel(tokens)), np.float64)
+    log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    losses, right = [], []
+    for row in range(2):
+        for block in range(M):
+            for place in range(P):
+                position = block * STRIDE + TEXT + 1 + place
+                code = int(tokens[row, position]) - Vocab(CONFIG).frame_start
+                if weight[row][block]:
+                    losses.append(-log_p[row, position - 1, code])
+                    right.append(logits[row, position - 1].argmax() == code)
+    loss, accuracy = loss_and_accuracy(tokens, weight)
+    assert loss == pytest.approx(np.mean(losses), rel=1e-5)
+    assert accuracy == pytest.approx(np.mean(right), abs=1e-6)
+
+
+def test_a_model_that_knows_nothing_loses_log_of_the_codebook():
+    model = network()
+    model.head[...] = jnp.zeros_like(model.head[...])
+    loss, _ = loss_and_accuracy(rows(), [WEIGHTS[0]] * 2, model)
+    assert loss == pytest.approx(np.log(12), rel=1e-6)
+
+
+def test_codes_of_a_block_without_weight_are_no_targets():
+    # Of the last block, so that no later one has seen them.
+    tokens, weight = rows(), [[1, 1, 0]] * 2
+    other = tokens.at[:, -P:].set(tokens[:, -P:][:, ::-1])
+    assert (other != tokens).any()
+    assert loss_and_accuracy(other, weight) == loss_and_accuracy(tokens, weight)
+    assert loss_and_accuracy(other, [WEIGHTS[0]] * 2) != loss_and_accuracy(tokens, [WEIGHTS[0]] * 2)
+
+
+def test_text_and_serial_numbers_are_no_targets():
+    # The last block's header is read by its own frame only, which has no weight here.
+    tokens, weight = rows(), [[1, 1, 0]] * 2
+    other = tokens.at[:, 2 * STRIDE : 2 * STRIDE + TEXT + 1].set(2)
+    assert loss_and_accuracy(other, weight) == loss_and_accuracy(tokens, weight)
+
+
+def test_padding_blocks_count_for_nothing():
+    short = rows(padding_blocks=1)
+    weight = [[1, 1, 0]] * 2
+    loss, accuracy = loss_and_accuracy(short, weight)
+    assert np.isfinite(loss)
+    without = loss_and_accuracy(short[:, : 2 * STRIDE], [[1, 1]] * 2)
+    assert (loss, accuracy) == pytest.approx(without, rel=1e-6)
+
+
+def test_no_gradient_reaches_the_codes_of_frames_without_weight():
+    graph, params = nnx.split(network())
+    tokens, weight = rows(), jnp.asarray([[1.0, 0, 0]] * 2)
+    gradient = jax.grad(lambda p: jitted(p, tokens, weight, graph=graph)[0])(
+        nnx.to_pure_dict(params)
+    )
+    strength = np.abs(gradient["embedding"]).max(1)
+    first_blocks = np.unique(tokens[:, : STRIDE - 1])  # a frame's last id predicts nothing
+    seen = np.isin(np.arange(len(strength)), first_blocks)
+    assert (strength[seen] > 0).all()
+    assert (strength[~seen] == 0).all()

@@ -1,0 +1,100 @@
+"""Training the network: from clips to a model folder that generates."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import tiny
+
+from fv_jax.config import NetworkExperiment, OptimizerConfig, RunConfig
+from fv_jax.generate import Generator
+from fv_jax.sequence import unpack
+from fv_jax.training.loop import fit
+from fv_jax.training.network_task import NetworkTask
+
+STEPS = 60
+NETWORK = dataclasses.replace(tiny.NETWORK, layers=1)  # half the time to compile
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.safetensors"
+    tiny.frames().save(path)
+    return NetworkExperiment(
+        "tiny",
+        tokenizer=str(path),
+        model=NETWORK,
+        optimizer=OptimizerConfig(learning_rate=1e-2, warmup_steps=5),
+        run=RunConfig(
+            steps=STEPS, batch_size=4, log_every=1, sample_every=STEPS, checkpoint_every=STEPS
+        ),
+        text_tokens=9,
+        serial_numbers=5,
+        key_frames=3,
+        insertions=((4, 3),),
+        train_clips=6,
+        valid_clips=4,
+    )
+
+
+@pytest.fixture(scope="module")
+def task(config, tmp_path_factory):
+    return NetworkTask(config, tmp_path_factory.mktemp("tokens"))
+
+
+@pytest.fixture(scope="module")
+def folder(task, config, tmp_path_factory):
+    """Of a finished run."""
+    home = tmp_path_factory.mktemp("run")
+    assert fit(task, config, home) == home / "model"
+    return home
+
+
+def test_batches_are_rows_of_the_tasks_sequence(task):
+    batch = next(task.data())
+    assert batch["tokens"].shape == (4, 5 * task.sequence.stride)
+    assert batch["weight"].shape == (4, 5)
+    assert task.tokens_per_step == batch["tokens"].size
+    used = batch["tokens"][:1, : 3 * task.sequence.stride]
+    assert unpack(used, task.sequence)[1][0] == 1
+
+
+def test_training_learns(folder):
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert len(losses) == STEPS
+    assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:5])
+    (valid,) = [line for line in lines if "valid_loss" in line]
+    assert valid["valid_loss"] < 0.8 * losses[0]
+    assert 0 < valid["valid_accuracy"] <= 1
+
+
+def test_the_exported_model_generates_with_the_options_it_was_trained_for(folder, config):
+    generator = Generator.load(str(folder / "model"))
+    made = generator.model.config
+    network = dataclasses.replace(NETWORK, slots=26, code_levels=(4, 3, 3))
+    assert (made.network, made.key_frames, made.insertions) == (network, 3, ((4, 3),))
+    assert (made.key_frame_fps, made.key_frame_stride) == (2.0, 4)
+    (clip,) = generator.generate(tiny.PROMPTS[:1])
+    assert clip.frames.shape == (9, 64, 64, 3)
+    record = json.loads((folder / "model" / "training.json").read_text())
+    assert record["steps"] == STEPS
+    assert record["config"]["name"] == config.name
+
+
+def test_samples_are_pictures(folder):
+    (picture,) = (folder / "samples").iterdir()
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_memory_shorter_than_two_blocks_is_warned_of(config, tmp_path):
+    short = dataclasses.replace(tiny.NETWORK, memory_tokens=(2.0, 51.0))
+    with pytest.warns(UserWarning, match="halves every 51 tokens, less than two blocks of 26"):
+        NetworkTask(dataclasses.replace(config, model=short), tmp_path)
+
+
+def test_an_unknown_tokenizer_is_refused(config, tmp_path):
+    wrong = dataclasses.replace(config, tokenizer="nowhere.safetensors")
+    with pytest.raises(FileNotFoundError, match=r"no tokenizer file 'nowhere\.safetensors'"):
+        NetworkTask(wrong, tmp_path)
