@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from fv_jax.files import replacing, write_text
+from fv_jax.files import only_process_in, replacing, write_text
 
 
 def test_success_replaces_the_file_and_leaves_nothing_else(tmp_path):
@@ -62,3 +62,21 @@ def test_files_have_the_usual_permissions(tmp_path):
     finally:
         os.umask(before)
     assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_folder_has_one_process_at_a_time_and_is_free_again_after_a_failure(tmp_path):
+    folder = tmp_path / "run"
+
+    def enter(action=lambda: None):
+        with only_process_in(folder):
+            action()
+
+    def fail():
+        raise KeyboardInterrupt
+
+    with only_process_in(folder), only_process_in(tmp_path / "another is free"):
+        with pytest.raises(ValueError, match=r"another process works in .*run"):
+            enter()
+    with pytest.raises(KeyboardInterrupt):
+        enter(fail)
+    enter()

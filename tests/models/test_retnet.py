@@ -11,7 +11,6 @@ import tiny
 from flax import nnx
 
 from fv_jax.config import PRESETS, RetNetConfig
-from fv_jax.models import retnet
 from fv_jax.models.retnet import RetNet, log_decays
 from fv_jax.ops import decay
 from fv_jax.tokenizers.quantiser import FSQ
@@ -127,7 +126,9 @@ def test_a_row_does_not_see_its_neighbours(dtype):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_hidden_vectors_depend_on_every_earlier_token_and_on_no_later_one(form):
-    model = tiny.retnet(vocabulary=11, codes=CODES)
+    # No levels: position m is to be seen through row m of the embedding alone.
+    config = dataclasses.replace(tiny.NETWORK, code_levels=())
+    model = tiny.retnet(config, vocabulary=11, codes=CODES)
     graph, params = nnx.split(model)
     params = nnx.to_pure_dict(params)
 
@@ -196,18 +197,38 @@ def test_the_papers_preset_has_302_million_parameters_in_its_blocks():
     assert round(count / 1e6) == 302
 
 
-def test_slots_and_levels_are_options_and_levels_must_make_the_codes():
-    plain = dataclasses.replace(tiny.NETWORK, slots=0, code_levels=())
-    hidden = tiny.retnet(plain).parallel(tokens())
-    assert not np.allclose(hidden, tiny.retnet().parallel(tokens()))
-    with pytest.raises(ValueError, match=r"make 12 codes, the network has 13"):
-        RetNet(tiny.NETWORK, 40, 13, rngs=nnx.Rngs(0))
+def test_slot_embeddings_repeat_with_the_block_and_start_at_zero():
+    fresh = RetNet(tiny.NETWORK, VOCABULARY, CODES, rngs=nnx.Rngs(0))
+    assert (fresh.slot_embedding[...] == 0).all()
+    graph, params = nnx.split(tiny.retnet(vocabulary=VOCABULARY, codes=CODES))
+    params = nnx.to_pure_dict(params)
+    without = nnx.merge(graph, {**params, "slot_embedding": params["slot_embedding"] * 0})
+    position = 1000 + jnp.broadcast_to(jnp.arange(T), (B, T))
+    added = nnx.merge(graph, params).embed(tokens(), position) - without.embed(tokens(), position)
+    expected = params["slot_embedding"][np.arange(1000, 1000 + T) % tiny.NETWORK.slots]
+    np.testing.assert_allclose(added, jnp.broadcast_to(expected, added.shape), atol=1e-6)
 
 
-def test_code_levels_are_those_of_the_quantiser():
-    levels = (4, 3, 5)
-    rows = retnet._level_rows(levels)
-    codes = np.asarray(FSQ(levels).codes(jnp.arange(60)))
-    halves = np.asarray([level // 2 for level in levels])
-    expected = np.round(codes * halves).astype(int) + halves
-    np.testing.assert_array_equal(rows - np.asarray([0, 4, 7]), expected)
+def test_codes_are_read_and_scored_whole_and_by_their_levels():
+    model = tiny.retnet(dataclasses.replace(tiny.NETWORK, slots=0), VOCABULARY, CODES)
+    # Levels from 0 of every code; the second channel's rows come after the first one's.
+    levels = np.asarray(FSQ((4, 3)).codes(jnp.arange(CODES))) * [2, 1] + [2, 1]
+    rows = np.add(np.round(levels).astype(int), [0, 4])
+    ids = jnp.arange(VOCABULARY)[None]
+    expected = np.array(model.embedding[...])
+    expected[-CODES:] += np.asarray(model.level_embedding[...])[rows].sum(1)  # codes only
+    np.testing.assert_allclose(model.embed(ids, 0 * ids)[0], expected, atol=1e-6)
+    hidden = jax.random.normal(jax.random.key(0), (5, tiny.NETWORK.width))
+    head = np.asarray(model.head[...]) + np.asarray(model.level_head[...])[rows].sum(1).T
+    np.testing.assert_allclose(model.logits(hidden), hidden @ head, atol=1e-5)
+
+
+def test_slots_and_levels_are_options():
+    plain = tiny.retnet(dataclasses.replace(tiny.NETWORK, slots=0, code_levels=()))
+    names = set(nnx.to_pure_dict(nnx.state(plain, nnx.Param)))
+    assert names == {"embedding", "blocks", "norm", "head"}
+
+
+def test_levels_that_make_another_number_of_codes_are_refused():
+    with pytest.raises(ValueError, match=r"\(4, 3\) make 12 codes, the network has 13"):
+        RetNet(tiny.NETWORK, VOCABULARY, 13, rngs=nnx.Rngs(0))

@@ -209,6 +209,28 @@ def test_strong_decay_over_4000_tokens_gives_finite_and_right_gradients():
     tiny.assert_close(actual, expected, "float32")
 
 
+@pytest.mark.usefixtures("x64")
+def test_abs_sum_norm_divides_by_the_rows_absolute_sum_without_a_gradient():
+    (q, k, v, *_), (cotangent, _) = problem(37)
+    q = 9 * q  # so that many rows sum to more than 1
+    n = np.arange(37)
+    distance = n[:, None] - n
+    powers = np.asarray(GAMMAS)[:, None, None] ** np.abs(distance) * (distance >= 0)
+    scale = np.asarray(
+        [[retention_ref.normaliser(gamma, m) for m in range(37)] for gamma in GAMMAS]
+    )
+    scores = np.einsum("bnhk,bmhk->bhnm", q, k) * powers * scale[..., None]
+    total = np.abs(scores).sum(-1).transpose(0, 2, 1)[..., None]
+    assert 0.1 < (total > 1).mean() < 1
+    divisor = jnp.asarray(np.clip(total, 1, 5e4))
+
+    form = functools.partial(retention.parallel, log_decay=LOG_DECAY)
+    normed, pull = jax.vjp(functools.partial(form, abs_sum_norm=True), q, k, v)
+    expected, pull_expected = jax.vjp(lambda *qkv: form(*qkv) / divisor, q, k, v)
+    tiny.assert_close(normed, expected, "float64")
+    tiny.assert_close(pull(cotangent), pull_expected(cotangent), "float64")
+
+
 def test_bfloat16_inputs_keep_a_float32_state():
     (q, k, v, state, start, length), _ = problem(37)
     low = tuple(x.astype(jnp.bfloat16) for x in (q, k, v))

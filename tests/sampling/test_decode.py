@@ -10,7 +10,7 @@ import tiny
 from flax import nnx
 
 from fv_jax.sampling.decode import FREE, decode, start
-from fv_jax.sampling.policies import Policy
+from fv_jax.sampling.policies import Policy, position_noise
 
 CODES, FRAME_START, VOCABULARY = 12, 28, 40
 F, B, HEADER, P, PREFIX = 3, 2, 4, 5, 9
@@ -103,6 +103,24 @@ def test_a_seed_gives_the_same_codes_whatever_batch_it_shares():
     other, _ = run(SAMPLED, seeds=[(13, 0), SEEDS[1]])
     np.testing.assert_array_equal(other[:, 1], both[:, 1])
     assert (other[:, 0] != both[:, 0]).any()
+
+
+def test_the_draw_at_a_position_uses_the_seeds_noise_for_that_position():
+    # With all logits equal, the largest noise wins.
+    network = tiny.retnet(vocabulary=VOCABULARY, codes=CODES)
+    for head in (network.head, network.level_head):
+        head[...] = jnp.zeros_like(head[...])
+    graph, params = nnx.split(network)
+    codes, _ = decode(
+        params, start(network, SEEDS), *inputs(),
+        graph=graph, policy=Policy(), frame_start=FRAME_START,
+    )  # fmt: skip
+    for row, (seed, stage) in enumerate(SEEDS):
+        key = jax.random.fold_in(jax.random.key(seed), stage)
+        for frame in range(F):
+            first = PREFIX + frame * (HEADER + P) + HEADER
+            noise = position_noise(jnp.stack([key] * P), first + jnp.arange(P), CODES)
+            np.testing.assert_array_equal(codes[frame, row], noise.argmax(-1))
 
 
 @pytest.mark.parametrize("seed", [(11, 1), (11,), (11, 0, 0)])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tiny_task import Experiment, LineTask
 
+from fv_jax.files import only_process_in
 from fv_jax.training.checkpoint import Checkpointer
 from fv_jax.training.loop import Interrupted, fit
 from fv_jax.training.optimizer import build_optimizer
@@ -139,6 +140,19 @@ def test_only_the_newest_checkpoints_stay(whole):
     assert CONFIG.run.keep_checkpoints == 2
     steps = sorted(p.name for p in (whole / "checkpoints").iterdir() if p.name.isdigit())
     assert steps == ["4", "6"]
+
+
+def test_a_stopped_run_leaves_its_weights_so_far(tmp_path):
+    task = LineTask(lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(Interrupted):
+        fit(task, CONFIG, tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, task.exported, final_state(tmp_path)[0].ema)
+    assert json.loads((tmp_path / "model" / "record.json").read_text())["steps"] == 4
+
+
+def test_a_folder_that_another_process_trains_in_is_refused(tmp_path):
+    with only_process_in(tmp_path), pytest.raises(ValueError, match="another process works in"):
+        fit(LineTask(), CONFIG, tmp_path)
 
 
 def test_a_run_may_be_lengthened_and_watched_differently(tmp_path):

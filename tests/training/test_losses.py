@@ -67,7 +67,8 @@ def test_loss_is_the_mean_cross_entropy_of_the_weighted_frames(row_weights):
 
 def test_a_model_that_knows_nothing_loses_log_of_the_codebook():
     model = network()
-    model.head[...] = jnp.zeros_like(model.head[...])
+    for head in (model.head, model.level_head):
+        head[...] = jnp.zeros_like(head[...])
     loss, _ = loss_and_accuracy(rows(), [WEIGHTS[0]] * 2, model)
     assert loss == pytest.approx(np.log(12), rel=1e-6)
 
