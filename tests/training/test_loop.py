@@ -143,11 +143,16 @@ def test_only_the_newest_checkpoints_stay(whole):
 
 
 def test_a_stopped_run_leaves_its_weights_so_far(tmp_path):
-    task = LineTask(lambda: signal.raise_signal(signal.SIGINT))
-    with pytest.raises(Interrupted):
+    class StoppedInItsFirstStep(LineTask):
+        def loss(self, *arguments):
+            signal.raise_signal(signal.SIGINT)
+            return super().loss(*arguments)
+
+    task = StoppedInItsFirstStep()
+    with pytest.raises(Interrupted, match="stopped at step 1"):
         fit(task, CONFIG, tmp_path)
     jax.tree.map(np.testing.assert_array_equal, task.exported, final_state(tmp_path)[0].ema)
-    assert json.loads((tmp_path / "model" / "record.json").read_text())["steps"] == 4
+    assert json.loads((tmp_path / "model" / "record.json").read_text())["steps"] == 1
 
 
 def test_a_folder_that_another_process_trains_in_is_refused(tmp_path):
