@@ -4,12 +4,13 @@
 #   ./launch.sh demo        videos for three prompts with the shipped model, in out/demo
 #   ./launch.sh test        set-up, then every fast test (arguments go to pytest)
 #   ./launch.sh test-slow   the tests that take minutes
+#   ./launch.sh test-tpu    compile for a TPU slice without one (installs libtpu, 200 MB)
 #   ./launch.sh fv ARGS     the command line, e.g. ./launch.sh fv generate --help
 #   ./launch.sh setup       only the set-up
 set -euo pipefail
 cd "$(dirname "$0")"
 
-usage() { sed -n '2,9s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,10s/^# \{0,1\}//p' "$0"; }
 
 find_python() {
     local name
@@ -45,14 +46,31 @@ setup() {
     echo "launch.sh: ready after $((SECONDS - start)) s"
 }
 
+# A file's tests share what they compiled, so a file stays with one process.
+spread=(--numprocesses auto --maxprocesses 8 --dist loadfile)
+
 demo() { .venv/bin/python examples/demo.py "$@"; }
+
+# In a folder of its own: installed beside jax, libtpu would look for a TPU at every start.
+test_tpu() {
+    local home=.venv/libtpu version="libtpu==0.0.42.*" # what jax[tpu] of requirements.txt names
+    if [ ! -d "$home/libtpu" ]; then
+        if command -v uv >/dev/null; then
+            uv pip install --python .venv/bin/python --no-deps --target "$home" "$version"
+        else
+            .venv/bin/pip install --disable-pip-version-check --no-deps --target "$home" "$version"
+        fi
+    fi
+    exec env JAX_PLATFORMS=cpu PYTHONPATH="$home" .venv/bin/python -m pytest -m tpu "$@"
+}
 
 command="${1:-help}"
 [ $# -gt 0 ] && shift
 case "$command" in
     demo) setup; demo "$@" ;;
-    test) setup; exec .venv/bin/python -m pytest -m "not slow" "$@" ;;
+    test) setup; exec .venv/bin/python -m pytest -m "not slow and not tpu" "${spread[@]}" "$@" ;;
     test-slow) setup; exec .venv/bin/python -m pytest -m slow "$@" ;;
+    test-tpu) setup; test_tpu "$@" ;;
     fv) setup; exec .venv/bin/fv "$@" ;;
     setup) setup ;;
     help | -h | --help) usage ;;

@@ -10,6 +10,7 @@ import typing
 from typing import Any
 
 DTYPES = ("float32", "bfloat16")
+ANGLES = ("geometric", "even")
 
 
 def require(ok: bool, message: str) -> None:
@@ -71,6 +72,9 @@ class RetNetConfig:
         hidden: channels inside the GLU.
         memory_tokens: half-lives of the shortest and the longest head, in tokens; the heads
             between are spaced geometrically. None gives RetNet's gamma_h = 1 - 2^(-5-h).
+        angles: how the rotation angles of a head are spaced, "geometric" as RetNet has them (from 1
+            down to 1e-4 rad per token) or "even" between 0 and pi; with these a head can pick out
+            one distance exactly, which images need (`ops/rotation.py`).
         chunk: tokens per chunk of the chunkwise form.
         slots: length of a block if its slots have learned embeddings, added to those of the ids;
             0 for none. They tell the network where in a frame it is.
@@ -86,6 +90,7 @@ class RetNetConfig:
     value_width: int = 320
     hidden: int = 216
     memory_tokens: tuple[float, float] | None = (8.0, 1024.0)
+    angles: str = "even"
     chunk: int = 77
     slots: int = 0
     code_levels: tuple[int, ...] = ()
@@ -100,8 +105,13 @@ class RetNetConfig:
                 f"RetNetConfig.{name} must be divisible by heads={self.heads}, got {value}",
             )
         require(
-            self.key_dim % 2 == 0 and self.key_dim >= 4,
-            f"RetNetConfig.width / heads must be even and >= 4 (rotated in pairs), "
+            self.angles in ANGLES,
+            f"RetNetConfig.angles must be one of {ANGLES}, got {self.angles!r}",
+        )
+        least = 6 if self.angles == "even" else 4
+        require(
+            self.key_dim % 2 == 0 and self.key_dim >= least,
+            f"RetNetConfig.width / heads must be even and >= {least} (rotated in pairs), "
             f"got {self.width} / {self.heads} = {self.key_dim}",
         )
         if self.memory_tokens is not None:
@@ -247,10 +257,12 @@ class NetworkExperiment:
 
     Attributes:
         tokenizer: a trained tokenizer's file, or the name of a shipped model ("shapes").
+        start: model folder (or shipped model) whose weights the training starts from; "" for
+            random ones. Its network and sequence must be the same.
         slot_embeddings: give every slot of a block a learned embedding (`RetNetConfig.slots`).
         level_embeddings: read and score ids by their FSQ levels, too (`RetNetConfig.code_levels`).
         key_frame_share: share of rows that are the key-frame task; the rest interpolate.
-        key_frames: M, key frames of a clip.
+        key_frames: M, key frames of a clip; 1 for images.
         key_frame_stride: frames from one key frame to the next.
         insertions: (gap, inserted) pairs that the interpolation task draws from: `gap` frames
             lie from A to B, of which `inserted` are put between.
@@ -260,6 +272,7 @@ class NetworkExperiment:
 
     name: str
     tokenizer: str = "shapes"
+    start: str = ""
     model: RetNetConfig = RetNetConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     run: RunConfig = RunConfig()
@@ -309,14 +322,18 @@ class Options:
     inherit: float = 0.2
     """Share of the ids that no key frame changes which inserted frames copy, 0 to 1."""
     temperature: float = 1.0
-    """Randomness of ids; 0 always takes the likeliest."""
+    """Randomness of key frames' ids; 0 always takes the likeliest."""
+    insert_temperature: float = 0.0
+    """The same for inserted frames, which the frames around them nearly determine."""
     top_k: int = 0
     """Sample among the k likeliest ids; 0 means all."""
     top_p: float = 1.0
     """Sample among the likeliest ids whose probabilities reach p; 1 means all."""
 
     def __post_init__(self) -> None:
-        _at_least(self, key_frames=0, insert=-1, levels=0, temperature=0, top_k=0)
+        _at_least(
+            self, key_frames=0, insert=-1, levels=0, temperature=0, insert_temperature=0, top_k=0
+        )
         require(0 <= self.inherit <= 1, f"inherit must be a share in [0, 1], got {self.inherit}")
         require(0 < self.top_p <= 1, f"top_p must be in (0, 1], got {self.top_p}")
 
@@ -327,7 +344,7 @@ PRESETS: dict[str, RetNetConfig] = {
     # DESIGN section 2: 302 M parameters without embeddings, 20x20 ids a frame, 16 frames.
     "paper": RetNetConfig(
         width=1024, layers=24, heads=16, value_width=2048, hidden=1365,
-        memory_tokens=(16.0, 8192.0), chunk=256, matmul_dtype="bfloat16",
+        memory_tokens=(16.0, 8192.0), angles="geometric", chunk=256, matmul_dtype="bfloat16",
     ),
 }  # fmt: skip
 

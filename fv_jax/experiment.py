@@ -41,6 +41,9 @@ def load(name: str, prefix: str = "") -> ModuleType:
     assert spec is not None  # a .py file always has a loader
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    root = str(path.resolve().parent.parent)
+    if root not in sys.path:
+        sys.path.insert(0, root)  # for `experiments.baselines`
     sys.modules[path.stem] = module  # where tyro looks for the source of a field's help
     spec.loader.exec_module(module)
     return module

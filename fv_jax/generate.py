@@ -95,7 +95,7 @@ class Generator:
         """
         config = self.model.config
         count = options.key_frames or config.key_frames
-        policy = _policy(options)
+        policy = Policy(options.temperature, options.top_k, options.top_p)
         self._check_insert(options)  # before sampling anything
         if not 1 <= count <= config.key_frames:
             raise ValueError(
@@ -198,13 +198,14 @@ class Generator:
         sequence, vocab = self.model.config.sequence, self.model.vocab
         insert = self._check_insert(options)
         serials = interpolation_serials(insert) if insert else []
+        policy = Policy(options.insert_temperature, options.top_k, options.top_p)
 
         def generate(rows, a, b, forced):
             text = np.stack([texts[v] for v, _, _ in rows])
             prefix = pack(text, np.stack([a, b], axis=1), serials[:2], sequence)
             headers = np.stack([header(text, n, vocab) for n in serials[2:]])
             keys = [(seeds[v], _BETWEEN, level, gap) for v, level, gap in rows]
-            return self._decode(keys, prefix, headers, forced, _policy(options), stats)
+            return self._decode(keys, prefix, headers, forced, policy, stats)
 
         filled = fill(
             videos, generate, insert=insert, levels=options.levels, inherit=options.inherit,
@@ -261,10 +262,6 @@ def _nothing(rows: int) -> Int[np.ndarray, "B 0"]:
 
 def _shorten(text: str) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _policy(options: Options) -> Policy:
-    return Policy(options.temperature, options.top_k, options.top_p)
 
 
 def _seeds(seed: int | Sequence[int], count: int) -> list[int]:

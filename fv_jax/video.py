@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import av
 import numpy as np
+from av.error import FFmpegError
 from jaxtyping import UInt8
 from PIL import Image
 
@@ -112,7 +113,7 @@ def read_video(path: Path) -> tuple[UInt8[np.ndarray, "M Y X 3"], float]:
             stream = container.streams.video[0]
             frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
             rate = stream.average_rate or stream.guessed_rate
-    except av.FFmpegError as error:
+    except FFmpegError as error:
         raise ValueError(f"{path} cannot be read as a video ({error.strerror})") from error
     if not frames or not rate:
         raise ValueError(f"{path} holds no frames or does not say its frame rate")

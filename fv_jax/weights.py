@@ -47,7 +47,8 @@ def params_from_tensors(tensors: dict[str, Array], expected: Any, path: Path) ->
     Raises:
         ValueError: missing, unknown or misshapen tensors, by name.
     """
-    want = {name: np.shape(leaf) for name, leaf in flatten_dict(expected, sep=".").items()}
+    leaves: dict[str, Any] = flatten_dict(expected, sep=".")  # pyright: ignore[reportAssignmentType]
+    want = {name: np.shape(leaf) for name, leaf in leaves.items()}
     got = {name: tensor.shape for name, tensor in tensors.items()}
     if want != got:
         wrong = sorted(name for name in want | got if want.get(name) != got.get(name))

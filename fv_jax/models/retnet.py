@@ -17,12 +17,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx, struct
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from fv_jax.config import RetNetConfig
 from fv_jax.models.layers import Dense, GatedLinearUnit, RMSNorm, matmul, rms_normalise
 from fv_jax.ops import decay, retention
-from fv_jax.ops.rotation import rotate
+from fv_jax.ops.rotation import MAX_POSITION, angles, even_angles, rotate
 
 # A field of a pytree: an array, or whatever JAX puts in its place (shapes, shardings, tracers).
 Leaf = Any
@@ -63,8 +64,9 @@ class MultiScaleRetention(nnx.Module):
         edges = [c.width, 2 * c.width, 2 * c.width + c.value_width]
         q, k, v, g = jnp.split(self.qkvg(x), edges, axis=-1)
         heads = lambda y: y.reshape(*y.shape[:2], c.heads, -1)
-        q = rotate(heads(q), position)
-        k = rotate(heads(k) * c.key_dim**-0.5, position)
+        theta = (even_angles if c.angles == "even" else angles)(c.key_dim)
+        q = rotate(heads(q), position, theta)
+        k = rotate(heads(k) * c.key_dim**-0.5, position, theta)
         return self._cast(q), self._cast(k), self._cast(heads(v)), g
 
     def gated(self, y: Float[Array, "B T H E"], g: Float[Array, "B T V"]) -> Array:
@@ -148,7 +150,7 @@ class RetNet(nnx.Module):
         def layer(x, block):
             return block(x, position, lambda *qkvd: (retention.parallel(*qkvd), None))
 
-        x, _ = _scan_layers(layer, self.embed(tokens, position), self.blocks)
+        x, _ = scan_layers(layer, self.embed(tokens, position), self.blocks)
         return self.norm(x)
 
     def chunkwise(
@@ -166,7 +168,12 @@ class RetNet(nnx.Module):
             state: after the tokens before.
             length: real tokens per row; None means all T.
             chunk: tokens per chunk; None means the config's.
+
+        Raises:
+            ValueError: a state of another network, batch size or dtype, chunk below 1, or
+                positions beyond the rotation tables.
         """
+        self._check(tokens, state)
         b, t = tokens.shape
         length = jnp.full((b,), t) if length is None else length
         position = state.position[:, None] + jnp.arange(t)
@@ -180,13 +187,23 @@ class RetNet(nnx.Module):
 
             return block(x, position, retain)
 
-        x, r = _scan_layers(layer, self.embed(tokens, position), (self.blocks, state.retention))
+        x, r = scan_layers(layer, self.embed(tokens, position), (self.blocks, state.retention))
         return self.norm(x), RetNetState(r, state.position + length)
 
     def step(
         self, tokens: Int[Array, " B"], state: RetNetState
     ) -> tuple[Float[Array, "B D"], RetNetState]:
-        """Hidden vector of the next token of every row, and the state after it."""
+        """Hidden vector of the next token of every row, and the state after it.
+
+        What a token must move, whatever its position: every weight once (for all rows together;
+        of the embedding one row each), and per row R twice, read and written: 2 N H K E floats.
+        With D = 1,024, V = 2 D, N = 24, H = 16 and bfloat16 weights that is 645 MB + B * 25 MB.
+        `models/lazy_state.py` writes R once per C tokens instead.
+
+        Raises:
+            ValueError: as `chunkwise`.
+        """
+        self._check(tokens[:, None], state)
         position = state.position[:, None]
 
         def layer(x, block_and_state):
@@ -200,8 +217,31 @@ class RetNet(nnx.Module):
             return block(x, position, retain)
 
         x = self.embed(tokens[:, None], position)
-        x, r = _scan_layers(layer, x, (self.blocks, state.retention))
+        x, r = scan_layers(layer, x, (self.blocks, state.retention))
         return self.norm(x)[:, 0], RetNetState(r, state.position + 1)
+
+    def _check(self, tokens: Array, state: RetNetState) -> None:
+        """Shapes and dtypes always, positions where they are known (not under jit)."""
+        want = jax.eval_shape(lambda: self.init_state(tokens.shape[0]))
+        got = RetNetState(jnp.asarray(state.retention), jnp.asarray(state.position))
+        if got.retention.shape != want.retention.shape or got.position.shape != want.position.shape:
+            raise ValueError(
+                f"for {tokens.shape[0]} rows the state must have shapes {want.retention.shape} and "
+                f"{want.position.shape}, got {got.retention.shape} and {got.position.shape}"
+            )
+        if got.retention.dtype != want.retention.dtype:
+            raise ValueError(
+                f"the state must be {want.retention.dtype}, got {got.retention.dtype} (rounding it "
+                "at every token loses several per cent)"
+            )
+        if not jnp.issubdtype(got.position.dtype, jnp.integer):
+            raise ValueError(f"positions must be integers, got {got.position.dtype}")
+        known = not isinstance(got.position, Tracer)
+        last = tokens.shape[1] + (int(got.position.max(initial=0)) if known else 0)
+        if last > MAX_POSITION:
+            raise ValueError(
+                f"positions must stay below {MAX_POSITION}, got {last - 1}; begin a new state"
+            )
 
     def embed(
         self, tokens: Int[Array, "B T"], position: Int[Array, "B T"]
@@ -243,7 +283,7 @@ def _level_rows(levels: tuple[int, ...]) -> np.ndarray:
     return (code // strides % np.asarray(levels) + first_rows).astype(np.int32)
 
 
-def _scan_layers(layer: Callable, x: Array, stacked):
+def scan_layers(layer: Callable, x: Array, stacked):
     """Run the stacked layers in order, four to a loop turn.
 
     The loop keeps compile time flat in depth; unrolling some of it saves copies of what the

@@ -68,7 +68,12 @@ def chunkwise(
         start: global position of each row's first token.
         length: real tokens of each row, 0..T; the rest is padding, whose y means nothing.
         chunk: tokens per chunk, any positive number.
+
+    Raises:
+        ValueError: chunk below 1.
     """
+    if chunk < 1:
+        raise ValueError(f"chunk must be >= 1 token, got {chunk}")
     b, t, h, _ = q.shape
     dtype = _accumulator(q)
     gamma = jnp.asarray(log_decay, dtype)
@@ -123,6 +128,63 @@ def step(
     return y * inverse_root_sum(gamma, position)[..., None], state
 
 
+def window(
+    q: Float[Array, "B W H K"],
+    k: Float[Array, "B W H K"],
+    v: Float[Array, "B W H E"],
+    log_decay: LogDecay,
+    state: Float[Array, "B H K E"],
+    recent_k: Float[Array, "B C H K"],
+    recent_v: Float[Array, "B C H E"],
+    count: Int[Array, " B"],
+    position: Int[Array, " B"],
+) -> Float[Array, "B W H E"]:
+    """y of the next W tokens; nothing is written, so any prefix of them may be kept (DESIGN 4).
+
+    The past is R, which has seen all tokens but the last `count`, and those tokens' own k and v:
+    the lazy state. The caller adds k and v to `recent` for as many tokens as it keeps, and calls
+    `fold` when that is full. Reading R once and writing it once per C tokens moves about half of
+    the bytes of `step`.
+
+    Args:
+        state: R after token `position - count - 1`.
+        recent_k: keys of tokens `position - count .. position - 1` in the first `count` slots of
+            each row; the other slots mean nothing.
+        recent_v: their values.
+        count: 0..C per row.
+        position: of each row's first new token.
+    """
+    dtype = _accumulator(q)
+    gamma = jnp.asarray(log_decay, dtype)
+    i, j = jnp.arange(q.shape[1]), jnp.arange(recent_k.shape[1])
+    age = jnp.broadcast_to(count, (q.shape[0],))[:, None] + i  # of the first recent token
+    kept = j < age[:, :1, None]
+    since = jnp.where(kept, age[..., None] - j, -1)  # [B, W, C]
+    old = _einsum("bihk,bjhk->bhij", q, recent_k) * _heads_second(masked_powers(gamma, since))
+    new = _einsum("bihk,bjhk->bhij", q, k)
+    new = new * _heads_first(masked_powers(gamma, i[:, None] - i), 2)
+    cross = _einsum("bihk,bhke->bihe", q.astype(dtype), state)
+    y = cross * masked_powers(gamma, age + 1)[..., None]
+    y = y + _einsum("bhij,bjhe->bihe", old.astype(v.dtype), recent_v)
+    y = y + _einsum("bhij,bjhe->bihe", new.astype(v.dtype), v)
+    return y * inverse_root_sum(gamma, position[:, None] + i)[..., None]
+
+
+def fold(
+    k: Float[Array, "B T H K"],
+    v: Float[Array, "B T H E"],
+    log_decay: LogDecay,
+    state: Float[Array, "B H K E"],
+    length: Int[Array, " B"],
+) -> Float[Array, "B H K E"]:
+    """R after the first `length` (0..T, per row) of the T tokens that follow it."""
+    gamma = jnp.asarray(log_decay, _accumulator(k))
+    before_last = length[:, None] - 1 - jnp.arange(k.shape[1])
+    weighted = (k * masked_powers(gamma, before_last)[..., None]).astype(k.dtype)
+    decay = jnp.exp(length.astype(gamma.dtype)[:, None] * gamma)
+    return state * decay[..., None, None] + _einsum("bthk,bthe->bhke", weighted, v)
+
+
 def init_state(batch: int, heads: int, key_dim: int, value_dim: int, dtype=jnp.float32):
     """R before the first token: zeros [B, H, K, E]."""
     return jnp.zeros((batch, heads, key_dim, value_dim), dtype)
@@ -131,6 +193,11 @@ def init_state(batch: int, heads: int, key_dim: int, value_dim: int, dtype=jnp.f
 def _heads_first(x: Array, tokens: int) -> Array:
     """[..., S.., H] to [..., H, S..], past the last `tokens` token axes."""
     return jnp.moveaxis(x, -1, -1 - tokens)
+
+
+def _heads_second(x: Array) -> Array:
+    """[B, W, C, H] to [B, H, W, C]."""
+    return jnp.moveaxis(x, -1, 1)
 
 
 def _accumulator(x: Array):

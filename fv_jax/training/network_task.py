@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from fv_jax import model_folder
-from fv_jax.config import NetworkExperiment, Options, SequenceConfig
+from fv_jax.config import NetworkExperiment, Options, RetNetConfig, SequenceConfig, to_json
 from fv_jax.data import shapes
 from fv_jax.data.loader import RowMaker, training_batches
 from fv_jax.data.token_cache import ShapesTokens
@@ -48,6 +48,7 @@ class NetworkTask:
         slots = self.sequence.stride if config.slot_embeddings else 0
         levels = self.frames.config.levels if config.level_embeddings else ()
         self.network = dataclasses.replace(config.model, slots=slots, code_levels=levels)
+        self._start = self._weights_of(config.start) if config.start else None
         longest = max(half_life(x) for x in log_decays(config.model))
         if longest < 2 * self.sequence.stride:
             warnings.warn(
@@ -64,7 +65,9 @@ class NetworkTask:
         self.tokens_per_step = config.run.batch_size * self._rows.blocks * self.sequence.stride
 
     def init(self, key: jax.Array) -> Params:
-        """Fresh weights."""
+        """Random weights, or those of the model that the config says to start from."""
+        if self._start is not None:
+            return self._start
         s = self.sequence
         model = RetNet(self.network, Vocab(s).size, s.frame_codes, rngs=nnx.Rngs(key))
         return nnx.to_pure_dict(nnx.state(model, nnx.Param))
@@ -92,6 +95,22 @@ class NetworkTask:
     def export(self, params: Params, folder: Path, record: dict[str, Any]) -> None:
         """Write a model folder."""
         model_folder.save(folder, self._model_config(), params, self.frames, self.text, record)
+
+    def _weights_of(self, name: str) -> Params:
+        model = model_folder.load(name)
+        for part, wanted, got in (
+            ("network", self._weights_need(self.network), self._weights_need(model.config.network)),
+            ("sequence", to_json(self.sequence), to_json(model.config.sequence)),
+        ):
+            differ = [f"{k} {got[k]} instead of {v}" for k, v in wanted.items() if got[k] != v]
+            if differ:
+                raise ValueError(f"cannot start from {name}: its {part} has {'; '.join(differ)}")
+        return model.params
+
+    @staticmethod
+    def _weights_need(network: RetNetConfig) -> dict[str, Any]:
+        """The settings without which the weights mean something else."""
+        return {k: v for k, v in to_json(network).items() if k not in ("chunk", "matmul_dtype")}
 
     def _validate(self, params: Params) -> dict[str, float]:
         rng = np.random.default_rng(0)

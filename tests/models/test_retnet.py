@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -229,3 +230,41 @@ def test_slots_and_levels_are_options():
 def test_levels_that_make_another_number_of_codes_are_refused():
     with pytest.raises(ValueError, match=r"\(4, 3\) make 12 codes, the network has 13"):
         RetNet(tiny.NETWORK, VOCABULARY, 13, rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.replace(retention=s.retention[:, :1]), r"for 2 rows .* got \(2, 1, "),
+        (lambda s: s.replace(position=s.position[:1]), r"for 2 rows .* and \(1,\)"),
+        (lambda s: s.replace(retention=s.retention[:1]), r"must have shapes \(2, 2, "),
+        (lambda s: s.replace(retention=s.retention.astype(jnp.bfloat16)), "float32, got bfloat16"),
+        (lambda s: s.replace(position=s.position * 1.0), "integers, got float32"),
+        (lambda s: s.replace(position=s.position + 2**22 - 2), "below 4194304, got 4194338"),
+    ],
+)
+def test_a_state_that_does_not_fit_is_refused(change, message):
+    model = tiny.retnet(vocabulary=VOCABULARY, codes=CODES)
+    state = change(model.init_state(B))
+    with pytest.raises(ValueError, match=message):
+        inspect.unwrap(RetNet.chunkwise)(model, tokens(), state)
+    if "4194304" not in message:
+        with pytest.raises(ValueError, match=message):
+            inspect.unwrap(RetNet.step)(model, tokens()[:, 0], state)
+
+
+def test_a_position_may_reach_the_end_of_the_rotation_tables():
+    model = tiny.retnet(vocabulary=VOCABULARY, codes=CODES)
+    state = model.init_state(B)
+    state = state.replace(position=state.position + 2**22 - T)
+    hidden, after = model.chunkwise(tokens(), state)
+    assert bool(jnp.isfinite(hidden).all())
+    with pytest.raises(ValueError, match="begin a new state"):
+        model.step(tokens()[:, 0], after)
+
+
+@pytest.mark.parametrize("chunk", [0, -3])
+def test_a_chunk_without_tokens_is_refused(chunk):
+    model = tiny.retnet(vocabulary=VOCABULARY, codes=CODES)
+    with pytest.raises(ValueError, match=f"chunk must be >= 1 token, got {chunk}"):
+        model.chunkwise(tokens(), model.init_state(B), chunk=chunk)

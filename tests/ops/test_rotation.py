@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fv_jax.ops import retention_ref
-from fv_jax.ops.rotation import MAX_POSITION, angles, rotate
+from fv_jax.ops.rotation import MAX_POSITION, angles, even_angles, rotate
 
 K = 8
 # Around the places where the coarse table takes its next step, and at the very end.
@@ -70,3 +70,25 @@ def test_scores_depend_on_the_distance_only():
         scores = [score(m + distance, m) for m in (0, 1, 1023, 1024, 60_000)]
         np.testing.assert_allclose(scores, scores[0], rtol=0, atol=1e-10)
     assert abs(score(78, 0) - score(77, 0)) > 1e-3
+
+
+def test_even_angles_pick_out_one_distance_and_keep_two_pairs_for_any_distance():
+    theta = even_angles(32)
+    assert theta.shape == (16,)
+    kernel = lambda part: np.cos(np.outer(np.arange(28), part)).mean(-1)
+    np.testing.assert_allclose(kernel(theta[:-2]), np.arange(28) == 0, atol=1e-12)
+    assert (np.cos(np.outer(np.arange(385), theta[-2:])) > 0.9).all()
+    # One token away, RetNet's own angles hardly tell the difference.
+    assert kernel(angles(32))[1] > 0.9
+
+
+@pytest.mark.parametrize("key_dim", [4, 9])
+def test_even_angles_need_three_pairs(key_dim):
+    with pytest.raises(ValueError, match=f"even key_dim >= 6, got {key_dim}"):
+        even_angles(key_dim)
+
+
+@pytest.mark.parametrize("key_dim", [1, 2, 7])
+def test_channels_that_make_no_two_pairs_are_refused(key_dim):
+    with pytest.raises(ValueError, match=f"must be even and >= 4, got {key_dim}"):
+        angles(key_dim)

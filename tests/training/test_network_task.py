@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 import tiny
@@ -106,3 +107,28 @@ def test_an_unknown_tokenizer_is_refused(config, tmp_path):
     wrong = dataclasses.replace(config, tokenizer="nowhere.safetensors")
     with pytest.raises(FileNotFoundError, match=r"no tokenizer file 'nowhere\.safetensors'"):
         NetworkTask(wrong, tmp_path)
+
+
+def test_a_training_starts_from_the_weights_of_a_model(folder, config, tmp_path):
+    images = dataclasses.replace(
+        config, start=str(folder / "model"), key_frames=1, insertions=(), train_clips=2
+    )
+    task = NetworkTask(images, tmp_path)
+    assert next(task.data())["tokens"].shape == (4, task.sequence.stride)
+    started = task.init(jax.random.key(9))
+    wanted = Generator.load(str(folder / "model")).model.params
+    assert jax.tree.all(jax.tree.map(np.array_equal, started, wanted))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": dataclasses.replace(NETWORK, hidden=24)}, "network has hidden 20 instead of 24"),
+        ({"serial_numbers": 6}, "sequence has serial_numbers 5 instead of 6"),
+    ],
+)
+def test_a_start_that_does_not_fit_is_refused(folder, config, tmp_path, change, message):
+    other = dataclasses.replace(config, start=str(folder / "model"), **change)
+    with pytest.raises(ValueError, match=message):
+        NetworkTask(other, tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,126 @@
+"""How exact is each form of retention at video length, against the float64 oracle?
+
+L = 6,800 tokens (17 frames of 20x20 ids), K = 64, E = 128, RetNet's own decays; q, k and v are
+standard normal, rotated by their positions. Relative root-mean-square error of y after the head
+norm, for heads 0, 5, 8 and 15 (half-lives of 22, 709, 5,678 and 726,817 tokens).
+
+`LIMITS` is twice what the same variant was measured at elsewhere (PyTorch, one thread); a row
+beyond it fails the bench.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from fv_jax.bench_record import markdown, record
+from fv_jax.models.layers import rms_normalise
+from fv_jax.ops import retention, retention_ref
+from fv_jax.ops.decay import log_decays
+from fv_jax.ops.rotation import rotate
+
+HEADS = (0, 5, 8, 15)
+K, E = 64, 128
+LIMITS = {
+    "chunkwise, float32": (3.2e-7, 4.8e-7, 6.6e-7, 5.6e-7),
+    "parallel, float32": (3.2e-7, 4.8e-7, 6.6e-7, 5.6e-7),
+    "recurrent, float32": (1.76e-6, 1.58e-6, 2.8e-6, 5.2e-6),
+    "chunkwise, bfloat16 matmuls": (5.6e-3, 7.8e-3, 1.18e-2, 1.28e-2),
+    "recurrent, bfloat16 q, k, v": (4.6e-3, 5.2e-3, 5.4e-3, 5.4e-3),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What to measure, and where to write the result."""
+
+    length: int = 6800
+    """Tokens."""
+    chunk: int = 128
+    """Tokens per chunk of the chunkwise form."""
+    out: Path = Path("out/bench")
+    """Where to write; `experiments` records the result in the tree."""
+
+
+def run(settings: Settings) -> None:
+    """Measure and record.
+
+    Raises:
+        ValueError: an error beyond its limit (nothing is recorded then).
+    """
+    errors = measure(settings.length, settings.chunk)
+    beyond = [n for n, row in errors.items() if not np.all(np.asarray(row) <= LIMITS[n])]
+    rows = [[name, *(f"{x:.1e}" for x in row)] for name, row in errors.items()]
+    table = markdown(["relative error of y", *(f"head {h}" for h in HEADS)], rows)
+    if beyond:
+        raise ValueError(f"errors beyond their limits: {', '.join(beyond)}\n{table}")
+    command = f"fv bench retention-error --out {settings.out}"
+    values = {"length": settings.length, "heads": HEADS, "errors": errors, "limits": LIMITS}
+    record("retention-error", command, values, table, settings.out)
+
+
+def measure(length: int, chunk: int) -> dict[str, list[float]]:
+    """Errors of every variant in `LIMITS`, one per head of `HEADS`."""
+    rng = np.random.default_rng(0)
+    draw = lambda width: rng.normal(size=(1, length, len(HEADS), width)).astype(np.float32)
+    q, k, v = draw(K), draw(K) * np.float32(K**-0.5), draw(E)
+    every = log_decays(max(HEADS) + 1)
+    decays = tuple(every[h] for h in HEADS)
+    want = np.stack([_oracle(q, k, v, i, decays[i]) for i in range(len(HEADS))], axis=2)
+    forms: dict[str, Callable] = {
+        "chunkwise": functools.partial(_chunkwise, chunk=chunk),
+        "parallel": retention.parallel,
+        "recurrent": _recurrent,
+    }
+    errors = {}
+    for name in tqdm(LIMITS, desc="forms"):
+        form = forms[name.split(",")[0]]
+        dtype = jnp.bfloat16 if "bfloat16" in name else jnp.float32
+        one = jax.jit(lambda q, k, v, d, form=form, dtype=dtype: _rotated(form, q, k, v, d, dtype),
+                      static_argnums=3)  # fmt: skip
+        # Head by head: the parallel form's pairs of 6,800 tokens take 185 MB each.
+        got = [one(*(x[:, :, i : i + 1] for x in (q, k, v)), decays[i : i + 1])
+               for i in range(len(HEADS))]  # fmt: skip
+        wrong = np.concatenate([np.asarray(y, np.float64) for y in got], axis=2) - want
+        errors[name] = np.sqrt(
+            (wrong**2).mean((0, 1, 3)) / (want**2).mean((0, 1, 3))
+        ).tolist()  # fmt: skip
+    return errors
+
+
+def _rotated(form, q, k, v, decays, dtype):
+    position = jnp.arange(q.shape[1])[None]
+    q, k = (rotate(x, position).astype(dtype) for x in (q, k))
+    return rms_normalise(form(q, k, v.astype(dtype), decays))
+
+
+def _chunkwise(q, k, v, decays, chunk):
+    state = retention.init_state(1, q.shape[2], K, E)
+    start, length = jnp.array([0]), jnp.array([q.shape[1]])
+    return retention.chunkwise(q, k, v, decays, state, start, length, chunk)[0]
+
+
+def _recurrent(q, k, v, decays):
+    def token(state, inputs):
+        q, k, v, position = inputs
+        y, state = retention.step(q, k, v, decays, state, position[None])
+        return state, y
+
+    time_first = lambda x: x.swapaxes(0, 1)
+    inputs = (time_first(q), time_first(k), time_first(v), jnp.arange(q.shape[1]))
+    state = retention.init_state(1, q.shape[2], K, E)
+    return time_first(jax.lax.scan(token, state, inputs)[1])
+
+
+def _oracle(q, k, v, head: int, decay: float) -> np.ndarray:
+    """Float64 y of one head after the head norm, [1, L, E]."""
+    q, k, v = (x[0, :, head].astype(np.float64) for x in (q, k, v))
+    y, _ = retention_ref.recurrent(
+        retention_ref.rotate(q), retention_ref.rotate(k), v, float(np.exp(decay))
+    )
+    return (y / np.sqrt((y**2).mean(-1, keepdims=True) + 1e-6))[None]
