@@ -25,7 +25,7 @@ find_python() {
     return 2
 }
 
-# Does the work only when requirements.txt or pyproject.toml have changed since the last time.
+# Does the work only when what it depends on has changed since the last time.
 setup() {
     local want
     want="$(cat requirements.txt pyproject.toml launch.sh | cksum) $PWD"

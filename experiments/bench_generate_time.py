@@ -47,8 +47,7 @@ def run(settings: Settings) -> None:
         "cold_seconds": cold, "cold_stages": cold_stages, "warm_seconds": totals,
         "warm_stages": stages,
     }  # fmt: skip
-    command = f"fv bench generate-time --out {settings.out}"
-    record("generate-time", command, values, table, settings.out)
+    record("generate-time", settings, values, table)
 
 
 def _generate(model: str, folder: Path) -> tuple[float, dict[str, float]]:

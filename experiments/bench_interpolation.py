@@ -66,9 +66,8 @@ def run(settings: Settings) -> None:
         ["inserted frames of unseen clips", "PSNR, dB"],
         [[name, f"{value:.2f}"] for name, value in mean.items()],
     )
-    command = f"fv bench interpolation --clips {settings.clips} --out {settings.out}"
     values = {"psnr_db": mean, "clips": settings.clips, "model": settings.model}
-    record("interpolation", command, values, table, settings.out)
+    record("interpolation", settings, values, table)
 
 
 def _score(true: np.ndarray, made: np.ndarray, inserted: np.ndarray) -> float:

@@ -70,6 +70,8 @@ class Settings:
 
 def run(settings: Settings) -> None:
     """Measure and record."""
+    import matplotlib  # noqa: F401 - fail before measuring where the plots cannot be made
+
     lengths = [2**n for n in range(9, settings.longest.bit_length())]
     forms = _forms(lengths, settings)
     slopes = {
@@ -95,9 +97,8 @@ def run(settings: Settings) -> None:
     (settings.out / "results").mkdir(parents=True, exist_ok=True)
     _plot_cost(forms, settings.out / "results" / "retention.png")
     _plot_memory(settings.out / "results" / "memory-range.png")
-    command = f"fv bench retention --out {settings.out}"
     values = {"forms": forms, "slopes": slopes, "decode": decode}
-    record("retention", command, values, table, settings.out)
+    record("retention", settings, values, table)
 
 
 def _forms(lengths: list[int], settings: Settings) -> list[dict[str, Any]]:

@@ -64,8 +64,7 @@ def run(settings: Settings) -> None:
         values[f"ceiling, {name}"] = scores
         rows.append([f"ceiling: real clips, {name} (100)", *_cells(scores)])
     header = ["videos", *_ATTRIBUTES, "off line, key frames, px", "off line, inserted, px"]
-    command = f"fv bench shapes-adherence --out {settings.out}"
-    record("shapes-adherence", command, values, markdown(header, rows), settings.out)
+    record("shapes-adherence", settings, values, markdown(header, rows))
 
 
 def _spread(captions: list[str], count: int) -> list[str]:

@@ -62,8 +62,7 @@ def run(settings: Settings) -> None:
         "changed_ids_where_moved": "ids changed where a patch changed by > 8/255 on average",
     }
     table = markdown(["measure", "value"], [[names[key], values[key]] for key in names])
-    command = f"fv bench tokenizer --clips {settings.clips} --out {settings.out}"
-    record("tokenizer", command, values, table, settings.out)
+    record("tokenizer", settings, values, table)
 
 
 def _touched(frames, clips, patch) -> np.ndarray:

@@ -4,25 +4,26 @@
 what is between them, so that every number there comes from a command of this tree.
 """
 
+import dataclasses
 import json
-from pathlib import Path
+import shlex
 from typing import Any
 
 from fv_jax.files import write_text
 from fv_jax.provenance import provenance
 
 
-def record(name: str, command: str, values: dict[str, Any], table: str, folder: Path) -> None:
+def record(name: str, settings: Any, values: dict[str, Any], table: str) -> None:
     """Print a Markdown table; write NAME.json and the section of README.md in `folder`.
 
     Args:
         name: of the bench.
-        command: that repeats it.
+        settings: a dataclass; the command that repeats the bench is made of its fields, and its
+            `out` is the folder: experiments/ to commit the result, or a scratch folder.
         values: raw numbers, as JSON values.
         table: Markdown.
-        folder: experiments/ to commit the result, or a scratch folder.
     """
-    source = provenance()
+    source, folder, command = provenance(), settings.out, _command(name, settings)
     print(table)
     write_text(
         folder / "results" / f"{name}.json",
@@ -34,6 +35,16 @@ def record(name: str, command: str, values: dict[str, Any], table: str, folder: 
     text = page.read_text(encoding="utf-8") if page.exists() else ""
     write_text(page, replace_section(text, name, section))
     print(f"\nwritten to {page} and {folder / 'results' / f'{name}.json'}")
+
+
+def _command(name: str, settings: Any) -> str:
+    """`fv bench NAME` with every setting that is not the default."""
+    changed = [
+        f" --{field.name.replace('_', '-')} {shlex.quote(str(getattr(settings, field.name)))}"
+        for field in dataclasses.fields(settings)
+        if getattr(settings, field.name) != field.default
+    ]
+    return f"fv bench {name}{''.join(changed)}"
 
 
 def replace_section(text: str, name: str, section: str) -> str:

@@ -81,7 +81,7 @@ class Interpolate:
 class Train:
     """Train an experiment of experiments/ (or a .py file); a run started again continues.
 
-    Every setting can be overridden: `fv train shapes --run.steps 100 --model.width 64`.
+    Every setting can be overridden: `fv train shapes_images --run.steps 100 --model.layers 2`.
     `fv train EXPERIMENT --help` lists them.
     """
 

@@ -73,8 +73,8 @@ class RetNetConfig:
         memory_tokens: half-lives of the shortest and the longest head, in tokens; the heads
             between are spaced geometrically. None gives RetNet's gamma_h = 1 - 2^(-5-h).
         angles: how the rotation angles of a head are spaced, "geometric" as RetNet has them (from 1
-            down to 1e-4 rad per token) or "even" between 0 and pi; with these a head can pick out
-            one distance exactly, which images need (`ops/rotation.py`).
+            down to 1e-4 rad per token) or "even" between 0 and pi; with these a head can tell one
+            distance from those next to it, which images need (`ops/rotation.py`).
         chunk: tokens per chunk of the chunkwise form.
         slots: length of a block if its slots have learned embeddings, added to those of the ids;
             0 for none. They tell the network where in a frame it is.
@@ -90,7 +90,7 @@ class RetNetConfig:
     value_width: int = 320
     hidden: int = 216
     memory_tokens: tuple[float, float] | None = (8.0, 1024.0)
-    angles: str = "even"
+    angles: str = "geometric"
     chunk: int = 77
     slots: int = 0
     code_levels: tuple[int, ...] = ()
@@ -329,22 +329,29 @@ class Options:
     """Sample among the k likeliest ids; 0 means all."""
     top_p: float = 1.0
     """Sample among the likeliest ids whose probabilities reach p; 1 means all."""
+    guidance: float = 1.5
+    """How much key frames follow the text: 1 as trained; else each id is scored twice."""
+    window: int = 8
+    """Ids decoded at a time at most; it changes the time, not the result."""
+    drafts: bool = True
+    """Guess ids from neighbouring frames and check several at once; the result is the same."""
 
     def __post_init__(self) -> None:
         _at_least(
-            self, key_frames=0, insert=-1, levels=0, temperature=0, insert_temperature=0, top_k=0
-        )
+            self, key_frames=0, insert=-1, levels=0, temperature=0, insert_temperature=0, top_k=0,
+            guidance=0, window=1,
+        )  # fmt: skip
         require(0 <= self.inherit <= 1, f"inherit must be a share in [0, 1], got {self.inherit}")
         require(0 < self.top_p <= 1, f"top_p must be in (0, 1], got {self.top_p}")
 
 
 PRESETS: dict[str, RetNetConfig] = {
     "tiny": RetNetConfig(width=32, layers=2, heads=2, value_width=64, hidden=48, chunk=16),
-    "shapes": RetNetConfig(),
+    "shapes": RetNetConfig(angles="even"),
     # DESIGN section 2: 302 M parameters without embeddings, 20x20 ids a frame, 16 frames.
     "paper": RetNetConfig(
         width=1024, layers=24, heads=16, value_width=2048, hidden=1365,
-        memory_tokens=(16.0, 8192.0), angles="geometric", chunk=256, matmul_dtype="bfloat16",
+        memory_tokens=(16.0, 8192.0), chunk=256, matmul_dtype="bfloat16",
     ),
 }  # fmt: skip
 

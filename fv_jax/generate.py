@@ -6,7 +6,7 @@ prompt -> text ids -> key frames (recurrent decoding) -> frames between them -> 
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from flax import nnx
@@ -15,12 +15,17 @@ from jaxtyping import Bool, Int, UInt8
 from fv_jax import model_folder
 from fv_jax.config import Options
 from fv_jax.interpolation.fill import Frames, fill
-from fv_jax.sampling.decode import FREE, decode, start
+from fv_jax.sampling import drafts
+from fv_jax.sampling.decode import DecodeState, Sampler, decode, start
 from fv_jax.sampling.policies import Policy
-from fv_jax.sequence import header, interpolation_serials, key_frame_serials, pack, pad_text
+from fv_jax.sequence import interpolation_serials, key_frame_serials, pack, pad_text, unpack
 from fv_jax.stats import Stats
+from fv_jax.vocab import FREE
 
-_KEY_FRAMES, _BETWEEN = 0, 1  # stages, folded into a request's key
+if TYPE_CHECKING:
+    from fv_jax.stream import Stream
+
+KEY_FRAMES, BETWEEN = 0, 1  # stages, folded into a request's key
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +71,7 @@ class Generator:
     def untrained_levels(self, options: Options) -> list[int]:
         """Levels of interpolation (from 1) whose gaps are finer than the model was trained on."""
         config = self.model.config
-        insert = self._check_insert(options)
+        insert = self.inserted(options)
         gaps = [config.key_frame_stride / (insert + 1) ** level for level in range(options.levels)]
         known = set(config.insertions)
         return [i + 1 for i, gap in enumerate(gaps) if insert and (gap, insert) not in known]
@@ -94,23 +99,24 @@ class Generator:
                 for.
         """
         config = self.model.config
-        count = options.key_frames or config.key_frames
-        policy = Policy(options.temperature, options.top_k, options.top_p)
-        self._check_insert(options)  # before sampling anything
-        if not 1 <= count <= config.key_frames:
-            raise ValueError(
-                f"key_frames must be in 1..{config.key_frames}, which is what "
-                f"{self.model.name!r} was trained with; got {count}"
-            )
+        count = self.key_frames(options)
+        sampler = self.sampler(options, options.temperature, options.guidance)
+        self.inserted(options)  # before sampling anything
         texts = np.stack([self.text_ids(prompt) for prompt in prompts])
         seeds = _seeds(seed, len(prompts))
         stats = Stats()
         given = self._encode_first(first_frames, count, len(prompts), stats)
-        ids = self._key_frames(texts, given, count, seeds, policy, stats)
+        ids = self._key_frames(texts, given, count, seeds, sampler, options.drafts, stats)
         videos = [Frames.of_key_frames(grid) for grid in ids]
         return self._finish(
             videos, texts, list(prompts), seeds, options, stats, config.key_frame_fps
         )
+
+    def stream(self, prompt: str, *, seed: int = 0, options: Options = Options()) -> "Stream":
+        """Frames without end, each as soon as its ids are known; see `fv_jax/stream.py`."""
+        from fv_jax.stream import Stream
+
+        return Stream(self, prompt, seed, options)
 
     def interpolate(
         self,
@@ -178,50 +184,90 @@ class Generator:
         with stats("encode"):
             return self.model.frames.encode_clip(frames)
 
-    def _key_frames(self, texts, given, count, seeds, policy, stats) -> Int[np.ndarray, "B M h w"]:
-        sequence, vocab = self.model.config.sequence, self.model.vocab
-        known = given.shape[1]
-        serials = key_frame_serials(count)
-        rows = len(texts)
-        if known == count:
-            return given.reshape(rows, count, *sequence.frame_grid)
-        prefix = pack(texts, given, serials[:known], sequence) if known else _nothing(rows)
-        headers = np.stack([header(texts, n, vocab) for n in serials[known:]])
-        forced = np.full((count - known, rows, sequence.frame_tokens), FREE, np.int32)
-        keys = [(s, _KEY_FRAMES) for s in seeds]
-        ids = self._decode(keys, prefix, headers, forced, policy, stats)
-        ids = np.concatenate([given, ids.swapaxes(0, 1)], axis=1)
-        return ids.reshape(rows, count, *sequence.frame_grid)
+    def _key_frames(
+        self, texts, given, count, seeds, sampler, use_drafts, stats
+    ) -> Int[np.ndarray, "B M h w"]:
+        rows, known = given.shape[:2]
+        codes = np.pad(given, ((0, 0), (0, count - known), (0, 0)), constant_values=FREE)
+        if known < count:
+            guess = drafts.previous_frame if use_drafts else drafts.nothing
+            codes, _ = self.decode(
+                self.start(sampler, [(s, KEY_FRAMES) for s in seeds]), sampler, stats,
+                tokens=pack(texts, codes, key_frame_serials(count), sampler.sequence),
+                guesses=guess(count, sampler.sequence), prefix=known,
+            )  # fmt: skip
+        return codes.reshape(rows, count, *sampler.sequence.frame_grid)
 
     def _finish(self, videos, texts, prompts, seeds, options, stats, fps) -> list[Clip]:
         """Interpolate, decode to pixels, and pack up."""
-        sequence, vocab = self.model.config.sequence, self.model.vocab
-        insert = self._check_insert(options)
-        serials = interpolation_serials(insert) if insert else []
-        policy = Policy(options.insert_temperature, options.top_k, options.top_p)
-
-        def generate(rows, a, b, forced):
-            text = np.stack([texts[v] for v, _, _ in rows])
-            prefix = pack(text, np.stack([a, b], axis=1), serials[:2], sequence)
-            headers = np.stack([header(text, n, vocab) for n in serials[2:]])
-            keys = [(seeds[v], _BETWEEN, level, gap) for v, level, gap in rows]
-            return self._decode(keys, prefix, headers, forced, policy, stats)
-
-        filled = fill(
-            videos, generate, insert=insert, levels=options.levels, inherit=options.inherit,
-            seeds=seeds, radius=max(1, self.model.frames.reach),
-        )  # fmt: skip
+        filled = self.fill(videos, texts, seeds, options, stats)
         with stats("decode"):
             pixels = [self.model.frames.decode(frames.ids) for frames in filled]
-        fps = fps * (insert + 1) ** (options.levels if insert else 0)
+        fps = fps * (self.inserted(options) + 1) ** options.levels
         summary = stats.summary(len(videos))
         return [
             Clip(p, f.ids.astype(np.int32), f.key_frame, f.inherited, prompt, s, fps, summary)
             for p, f, prompt, s in zip(pixels, filled, prompts, seeds)
         ]
 
-    def _check_insert(self, options: Options) -> int:
-        """The number of frames to insert; the model must know its serial numbers."""
+    def fill(
+        self,
+        videos: list[Frames],
+        texts: Int[np.ndarray, "B T"],
+        seeds: list[int],
+        options: Options,
+        stats: Stats,
+        first_gap: int = 0,
+    ) -> list[Frames]:
+        """Put frames between the given ones, all gaps of a level in one batch."""
+        insert = self.inserted(options)
+        # The frames around an inserted one say what it shows; the text adds little.
+        sampler = self.sampler(options, options.insert_temperature, guidance=1.0)
+        sequence = sampler.sequence
+        guesses = (
+            drafts.nearer_key_frame(insert, sequence)
+            if options.drafts
+            else drafts.nothing(insert + 2, sequence)
+        )
+
+        def generate(rows, a, b, forced):
+            keys = [(seeds[v], BETWEEN, level, gap) for v, level, gap in rows]
+            codes, _ = self.decode(
+                self.start(sampler, keys), sampler, stats,
+                tokens=pack(
+                    np.stack([texts[v] for v, _, _ in rows]),
+                    np.stack([a, b, *forced], axis=1), interpolation_serials(insert), sequence,
+                ),
+                guesses=guesses, prefix=2,
+            )  # fmt: skip
+            return codes[:, 2:].swapaxes(0, 1)
+
+        return fill(
+            videos, generate, insert=insert, levels=options.levels, inherit=options.inherit,
+            seeds=seeds, radius=max(1, self.model.frames.reach), first_gap=first_gap,
+        )  # fmt: skip
+
+    def key_frames(self, options: Options) -> int:
+        """Key frames of a clip.
+
+        Raises:
+            ValueError: more than the model was trained with.
+        """
+        most = self.model.config.key_frames
+        count = options.key_frames or most
+        if not 1 <= count <= most:
+            raise ValueError(
+                f"key_frames must be in 1..{most}, which is what {self.model.name!r} was trained "
+                f"with; got {count}"
+            )
+        return count
+
+    def inserted(self, options: Options) -> int:
+        """Frames put into every gap.
+
+        Raises:
+            ValueError: a number that the model was not trained with.
+        """
         config = self.model.config
         trained = sorted({n for _, n in config.insertions})
         insert = options.insert if options.insert >= 0 else max(trained, default=0)
@@ -234,30 +280,49 @@ class Generator:
             )
         return insert
 
-    def _decode(self, keys, prefix, headers, forced, policy, stats) -> Int[np.ndarray, "F B P"]:
-        """Run the sampler for this shape, compiling it if it is new."""
-        params, state = self.model.params, start(self._network, keys)
-        arrays = [np.asarray(x, np.int32) for x in (prefix, headers, forced)]
-        shape = (policy, *(x.shape for x in arrays))
+    def sampler(self, options: Options, temperature: float, guidance: float) -> Sampler:
+        """What to compile for key frames or for inserted ones."""
+        sequence = self.model.config.sequence
+        policy = Policy(temperature, options.top_k, options.top_p)
+        window = min(options.window, sequence.stride)
+        return Sampler(sequence, policy, window, guidance)
+
+    def start(self, sampler: Sampler, keys: list[tuple[int, ...]]) -> DecodeState:
+        """A state before any token; see `sampling.decode.start`."""
+        return start(self._network, sampler, keys)
+
+    def decode(
+        self,
+        state: DecodeState,
+        sampler: Sampler,
+        stats: Stats,
+        *,
+        tokens: Int[np.ndarray, "B L"],
+        guesses: Int[np.ndarray, " L"],
+        read: int = 0,
+        prefix: int = 0,
+    ) -> tuple[Int[np.ndarray, "B M P"], DecodeState]:
+        """Run the sampler, compiling it for a new shape. `read` and `prefix` count blocks."""
+        sequence = sampler.sequence
         static = dict(
-            graph=self.model.graph, policy=policy, frame_start=self.model.vocab.frame_start
-        )
+            graph=self.model.graph, sampler=sampler,
+            read=read * sequence.stride, prefix=prefix * sequence.stride,
+        )  # fmt: skip
+        shape = (sampler, read, prefix, tokens.shape)
         if shape not in self._compiled:
             with stats("compile"):
-                lowered = decode.lower(params, state, *arrays, **static)
+                lowered = decode.lower(self.model.params, state, tokens, guesses, **static)
                 self._compiled[shape] = lowered.compile()
         with stats("sample"):
-            ids = np.asarray(self._compiled[shape](params, state, *arrays)[0])
+            whole, state, counts = self._compiled[shape](self.model.params, state, tokens, guesses)
+            codes = unpack(np.asarray(whole), sequence)[2]
+        new = tokens[:, read * sequence.stride :]
+        sampled = int((new == FREE).sum())
         stats.count(
-            steps=ids.shape[0] * ids.shape[2],
-            sampled=int((arrays[2] == FREE).sum()),
-            forced=int((arrays[2] != FREE).sum()) + arrays[0].size + arrays[1].size,
-        )
-        return ids
-
-
-def _nothing(rows: int) -> Int[np.ndarray, "B 0"]:
-    return np.zeros((rows, 0), np.int32)
+            steps=int(counts.steps), sampled=sampled, forced=new.size - sampled,
+            drafted=int(counts.drafted.sum()), accepted=int(counts.accepted.sum()),
+        )  # fmt: skip
+        return codes, state
 
 
 def _shorten(text: str) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Int
 
 from fv_jax.config import SequenceConfig
-from fv_jax.vocab import PAD, Vocab
+from fv_jax.vocab import FREE, PAD, Vocab
 
 
 def key_frame_serials(frames: int) -> list[int]:
@@ -60,7 +60,7 @@ def pack(
     serials: list[int],
     config: SequenceConfig,
 ) -> Int[np.ndarray, "B L"]:
-    """Blocks of (text, serial number, frame codes), in the given order.
+    """Blocks of (text, serial number, frame codes), in the given order; FREE codes stay FREE.
 
     Use `key_frame_serials` with the frames in time order, or `interpolation_serials` with the
     frames in the order A, B, inserted.
@@ -76,14 +76,16 @@ def pack(
         raise ValueError(f"a frame must have {config.frame_tokens} ids, got {size}")
     if text.shape != (rows, config.text_tokens):
         raise ValueError(f"text must have shape {(rows, config.text_tokens)}, got {text.shape}")
-    if frames.size and not 0 <= frames.min() <= frames.max() < config.frame_codes:
+    if frames.size and not FREE <= frames.min() <= frames.max() < config.frame_codes:
         raise ValueError(
-            f"frame codes must be in 0..{config.frame_codes - 1}, got "
+            f"frame codes must be in 0..{config.frame_codes - 1} or {FREE}, got "
             f"{frames.min()}..{frames.max()}"
         )
     parts = []
     for block, serial in enumerate(serials):
-        parts += [header(text, serial, vocab), frames[:, block] + vocab.frame_start]
+        codes = frames[:, block]
+        ids = np.where(codes == FREE, FREE, codes + vocab.frame_start)
+        parts += [header(text, serial, vocab), ids]
     return np.concatenate(parts, axis=1).astype(np.int32)
 
 

@@ -11,6 +11,7 @@ import dataclasses
 from fv_jax.config import SequenceConfig
 
 PAD = 0
+FREE = -1  # in place of an id: to be sampled
 
 
 @dataclasses.dataclass(frozen=True)

@@ -50,7 +50,9 @@ def test_stats_count_every_token(clips):
     assert stats["sampled"] == 2 * 3 * 16 + inserted - inherited
     headers = 2 * 3 * 10 + 4 * (2 * stride + 3 * 10)
     assert stats["forced"] == headers + inherited
-    assert stats["steps"] == 3 * 16 + 3 * 16  # all gaps at once
+    # All gaps at once; a step takes at least one token of every row and at most the window.
+    assert (3 + 3) * stride / 8 <= stats["steps"] <= (3 + 3) * stride
+    assert 0 <= stats["accepted"] <= stats["drafted"] <= stats["sampled"]
     assert set(stats["seconds"]) == {"compile", "sample", "decode"}
 
 

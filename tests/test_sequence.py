@@ -120,8 +120,8 @@ def test_header_is_what_pack_puts_before_a_frame():
     [
         (np.zeros((1, 3, 2), int), [1, 2], "3 frames but 2 serial numbers"),
         (np.zeros((1, 1, 5), int), [1], "must have 2 ids, got 5"),
-        (np.full((1, 1, 2), 7), [1], r"0\.\.6, got 7\.\.7"),
-        (np.full((1, 1, 2), -1), [1], r"0\.\.6, got -1\.\.-1"),
+        (np.full((1, 1, 2), 7), [1], r"0\.\.6 or -1, got 7\.\.7"),
+        (np.full((1, 1, 2), -2), [1], r"0\.\.6 or -1, got -2\.\.-2"),
         (np.zeros((1, 1, 2), int), [7], r"1\.\.6, got 7"),
     ],
 )

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from fv_jax.models.layers import rms_normalise
@@ -290,8 +291,8 @@ def load(
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype must be float32 or float64, got {dtype!r}")
     tensors = _read_weights(Path(weights))
-    values = dict(config) if isinstance(config, Mapping) else json.loads(Path(config).read_text())
-    values = values.get("config", values)
+    values = config if isinstance(config, Mapping) else _read_json(Path(config))
+    values = dict(values.get("config", values))
     options = _options(values)
     if options.vocab_size < 0 and "embed_tokens.weight" in tensors:
         options = dataclasses.replace(options, vocab_size=len(tensors["embed_tokens.weight"]))
@@ -326,11 +327,24 @@ def _options(values: Mapping[str, Any]) -> TorchscaleConfig:
     return TorchscaleConfig(**{name: values[name] for name in values if name in known})
 
 
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON file ({error})") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must hold a JSON object, got a {type(values).__name__}")
+    return values
+
+
 def _read_weights(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
     if path.suffix == ".safetensors":
-        tensors = load_file(path)
+        try:
+            tensors = load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"{path} is damaged or no safetensors file ({error})") from error
     elif path.suffix in (".pt", ".pth", ".bin"):
         try:
             import torch  # type: ignore[import-not-found]
@@ -340,7 +354,9 @@ def _read_weights(path: Path) -> dict[str, np.ndarray]:
             ) from error
         loaded = torch.load(path, map_location="cpu", weights_only=True)
         loaded = loaded.get("model", loaded)
-        tensors = {name: value.float().numpy() for name, value in loaded.items()}
+        # NumPy has no bfloat16 of its own; float32 holds every value of it.
+        wide = lambda value: value if value.dtype == torch.float64 else value.float()
+        tensors = {name: wide(value).numpy() for name, value in loaded.items()}
     else:
         raise ValueError(f"{path} must be .safetensors, .pt, .pth or .bin")
     return {name.removeprefix("decoder."): value for name, value in tensors.items()}

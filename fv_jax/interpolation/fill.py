@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from fv_jax.interpolation.skip_mask import inheritable, regions
-from fv_jax.sampling.decode import FREE
+from fv_jax.vocab import FREE
 
 # (video, level, gap) of every row, A, B [G, P], forced [n, G, P] -> inserted frames [n, G, P]
 GenerateGaps = Callable[
@@ -51,6 +51,7 @@ def fill(
     inherit: float,
     seeds: list[int],
     radius: int = 1,
+    first_gap: int = 0,
 ) -> list[Frames]:
     """Insert frames between neighbours, `levels` times.
 
@@ -62,13 +63,16 @@ def fill(
         inherit: share of stable ids to copy, drawn anew for every inserted frame.
         seeds: one per video; they decide which ids are inherited.
         radius: of the unstable ring around ids that differ.
+        first_gap: number of the first gap, for parts of a longer video.
     """
     for level in range(levels if insert else 0):
-        rows = [(v, level, g) for v, f in enumerate(videos) for g in range(len(f.ids) - 1)]
-        if not rows:
+        gaps = [(v, g) for v, f in enumerate(videos) for g in range(len(f.ids) - 1)]
+        if not gaps:
             break
-        a = np.stack([videos[v].ids[g] for v, _, g in rows])
-        b = np.stack([videos[v].ids[g + 1] for v, _, g in rows])
+        before = first_gap * (insert + 1) ** level
+        rows = [(v, level, before + g) for v, g in gaps]
+        a = np.stack([videos[v].ids[g] for v, g in gaps])
+        b = np.stack([videos[v].ids[g + 1] for v, g in gaps])
         masks = np.stack(
             [
                 _inherited(a[i], b[i], insert, inherit, (seeds[v], level, gap), radius)

@@ -16,7 +16,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from fv_jax.models.retnet import Leaf, RetNet, RetNetState, log_decays, scan_layers
@@ -53,10 +55,11 @@ def begin(model: RetNet, state: RetNetState, capacity: int) -> LazyState:
     """A lazy state with an empty buffer of `capacity` slots.
 
     Raises:
-        ValueError: capacity below 1.
+        ValueError: capacity below 1, or a state that is not one of the model's.
     """
     if capacity < 1:
         raise ValueError(f"the buffer's capacity must be >= 1, got {capacity}")
+    model.check(jnp.zeros((state.position.shape[0], 1), jnp.int32), state)
     c, rows = model.config, state.position.shape[0]
     low = state.retention.dtype == jnp.float32 and c.matmul_dtype == "bfloat16"
     dtype = jnp.bfloat16 if low else state.retention.dtype
@@ -97,7 +100,20 @@ def append(state: LazyState, keys_values: KeysValues, length: Int[Array, " B"]) 
 
     The buffer must have room for all W (`fold` first if it has not): a row's rejected tokens lie
     beyond its count, where nothing reads them and the next window overwrites them.
+
+    Raises:
+        ValueError: no room for W tokens, or a length beyond W (where they are known: not in jit).
     """
+    width, full = keys_values[0].shape[2], 0
+    if not isinstance(state.count, Tracer):
+        full = int(np.max(state.count, initial=0))
+    if full + width > state.capacity:
+        raise ValueError(
+            f"the buffer of {state.capacity} holds {full} tokens and has no room for {width} more; "
+            "fold the state first"
+        )
+    if not isinstance(length, Tracer) and not np.all((0 <= length) & (length <= width)):
+        raise ValueError(f"a window of {width} tokens cannot give {np.asarray(length)} of them")
 
     def write(buffer_NBCH, new_NBWH):
         put = lambda row, new, at: jax.lax.dynamic_update_slice_in_dim(row, new, at, axis=1)

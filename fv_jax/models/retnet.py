@@ -173,7 +173,7 @@ class RetNet(nnx.Module):
             ValueError: a state of another network, batch size or dtype, chunk below 1, or
                 positions beyond the rotation tables.
         """
-        self._check(tokens, state)
+        self.check(tokens, state)
         b, t = tokens.shape
         length = jnp.full((b,), t) if length is None else length
         position = state.position[:, None] + jnp.arange(t)
@@ -203,7 +203,7 @@ class RetNet(nnx.Module):
         Raises:
             ValueError: as `chunkwise`.
         """
-        self._check(tokens[:, None], state)
+        self.check(tokens[:, None], state)
         position = state.position[:, None]
 
         def layer(x, block_and_state):
@@ -220,8 +220,14 @@ class RetNet(nnx.Module):
         x, r = scan_layers(layer, x, (self.blocks, state.retention))
         return self.norm(x)[:, 0], RetNetState(r, state.position + 1)
 
-    def _check(self, tokens: Array, state: RetNetState) -> None:
-        """Shapes and dtypes always, positions where they are known (not under jit)."""
+    def check(self, tokens: Int[Array, "B T"], state: RetNetState) -> None:
+        """Whether the state can read the tokens.
+
+        Shapes and dtypes are checked always, positions where they are known (not under jit).
+
+        Raises:
+            ValueError: what is wrong, with got and wanted.
+        """
         want = jax.eval_shape(lambda: self.init_state(tokens.shape[0]))
         got = RetNetState(jnp.asarray(state.retention), jnp.asarray(state.position))
         if got.retention.shape != want.retention.shape or got.position.shape != want.position.shape:
@@ -236,11 +242,14 @@ class RetNet(nnx.Module):
             )
         if not jnp.issubdtype(got.position.dtype, jnp.integer):
             raise ValueError(f"positions must be integers, got {got.position.dtype}")
-        known = not isinstance(got.position, Tracer)
-        last = tokens.shape[1] + (int(got.position.max(initial=0)) if known else 0)
-        if last > MAX_POSITION:
+        if isinstance(state.position, Tracer) or not len(state.position):
+            return
+        position = np.asarray(state.position)  # as given: JAX would wrap what int32 cannot hold
+        first, last = int(position.min()), int(position.max()) + tokens.shape[1]
+        if first < 0 or last > MAX_POSITION:
             raise ValueError(
-                f"positions must stay below {MAX_POSITION}, got {last - 1}; begin a new state"
+                f"positions must be in 0..{MAX_POSITION - 1}, got {first}..{last - 1}; begin a new "
+                "state"
             )
 
     def embed(

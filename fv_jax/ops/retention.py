@@ -77,7 +77,7 @@ def chunkwise(
     b, t, h, _ = q.shape
     dtype = _accumulator(q)
     gamma = jnp.asarray(log_decay, dtype)
-    size = min(chunk, t)
+    size = max(1, min(chunk, t))
     chunks = -(-t // size)
     i = jnp.arange(size)
     first = jnp.arange(chunks)[:, None] * size  # of each chunk, [N, 1]

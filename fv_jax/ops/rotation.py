@@ -8,10 +8,11 @@ n - m only. Two choices of theta_j, radians per token, j = 0 .. J - 1, J = K / 2
 
 A head that looks a fixed distance d back scores distance n - m as sum_j cos(theta_j (n - m - d)).
 With geometric angles its neighbours d - 1 and d + 1 get nearly the same score, since cos(1) = 0.54
-is the fastest that anything changes. Angles spaced evenly up to pi sum to 0 at every distance but
-d, up to 2 J away from it: one distance is picked out exactly. In a frame, "one patch to the left,
-one frame ago" is such a distance. The two slow pairs are for what is wanted at any distance, such
-as a word of the text.
+is the fastest that anything changes. Angles spaced evenly up to pi sum to 0 at all 2 (J - 2)
+distances around d but d itself: one is picked out among its neighbours. (The sum returns, with its
+sign changed, every 2 (J - 2) tokens; decay and what the tokens are must tell those apart.) In a
+frame, "one patch to the left, one frame ago" is such a distance. The two slow pairs are for what
+is wanted at any distance, such as a word of the text.
 """
 
 import jax.numpy as jnp

@@ -1,25 +1,70 @@
-"""Recurrent decoding (paper section 3.1): known tokens by chunks, unknown ones step by step.
+"""Window decoding: the one sampler (DESIGN 4; speculative sampling, arXiv:2302.01318).
 
-    prefix                     frame 1                        frame 2
-    [known blocks ........]    [text | SN] id id id id ...    [text | SN] id id id ...
-     \\_ one chunkwise call      \\_ chunkwise   \\_ P steps
+Every position of a sequence is known, guessed or open. A step feeds a window of up to W tokens,
+of which the first is known and the others known or guessed, and keeps the longest prefix that
+holds:
 
-All of it is one jitted call: `lax.scan` over frames, and inside it over the ids of a frame. The
-state's size does not depend on how many tokens it has seen.
+    tokens   .. t  t | k  g  g  g |  .          k known, g guessed (known ids always hold)
+    sampled          |    s  s  s    s          what the policy chooses after each fed token
+    kept     .. t  t   k  s  s' -  -            the 2nd guess was wrong: its sample replaces it
+
+A guess holds if it is what would have been sampled there. The randomness of a position is a
+function of the request's key and the position, so the tokens are those of W = 1, the paper's
+token-by-token recurrence (section 3.1), whatever the window, the guesses and the batch, up to
+ties in floating point.
+
+All of it is one `lax.while_loop` in one jitted call. Rows advance at their own pace. The state is
+lazy (`models/lazy_state.py`): kept tokens' k and v are buffered and folded into R now and then.
 """
 
+import dataclasses
 import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx, struct
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
+from fv_jax.config import SequenceConfig
+from fv_jax.models import lazy_state
 from fv_jax.models.retnet import Leaf, RetNetState
 from fv_jax.sampling.policies import Policy, position_noise
+from fv_jax.vocab import FREE, PAD, Vocab
 
-FREE = -1  # in `forced`: sample this id
+
+@dataclasses.dataclass(frozen=True)
+class Sampler:
+    """What is fixed when the sampler is compiled.
+
+    Attributes:
+        sequence: layout of the tokens.
+        policy: how ids are chosen.
+        window: W, tokens fed per step.
+        guidance: G of classifier-free guidance over the text (arXiv:2207.12598): scores are
+            `u + G (c - u)`, c with the text and u without. 1 is none; else every row is read twice.
+    """
+
+    sequence: SequenceConfig
+    policy: Policy = Policy()
+    window: int = 1
+    guidance: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.window <= self.sequence.stride:
+            raise ValueError(f"window must be in 1..{self.sequence.stride}, got {self.window}")
+        if self.guidance < 0:
+            raise ValueError(f"guidance must be >= 0 (1 is none), got {self.guidance}")
+
+    @property
+    def readings(self) -> int:
+        """Rows of the network per row of tokens."""
+        return 1 if self.guidance == 1 else 2
+
+    @property
+    def capacity(self) -> int:
+        """Slots of the lazy state's buffer."""
+        return max(32, 2 * self.window)
 
 
 @struct.dataclass
@@ -27,7 +72,8 @@ class DecodeState:
     """Everything needed to go on generating; a pytree of arrays, donated to `decode`.
 
     Attributes:
-        net: retention state of all layers and the position of every row.
+        net: retention state of all layers and the position of every row; with guidance, of the
+            rows with their text and then of the same rows without.
         keys: one typed PRNG key per row, [B]. Position p draws from `fold_in(key, p)`, so a key is
             never used up.
     """
@@ -36,75 +82,144 @@ class DecodeState:
     keys: Leaf
 
 
-def decode_frames(
-    model: Any,
-    policy: Policy,
-    frame_start: int,
-    state: DecodeState,
-    prefix: Int[Array, "B T0"],
-    headers: Int[Array, "F B T1"],
-    forced: Int[Array, "F B P"],
-) -> tuple[Int[Array, "F B P"], DecodeState]:
-    """Generate F frames of P codes after `prefix`.
+@struct.dataclass
+class Counts:
+    """What one call did.
 
-    Args:
-        model: a `RetNet`.
-        policy: how ids are chosen.
-        frame_start: vocabulary id of frame code 0.
-        state: `start` or an earlier call's result.
-        prefix: known vocabulary ids that come first; T0 may be 0.
-        headers: text and serial number before each frame, vocabulary ids.
-        forced: frame codes to copy instead of sampling, or FREE.
-
-    Returns:
-        Frame codes, and the state after the last of them.
+    Attributes:
+        steps: sequential steps.
+        drafted: guesses that were tried, per row.
+        accepted: of these, the ones that held.
     """
-    net = state.net
-    if prefix.shape[1]:
-        _, net = model.chunkwise(prefix, net)
 
-    def frame(net: RetNetState, header_and_forced):
-        header, forced_PB = header_and_forced
-        hidden, net = model.chunkwise(header, net)
-
-        def token(carry, forced_B):
-            hidden_BD, net = carry
-            logits = model.logits(hidden_BD).astype(jnp.float32)
-            noise = position_noise(state.keys, net.position, logits.shape[-1])
-            ids = jnp.where(forced_B == FREE, policy(logits, noise), forced_B)
-            return model.step(ids + frame_start, net), ids
-
-        (_, net), ids_PB = jax.lax.scan(token, (hidden[:, -1], net), forced_PB)
-        return net, ids_PB.T
-
-    net, ids = jax.lax.scan(frame, net, (headers, forced.swapaxes(1, 2)))
-    return ids, DecodeState(net, state.keys)
+    steps: Leaf
+    drafted: Leaf
+    accepted: Leaf
 
 
-def start(model: Any, seeds: list[tuple[int, ...]]) -> DecodeState:
+def start(model: Any, sampler: Sampler, seeds: list[tuple[int, ...]]) -> DecodeState:
     """The state before any token, one row per seed.
 
     A seed is the request's number followed by what tells this row from the request's others
     (stage, level, gap), each folded into the key.
     """
     keys = [functools.reduce(jax.random.fold_in, rest, jax.random.key(s)) for s, *rest in seeds]
-    return DecodeState(model.init_state(len(seeds)), jnp.stack(keys))
+    return DecodeState(model.init_state(len(seeds) * sampler.readings), jnp.stack(keys))
+
+
+def decode_tokens(
+    model: Any,
+    sampler: Sampler,
+    state: DecodeState,
+    tokens: Int[Array, "B L"],
+    guesses: Int[Array, " L"],
+    *,
+    read: int = 0,
+    prefix: int = 0,
+) -> tuple[Int[Array, "B L"], DecodeState, Counts]:
+    """Replace every FREE token.
+
+    Args:
+        model: a `RetNet`.
+        sampler: policy and window.
+        state: `start` or an earlier call's result.
+        tokens: whole blocks of vocabulary ids, or FREE; the first one is known.
+        guesses: for each place, the earlier place whose id is its guess, or -1 for none
+            (`sampling/drafts.py`).
+        read: leading tokens that `state` has seen already; they are here for the guesses.
+        prefix: known tokens after these, read by one chunkwise call.
+
+    Returns:
+        tokens, the state after the last of them, and counts.
+    """
+    rows, length = tokens.shape
+    window, vocab = sampler.window, Vocab(sampler.sequence)
+    net = state.net
+    if prefix:
+        known = _readings(sampler, tokens[:, read : read + prefix], read + jnp.arange(prefix)[None])
+        _, net = model.chunkwise(known, net)
+    # Past the end lie known tokens, so that a window may reach over it.
+    tokens = jnp.pad(tokens, ((0, 0), (0, window + 1)))
+    guesses = jnp.pad(guesses, (0, window + 1), constant_values=-1)
+    at = jnp.full((rows,), read + prefix)
+    none = jnp.zeros((rows,), jnp.int32)
+
+    def step(carry):
+        lazy, tokens, at, counts = carry
+        places = at[:, None] + jnp.arange(window + 1)
+        here = jnp.take_along_axis(tokens, places, axis=1)
+        guess = jnp.take_along_axis(tokens, jnp.maximum(guesses[places], 0), axis=1)
+        guessed = (here == FREE) & (guesses[places] >= 0)
+        offered = jnp.where(guessed, guess, here)
+
+        fed = _readings(sampler, jnp.maximum(offered[:, :window], 0), places[:, :window])
+        hidden, keys_values = lazy_state.window(model, fed, lazy)
+        logits = _guided(sampler, model.logits(hidden).astype(jnp.float32))
+        position = lazy.position[:rows, None] + jnp.arange(window) + 1
+        noise = jax.vmap(
+            lambda p: position_noise(state.keys, p, logits.shape[-1]), in_axes=1, out_axes=1
+        )(position)
+        sampled = sampler.policy(logits, noise) + vocab.frame_start
+        right = jnp.where(here[:, 1:] == FREE, sampled, here[:, 1:])
+
+        holds = jnp.cumprod(offered[:, 1:window] == right[:, : window - 1], axis=1)
+        kept = jnp.minimum(1 + holds.sum(axis=1, dtype=jnp.int32), length - at)
+        written = jnp.where(jnp.arange(window) < kept[:, None], right, here[:, 1:])
+        put = lambda row, new, place: jax.lax.dynamic_update_slice_in_dim(row, new, place, axis=0)
+        tokens = jax.vmap(put)(tokens, written, at + 1)
+
+        lazy = lazy_state.append(lazy, keys_values, jnp.tile(kept, sampler.readings))
+        lazy = jax.lax.cond(
+            jnp.any(lazy.count + window > sampler.capacity),
+            lambda lazy: lazy_state.fold(model, lazy),
+            lambda lazy: lazy,
+            lazy,
+        )
+        among = jnp.arange(window)
+        tried = guessed[:, :window] & (among <= kept[:, None]) & (kept > 0)[:, None]
+        counts = Counts(
+            counts.steps + 1,
+            counts.drafted + tried.sum(axis=1, dtype=jnp.int32),
+            counts.accepted + (tried & (among < kept[:, None])).sum(axis=1, dtype=jnp.int32),
+        )
+        return lazy, tokens, at + kept, counts
+
+    carry = lazy_state.begin(model, net, sampler.capacity), tokens, at, Counts(0, none, none)
+    lazy, tokens, _, counts = jax.lax.while_loop(lambda c: jnp.any(c[2] < length), step, carry)
+    return tokens[:, :length], DecodeState(lazy_state.settle(model, lazy), state.keys), counts
+
+
+def _readings(
+    sampler: Sampler, tokens: Int[Array, "B W"], places: Int[Array, "#B W"]
+) -> Int[Array, "R W"]:
+    """The rows that the network reads: with guidance, once more without their text."""
+    if sampler.readings == 1:
+        return tokens
+    text = places % sampler.sequence.stride < sampler.sequence.text_tokens
+    return jnp.concatenate([tokens, jnp.where(text, PAD, tokens)])
+
+
+def _guided(sampler: Sampler, logits: Float[Array, "R W V"]) -> Float[Array, "B W V"]:
+    if sampler.readings == 1:
+        return logits
+    with_text, without = jnp.split(logits, 2)
+    return without + sampler.guidance * (with_text - without)
 
 
 @functools.partial(
-    jax.jit, static_argnames=("graph", "policy", "frame_start"), donate_argnames="state"
+    jax.jit, static_argnames=("graph", "sampler", "read", "prefix"), donate_argnames="state"
 )
 def decode(
     params: Any,
     state: DecodeState,
-    prefix: Array,
-    headers: Array,
-    forced: Array,
+    tokens: Array,
+    guesses: Array,
     *,
     graph: nnx.GraphDef,
-    policy: Policy,
-    frame_start: int,
-) -> tuple[Int[Array, "F B P"], DecodeState]:
-    """`decode_frames`, jitted, with the model given as parameters and graph."""
+    sampler: Sampler,
+    read: int = 0,
+    prefix: int = 0,
+) -> tuple[Int[Array, "B L"], DecodeState, Counts]:
+    """`decode_tokens`, jitted, with the model given as parameters and graph."""
     model = nnx.merge(graph, params)
-    return decode_frames(model, policy, frame_start, state, prefix, headers, forced)
+    return decode_tokens(model, sampler, state, tokens, guesses, read=read, prefix=prefix)

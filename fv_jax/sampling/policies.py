@@ -33,14 +33,16 @@ class Policy:
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
 
-    def __call__(self, logits: Float[Array, "B V"], noise: Float[Array, "B V"]) -> Int[Array, " B"]:
+    def __call__(
+        self, logits: Float[Array, "*B V"], noise: Float[Array, "*B V"]
+    ) -> Int[Array, "*B"]:
         """Token ids of every row."""
         if self.temperature == 0:
             return jnp.argmax(logits, axis=-1).astype(jnp.int32)
         kept = self.filter(logits / self.temperature)
         return jnp.argmax(kept + noise, axis=-1).astype(jnp.int32)
 
-    def filter(self, logits: Float[Array, "B V"]) -> Float[Array, "B V"]:
+    def filter(self, logits: Float[Array, "*B V"]) -> Float[Array, "*B V"]:
         """Scaled logits with everything outside top-k and top-p at -inf.
 
         Tokens as likely as the last one kept are kept too.

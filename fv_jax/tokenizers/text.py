@@ -48,6 +48,8 @@ class TextTokenizer:
         Letters are lower-cased and punctuation is read as a space by the model itself, so
         "A small RED circle, moving." needs no other code wherever the file is used.
         """
+        from sentencepiece import sentencepiece_model_pb2  # not needed to generate
+
         captions = list(captions)
         words = {word for caption in captions for word in caption.split()}
         output = io.BytesIO()
@@ -67,7 +69,9 @@ class TextTokenizer:
                 normalization_rule_tsv=str(rules),
                 minloglevel=2,
             )
-        return cls(output.getvalue())
+        model = sentencepiece_model_pb2.ModelProto.FromString(output.getvalue())
+        model.normalizer_spec.normalization_rule_tsv = ""  # a temporary path: not the same twice
+        return cls(model.SerializeToString())
 
     @property
     def size(self) -> int:

@@ -1,6 +1,7 @@
 """Training one network on both tasks, key frames and interpolation, from cached frame ids."""
 
 import dataclasses
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -93,11 +94,20 @@ class NetworkTask:
         return self._validate(params)
 
     def export(self, params: Params, folder: Path, record: dict[str, Any]) -> None:
-        """Write a model folder."""
+        """Write a model folder; the record holds that of the model it started from, too."""
+        if self.config.start:
+            before = model_folder.locate(self.config.start) / "training.json"
+            record = {**record, "start": json.loads(before.read_text(encoding="utf-8"))}
         model_folder.save(folder, self._model_config(), params, self.frames, self.text, record)
 
     def _weights_of(self, name: str) -> Params:
-        model = model_folder.load(name)
+        try:
+            model = model_folder.load(name)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"no model {name!r} to start from: train it first (shapes starts from "
+                "`fv train shapes_images`), or give --start '' for random weights"
+            ) from error
         for part, wanted, got in (
             ("network", self._weights_need(self.network), self._weights_need(model.config.network)),
             ("sequence", to_json(self.sequence), to_json(model.config.sequence)),

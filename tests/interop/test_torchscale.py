@@ -183,7 +183,7 @@ def test_bad_calls_say_what_was_wanted():
     net = torchscale.load(DATA / "a_main.safetensors", OPTIONS)
     tokens = np.zeros((1, 4), np.int32)
     with pytest.raises(ValueError, match="form must be"):
-        inspect.unwrap(torchscale.TorchscaleRetNet.logits)(net, tokens, "serial")
+        inspect.unwrap(torchscale.TorchscaleRetNet.forward)(net, tokens, "serial")
     with pytest.raises(ValueError, match="chunk must be >= 1, got 0"):
         net.logits(tokens, "chunkwise", 0)
     with pytest.raises(ValueError, match="abs_sum_norm"):

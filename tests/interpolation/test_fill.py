@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fv_jax.interpolation.fill import Frames, fill
 from fv_jax.interpolation.skip_mask import regions
-from fv_jax.sampling.decode import FREE
+from fv_jax.vocab import FREE
 
 H, W = 5, 6
 NEW = 1000  # what the generators below put where they may choose

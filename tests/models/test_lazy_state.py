@@ -1,5 +1,6 @@
 """The lazy state is the plain one, written later."""
 
+import dataclasses
 import functools
 
 import jax
@@ -96,7 +97,27 @@ def test_a_window_leaves_the_state_as_it_was():
     np.testing.assert_array_equal(first, again)
 
 
-def test_a_buffer_without_room_is_refused():
+def test_a_window_for_which_the_buffer_has_no_room_is_refused():
+    network = tiny.retnet()
+    state = lazy_state.begin(network, network.init_state(1), 3)
+    _, two = lazy_state.window(network, jnp.array([[1, 2]]), state)
+    state = lazy_state.append(state, two, jnp.array([2]))
+    with pytest.raises(ValueError, match="of 3 holds 2 tokens and has no room for 2 more; fold"):
+        lazy_state.append(state, two, jnp.array([1]))
+    folded = lazy_state.append(lazy_state.fold(network, state), two, jnp.array([1]))
+    assert int(folded.position[0]) == 3
+    for length in (-1, 3):
+        with pytest.raises(ValueError, match="a window of 2 tokens cannot give"):
+            lazy_state.append(lazy_state.fold(network, state), two, jnp.array([length]))
+
+
+def test_a_state_of_another_network_is_refused():
+    other = tiny.retnet(dataclasses.replace(tiny.NETWORK, layers=1))
+    with pytest.raises(ValueError, match="the state must have shapes"):
+        lazy_state.begin(tiny.retnet(), other.init_state(1), 3)
+
+
+def test_a_buffer_without_slots_is_refused():
     model = tiny.retnet(vocabulary=40, codes=12)
     with pytest.raises(ValueError, match="capacity must be >= 1, got 0"):
         lazy_state.begin(model, model.init_state(B), 0)

@@ -72,11 +72,13 @@ def test_scores_depend_on_the_distance_only():
     assert abs(score(78, 0) - score(77, 0)) > 1e-3
 
 
-def test_even_angles_pick_out_one_distance_and_keep_two_pairs_for_any_distance():
+def test_even_angles_tell_a_distance_from_its_neighbours_and_keep_two_pairs_for_any():
     theta = even_angles(32)
     assert theta.shape == (16,)
     kernel = lambda part: np.cos(np.outer(np.arange(28), part)).mean(-1)
     np.testing.assert_allclose(kernel(theta[:-2]), np.arange(28) == 0, atol=1e-12)
+    again = np.cos(np.outer([28, 56], theta[:-2])).mean(-1)  # the sum comes back
+    np.testing.assert_allclose(again, [-1, 1], atol=1e-12)
     assert (np.cos(np.outer(np.arange(385), theta[-2:])) > 0.9).all()
     # One token away, RetNet's own angles hardly tell the difference.
     assert kernel(angles(32))[1] > 0.9

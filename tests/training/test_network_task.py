@@ -120,6 +120,19 @@ def test_a_training_starts_from_the_weights_of_a_model(folder, config, tmp_path)
     assert jax.tree.all(jax.tree.map(np.array_equal, started, wanted))
 
 
+def test_a_start_that_is_not_there_says_what_to_do(config, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"train it first .* --start ''"):
+        NetworkTask(dataclasses.replace(config, start="nowhere/model"), tmp_path)
+
+
+def test_the_record_of_a_model_holds_that_of_its_start(folder, config, tmp_path):
+    again = dataclasses.replace(config, start=str(folder / "model"), train_clips=2)
+    task = NetworkTask(again, tmp_path / "tokens")
+    task.export(task.init(jax.random.key(0)), tmp_path / "model", {"steps": 0})
+    record = json.loads((tmp_path / "model" / "training.json").read_text())
+    assert (record["steps"], record["start"]["steps"]) == (0, STEPS)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
