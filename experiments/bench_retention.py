@@ -88,7 +88,8 @@ def run(settings: Settings) -> None:
             markdown(["cost", "slope"], [[k, f"{v:.2f}"] for k, v in slopes.items()]),
             f"Decoding, batch {settings.batch}: networks of {decode['parameters']:,} parameters "
             f"(RetNet) and {decode['transformer_parameters']:,} (transformer); copying moves "
-            f"{decode['bandwidth'] / 1e9:.1f} GB/s here.\n",
+            f"{decode['bandwidth'] / 1e9:.1f} GB/s here. (Below 1 in the last column: the bytes "
+            "come out of the cache.)\n",
             _decode_table(decode),
             "![cost over length](results/retention.png)\n",
             "![half-lives](results/memory-range.png)\n",

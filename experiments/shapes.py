@@ -1,12 +1,20 @@
 """The shipped `shapes` network: both tasks of the paper (sections 3.1 to 3.3) on `shapes`.
 
     command     fv train shapes_images && fv train shapes
-    cost        6,000 steps of 8 rows (385 tokens each) from the weights of `shapes_images`:
-                @@TIME@@ on two CPU cores, partly shared with other work; 6,000..8,000 tokens/s
+    cost        8,000 steps of 8 rows (385 tokens each) from the weights of `shapes_images`:
+                59 minutes on two CPU cores, partly shared with other work; 5,000..8,000 tokens/s
     size        1.39 M parameters: width 160, 4 layers, 5 heads, half-lives 8 to 1,024 tokens
     seed        0
     expected    all four attributes right in >= 95% of videos, >= 75% on held-out pairs
-    measured    @@MEASURED@@
+    measured    loss 0.120 nats and accuracy 95.7% per id on unseen clips; attributes right:
+                size 100%, colour 100%, shape 97%, direction 98.5%, all four 96.0%; held-out pairs
+                89.6% (`fv bench shapes-adherence`). Inserted frames 29.9 dB (copying: 23.8,
+                blending: 25.7)
+
+The run stopped at 6,000 steps as planned (loss 0.124) and was continued with `--run.steps 8000`.
+The last 2,000 steps changed little: all four were right in 93% at 6,000 and 90% at 8,000 without
+guidance, 97% with 1.5 at both (200 prompts; two standard errors are 4%). What is left are objects
+that stand still, and small squares with round corners.
 
 What made the difference, each found with short runs from scratch:
 
@@ -41,6 +49,6 @@ def get_config() -> NetworkExperiment:
         optimizer=OptimizerConfig(
             learning_rate=3e-3, final_learning_rate=3e-5, warmup_steps=200, ema_decay=0.998
         ),
-        run=RunConfig(steps=6000, batch_size=8, sample_every=500, checkpoint_every=200),
+        run=RunConfig(steps=8000, batch_size=8, sample_every=500, checkpoint_every=200),
         train_clips=12_000,
     )

@@ -1,4 +1,4 @@
-"""The `shapes` frame tokenizer: 64x64 px to 8x8 ids, patch-local FSQ (DESIGN 5; not in the paper).
+"""The `shapes` frame tokenizer: 64x64 px to 8x8 ids, patch-local FSQ (not in the paper).
 
     command     fv train shapes_tokenizer
     cost        12,000 steps of 12 crop pairs: 12.6 minutes on two CPU cores (EPYC, 2 of them)

@@ -11,9 +11,9 @@
 Where to read:  vocab, sequence      the packed sequence and its serial numbers
                 tokenizers           text and frames to ids and back
                 ops, models          retention in three forms, the network around it
-                sampling             recurrent decoding, policies
+                sampling             window decoding, guesses, policies
                 interpolation        skip mask, recursive filling
-                generate             all of the above in one page
+                generate, stream     all of the above in one page; without end
                 data, training       how a network comes about
 
 Dimension key:  B rows, T tokens, D width, H heads, K / E key / value channels of a head,

@@ -62,7 +62,7 @@ class TokenizerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RetNetConfig:
-    """Sizes of the RetNet (DESIGN: pre-norm, no biases, RMSNorm, GLU).
+    """Sizes of the RetNet (pre-norm, no biases, RMSNorm, GLU).
 
     Attributes:
         width: D, channels of the residual stream.
@@ -348,7 +348,7 @@ class Options:
 PRESETS: dict[str, RetNetConfig] = {
     "tiny": RetNetConfig(width=32, layers=2, heads=2, value_width=64, hidden=48, chunk=16),
     "shapes": RetNetConfig(angles="even"),
-    # DESIGN section 2: 302 M parameters without embeddings, 20x20 ids a frame, 16 frames.
+    # 302 M parameters without embeddings, 20x20 ids a frame, 16 frames.
     "paper": RetNetConfig(
         width=1024, layers=24, heads=16, value_width=2048, hidden=1365,
         memory_tokens=(16.0, 8192.0), chunk=256, matmul_dtype="bfloat16",

@@ -1,4 +1,4 @@
-"""The lazy state: the newest tokens' k and v beside R, folded into R once in a while (DESIGN 4).
+"""The lazy state: the newest tokens' k and v beside R, folded into R once in a while.
 
     window   hidden vectors of the next W tokens; reads the state, writes nothing
     append   keep the first n of them, per row: n (k, v) pairs go into the buffer

@@ -1,4 +1,4 @@
-"""RetNet (arXiv:2307.08621 as the paper's section 3.1 and DESIGN 2 set it): one set of weights,
+"""RetNet (arXiv:2307.08621 as the paper's section 3.1 sets it): one set of weights,
 three forms.
 
     x = embed(tokens) (+ embed(position in the block))

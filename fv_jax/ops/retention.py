@@ -139,7 +139,7 @@ def window(
     count: Int[Array, " B"],
     position: Int[Array, " B"],
 ) -> Float[Array, "B W H E"]:
-    """y of the next W tokens; nothing is written, so any prefix of them may be kept (DESIGN 4).
+    """y of the next W tokens; nothing is written, so any prefix of them may be kept.
 
     The past is R, which has seen all tokens but the last `count`, and those tokens' own k and v:
     the lazy state. The caller adds k and v to `recent` for as many tokens as it keeps, and calls

@@ -1,4 +1,4 @@
-"""Window decoding: the one sampler (DESIGN 4; speculative sampling, arXiv:2302.01318).
+"""Window decoding: the one sampler (speculative sampling, arXiv:2302.01318).
 
 Every position of a sequence is known, guessed or open. A step feeds a window of up to W tokens,
 of which the first is known and the others known or guessed, and keeps the longest prefix that
