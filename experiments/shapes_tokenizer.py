@@ -14,7 +14,8 @@ error (8 : 1).
 Fewer codes are better for the network, as long as frames stay above the goal. 4,375 codes and 2,500
 gave 0.2 to 0.5 dB more; but 1,204 of the 2,500 were in use, many of them nearly alike, and which
 of them comes next is noise that the network has to learn. With 400 codes (279 in use) its loss
-after 300 steps fell from about 35 to 25 nats per frame.
+after 300 steps fell from about 35 to 25 nats per frame. The price: ids change in 94.8% of the
+patches that change by more than 8 levels (98.2% with 2,500 codes).
 """
 
 from fv_jax.config import OptimizerConfig, RunConfig, TokenizerConfig, TokenizerExperiment

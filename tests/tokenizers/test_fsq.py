@@ -167,12 +167,13 @@ def test_ids_never_change_where_the_pixels_do_not(clips, clip_ids, method):
     assert (ids[:, 1:] == ids[:, :-1])[same].all()
 
 
-@pytest.mark.parametrize(("method", "share"), [("encode", 0.96), ("encode_clip", 0.94)])
+@pytest.mark.parametrize(("method", "share"), [("encode", 0.94), ("encode_clip", 0.9)])
 def test_ids_change_where_the_pixels_change_by_8_levels(clips, clip_ids, method, share):
     squares, ids = patches(clips), clip_ids[method]
     moved = np.abs(squares[:, 1:] - squares[:, :-1]).mean((-3, -2, -1)) > 8
     assert moved.sum() > 1000
-    # 98 % and 97 % measured; the rest are patches where two textures share one code.
+    # 96 % and 92 % measured with 400 codes (98 % and 97 % with 2,500); the rest are patches where
+    # two textures share one code.
     assert (ids[:, 1:] != ids[:, :-1])[moved].mean() >= share
 
 
