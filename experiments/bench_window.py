@@ -1,8 +1,8 @@
 """Window decoding against W = 1: the same ids? how much less time? how many ids a step?
 
-ids     every prompt's whole video at other windows, without drafts, in other batches and with
-        guidance, compared id by id with W = 1. Where one differs, the two best scores at the
-        first difference are given: floats that tie may be ordered differently.
+ids     every prompt's whole video at other windows, without drafts, in other batches and
+        without guidance, compared id by id with W = 1. Where one differs, the two best scores
+        at the first difference are given: floats that tie may be ordered differently.
 time    one video at a time, key frames and inserted frames apart; all windows in turn for
         every prompt, compiled before, medians over the prompts
 skip    the same for shares of stable ids that are inherited, at W = 1 and at the best window
@@ -21,7 +21,10 @@ from tqdm import tqdm
 from fv_jax.bench_record import markdown, record
 from fv_jax.config import Options
 from fv_jax.data import shapes
-from fv_jax.generate import Clip, Generator
+from fv_jax.generate import KEY_FRAMES, Clip, Generator
+from fv_jax.sampling.decode import guided, readings
+from fv_jax.sampling.policies import position_noise
+from fv_jax.sequence import key_frame_serials, pack
 
 _WINDOWS = (1, 4, 8, 16, 32)
 
@@ -58,18 +61,22 @@ def _compare(generator: Generator, prompts: list[str]) -> list[dict[str, Any]]:
     """One row per way of decoding: videos that differ from W = 1, batch 8."""
     ways = [(f"W = {w}", Options(window=w), 8) for w in _WINDOWS[1:]]
     ways += [("W = 8, no drafts", Options(window=8, drafts=False), 8)]
-    ways += [("W = 1, batch 1", Options(window=1), 1), ("W = 8, batch 1", Options(), 1)]
+    ways += [("W = 1, batch 1", Options(window=1), 1), ("W = 8, batch 1", Options(window=8), 1)]
     ways += [("W = 16, batch 3", Options(window=16), 3)]
-    greedy, guided = {"temperature": 0.0}, {"guidance": 2.0}
+    kinds: list[tuple[str, dict[str, Any]]] = [
+        ("", {}),
+        (", temperature 0", {"temperature": 0.0}),
+        (", no guidance", {"guidance": 1.0}),
+    ]
     rows = []
-    for label, more in (("", {}), (", temperature 0", greedy), (", guidance 2", guided)):
+    for label, more in kinds:
         some = ways if not more else [ways[1], ways[-1]]
         plain = _videos(generator, prompts, Options(window=1, **more), 8, f"W = 1{label}")
         for name, options, batch in some:
             options = dataclasses.replace(options, **more)
             videos = _videos(generator, prompts, options, batch, name + label)
             differ = [i for i, (a, b) in enumerate(zip(plain, videos)) if (a.ids != b.ids).any()]
-            gaps = [] if more else [_gap(generator, plain[i], videos[i]) for i in differ]
+            gaps = [_gap(generator, options, plain[i], videos[i]) for i in differ]
             rows.append({"way": name + label, "videos differ": len(differ), "score gaps": gaps})
     return rows
 
@@ -85,29 +92,29 @@ def _videos(
     return clips
 
 
-def _gap(generator: Generator, a: Clip, b: Clip) -> float:
+def _gap(generator: Generator, options: Options, a: Clip, b: Clip) -> float:
     """Distance of the two best scores at the first key-frame id that differs; NaN if none does.
 
     Only key frames: a difference there changes all frames between them.
     """
-    from fv_jax.sampling.decode import Sampler, start
-    from fv_jax.sampling.policies import position_noise
-    from fv_jax.sequence import key_frame_serials, pack
-
     keys_a, keys_b = (c.ids[c.key_frame].reshape(1, c.key_frame.sum(), -1) for c in (a, b))
     if (keys_a == keys_b).all():
         return float("nan")
-    config = generator.model.config
-    text = generator.text_ids(a.prompt)[None]
-    tokens = pack(text, keys_a, key_frame_serials(keys_a.shape[1]), config.sequence)
-    other = pack(text, keys_b, key_frame_serials(keys_a.shape[1]), config.sequence)
+    sampler = generator.sampler(options, options.temperature, options.guidance)
+    text, serials = generator.text_ids(a.prompt)[None], key_frame_serials(keys_a.shape[1])
+    tokens, other = (pack(text, keys, serials, sampler.sequence) for keys in (keys_a, keys_b))
     place = int(np.flatnonzero(tokens[0] != other[0])[0])
+    state = generator.start(sampler, [(a.seed, KEY_FRAMES)])
     network = nnx.merge(generator.model.graph, generator.model.params)
-    hidden, _ = network.chunkwise(jnp.asarray(tokens[:, :place]), network.init_state(1))
-    keys = start(network, Sampler(config.sequence), [(a.seed, 0)]).keys
-    noise = position_noise(keys, jnp.asarray([place]), config.sequence.frame_codes)
-    scores = np.sort(np.asarray(network.logits(hidden[:, -1]) + noise)[0])
-    return float(scores[-1] - scores[-2])
+    read = readings(sampler, jnp.asarray(tokens[:, :place]), jnp.arange(place)[None])
+    hidden, _ = network.chunkwise(read, state.net)
+    scores = guided(sampler, network.logits(hidden[:, -1:]))[:, 0]
+    if options.temperature:
+        codes = sampler.sequence.frame_codes
+        noise = position_noise(state.keys, jnp.asarray([place]), codes)
+        scores = scores / options.temperature + noise
+    best = np.sort(np.asarray(scores)[0])
+    return float(best[-1] - best[-2])
 
 
 def _time(generator: Generator, prompts: list[str]) -> list[dict[str, Any]]:

@@ -331,7 +331,7 @@ class Options:
     """Sample among the likeliest ids whose probabilities reach p; 1 means all."""
     guidance: float = 1.5
     """How much key frames follow the text: 1 as trained; else each id is scored twice."""
-    window: int = 8
+    window: int = 4
     """Ids decoded at a time at most; it changes the time, not the result."""
     drafts: bool = True
     """Guess ids from neighbouring frames and check several at once; the result is the same."""

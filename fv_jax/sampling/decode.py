@@ -136,7 +136,7 @@ def decode_tokens(
     window, vocab = sampler.window, Vocab(sampler.sequence)
     net = state.net
     if prefix:
-        known = _readings(sampler, tokens[:, read : read + prefix], read + jnp.arange(prefix)[None])
+        known = readings(sampler, tokens[:, read : read + prefix], read + jnp.arange(prefix)[None])
         _, net = model.chunkwise(known, net)
     # Past the end lie known tokens, so that a window may reach over it.
     tokens = jnp.pad(tokens, ((0, 0), (0, window + 1)))
@@ -152,9 +152,9 @@ def decode_tokens(
         guessed = (here == FREE) & (guesses[places] >= 0)
         offered = jnp.where(guessed, guess, here)
 
-        fed = _readings(sampler, jnp.maximum(offered[:, :window], 0), places[:, :window])
+        fed = readings(sampler, jnp.maximum(offered[:, :window], 0), places[:, :window])
         hidden, keys_values = lazy_state.window(model, fed, lazy)
-        logits = _guided(sampler, model.logits(hidden).astype(jnp.float32))
+        logits = guided(sampler, model.logits(hidden).astype(jnp.float32))
         position = lazy.position[:rows, None] + jnp.arange(window) + 1
         noise = jax.vmap(
             lambda p: position_noise(state.keys, p, logits.shape[-1]), in_axes=1, out_axes=1
@@ -189,7 +189,7 @@ def decode_tokens(
     return tokens[:, :length], DecodeState(lazy_state.settle(model, lazy), state.keys), counts
 
 
-def _readings(
+def readings(
     sampler: Sampler, tokens: Int[Array, "B W"], places: Int[Array, "#B W"]
 ) -> Int[Array, "R W"]:
     """The rows that the network reads: with guidance, once more without their text."""
@@ -199,7 +199,8 @@ def _readings(
     return jnp.concatenate([tokens, jnp.where(text, PAD, tokens)])
 
 
-def _guided(sampler: Sampler, logits: Float[Array, "R W V"]) -> Float[Array, "B W V"]:
+def guided(sampler: Sampler, logits: Float[Array, "R W V"]) -> Float[Array, "B W V"]:
+    """One score per id from those of all readings."""
     if sampler.readings == 1:
         return logits
     with_text, without = jnp.split(logits, 2)

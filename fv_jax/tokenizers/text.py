@@ -69,7 +69,9 @@ class TextTokenizer:
                 normalization_rule_tsv=str(rules),
                 minloglevel=2,
             )
-        model = sentencepiece_model_pb2.ModelProto.FromString(output.getvalue())
+        # Its classes are made at import, where no type checker sees them.
+        proto = getattr(sentencepiece_model_pb2, "ModelProto")  # noqa: B009
+        model = proto.FromString(output.getvalue())
         model.normalizer_spec.normalization_rule_tsv = ""  # a temporary path: not the same twice
         return cls(model.SerializeToString())
 
