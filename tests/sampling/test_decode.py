@@ -11,7 +11,7 @@ from flax import nnx
 
 from fv_jax.config import SequenceConfig
 from fv_jax.sampling import drafts
-from fv_jax.sampling.decode import Sampler, decode, start
+from fv_jax.sampling.decode import DecodeState, Sampler, decode, start
 from fv_jax.sampling.policies import Policy, position_noise
 from fv_jax.vocab import FREE, PAD, Vocab
 
@@ -200,7 +200,8 @@ def test_samples_have_the_models_probabilities(policy, window):
     rows = 50_000
     given = np.repeat(inputs()[:1, : 2 * STRIDE], rows, axis=0)
     given[:, STRIDE + HEADER + 2 :] = START  # two ids are open, the rest is known
-    tokens = run(given, policy, window=window, seeds=[(i,) for i in range(rows)])[0]
+    state = DecodeState(make().init_state(rows), jax.random.split(jax.random.key(5), rows))
+    tokens = run(given, policy, window=window, state=state)[0]
     first, second = (tokens[:, STRIDE + HEADER + i] - START for i in range(2))
     expected = np.zeros((12, 12))
     both = np.repeat(given[:1], 12, axis=0)
