@@ -220,7 +220,7 @@ def _plain_loop(params, position, *, graph):
 def _lazy_loop(params, position, *, graph):
     model = nnx.merge(graph, params)
     state = dataclasses.replace(model.init_state(position.shape[0]), position=position)
-    state = lazy_state.begin(model, state, _BUFFER)
+    state, decoder = lazy_state.begin(model, state, _BUFFER), model.decoder()
     one = jnp.ones_like(position)
 
     def block(carry, _):
@@ -230,20 +230,20 @@ def _lazy_loop(params, position, *, graph):
         def token(carry, _):
             ids, *changing = carry
             now = dataclasses.replace(state, **dict(zip(_CHANGING, changing)))
-            hidden, keys_values = lazy_state.window(model, ids[:, None], now)
+            hidden, keys_values = lazy_state.window(decoder, ids[:, None], now)
             after = lazy_state.append(now, keys_values, one)
-            ids = jnp.argmax(model.logits(hidden[:, 0]), -1).astype(jnp.int32)
+            ids = jnp.argmax(decoder.tables.logits(hidden[:, 0]), -1).astype(jnp.int32)
             return (ids, *(getattr(after, name) for name in _CHANGING)), None
 
         begin = (ids, *(getattr(state, name) for name in _CHANGING))
         (ids, *changing), _ = jax.lax.scan(token, begin, None, _BUFFER)
         now = dataclasses.replace(state, **dict(zip(_CHANGING, changing)))
-        return (ids, lazy_state.fold(model, now)), None
+        return (ids, lazy_state.fold(decoder, now)), None
 
     return jax.lax.scan(block, (jnp.zeros_like(position), state), None, _TOKENS // _BUFFER)[0]
 
 
-_CHANGING = ("keys", "values", "count", "position")
+_CHANGING = ("recent", "count", "position")
 
 
 def _cache_loop(params, position, *, graph, length):

@@ -225,7 +225,7 @@ class Generator:
         sampler = self.sampler(options, options.insert_temperature, guidance=1.0)
         sequence = sampler.sequence
         guesses = (
-            drafts.nearer_key_frame(insert, sequence)
+            drafts.neighbouring_frame(insert, sequence)
             if options.drafts
             else drafts.nothing(insert + 2, sequence)
         )

@@ -37,9 +37,13 @@ def frames(generator):
 
 def test_the_first_round_is_what_generate_makes(generator, frames):
     (clip,) = generator.generate(tiny.PROMPTS[:1], seed=40, options=OPTIONS)
-    for name in ("frame", "ids", "key_frame", "inherited"):
-        made = np.stack([getattr(frame, name) for frame in frames[:ROUND]])
-        np.testing.assert_array_equal(made, getattr(clip, name + "s" * (name == "frame")))
+    made = lambda name: np.stack([getattr(frame, name) for frame in frames[:ROUND]])
+    for name in ("ids", "key_frame", "inherited"):
+        np.testing.assert_array_equal(made(name), getattr(clip, name))
+    # One frame is decoded at a time here: sums of floats may round to the next level of 255.
+    difference = made("frame").astype(int) - clip.frames
+    assert np.abs(difference).max() <= 1
+    assert (difference != 0).mean() < 1e-3
     assert [frame.index for frame in frames] == list(range(ROUND + 8))
 
 

@@ -3,12 +3,18 @@
     window   hidden vectors of the next W tokens; reads the state, writes nothing
     append   keep the first n of them, per row: n (k, v) pairs go into the buffer
     fold     empty the buffer into R; due when W more tokens might not fit
+    commit   append, and fold when it is due
+    settle   the plain state
 
     R: all tokens up to here |  buffer: C slots      |  window: W
     [ ......................]|[ k,v  k,v  k,v  -  - ]|[ t t t ]
 
-Decoding writes R once per C tokens instead of at each: per layer and row, R is read at every
-token (K E H floats) and the buffer (up to C (K + E) H floats) is small beside it.
+With C slots decoding writes R once per C tokens instead of at each: per layer and row, R is read
+at every token (K E H floats) and the buffer (up to C (K + E) H floats) is small beside it. With
+C = 0 a window's tokens go into R at once, which costs less where R lies in a cache.
+
+Layers are kept apart, not stacked: a loop that cuts each layer's weights and state out of a stack
+copies all of them at every step.
 """
 
 import dataclasses
@@ -21,10 +27,10 @@ from flax import struct
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
-from fv_jax.models.retnet import Leaf, RetNet, RetNetState, log_decays, scan_layers
+from fv_jax.models.retnet import Decoder, Leaf, RetNet, RetNetState, log_decays
 from fv_jax.ops import retention
 
-KeysValues = tuple[Any, Any]  # k [N, B, W, H, K] and v [N, B, W, H, E], rotated and scaled
+KeysValues = tuple[tuple[Any, Any], ...]  # of N layers, k [B, W, H, K] and v [B, W, H, E]
 
 
 @struct.dataclass
@@ -32,79 +38,74 @@ class LazyState:
     """What the network remembers, the newest tokens apart.
 
     Attributes:
-        retention: R of every layer, without the buffered tokens, [N, B, H, K, E].
-        keys: [N, B, C, H, K]; slot j of row b holds token `position[b] - count[b] + j`.
-        values: [N, B, C, H, E].
+        retention: R of N layers, without the buffered tokens, [B, H, K, E] each.
+        recent: k and v of N layers, rotated and scaled, [B, C, H, K] and [B, C, H, E] each; slot
+            j of row b holds token `position[b] - count[b] + j`.
         count: buffered tokens per row, [B] int32.
         position: tokens seen, buffered ones included, [B] int32.
     """
 
-    retention: Leaf
-    keys: Leaf
-    values: Leaf
+    retention: tuple[Leaf, ...]
+    recent: tuple[tuple[Leaf, Leaf], ...]
     count: Leaf
     position: Leaf
 
     @property
     def capacity(self) -> int:
         """C: slots of the buffer."""
-        return self.keys.shape[2]
+        return self.recent[0][0].shape[1]
 
 
 def begin(model: RetNet, state: RetNetState, capacity: int) -> LazyState:
     """A lazy state with an empty buffer of `capacity` slots.
 
     Raises:
-        ValueError: capacity below 1, or a state that is not one of the model's.
+        ValueError: a negative capacity, or a state that is not one of the model's.
     """
-    if capacity < 1:
-        raise ValueError(f"the buffer's capacity must be >= 1, got {capacity}")
+    if capacity < 0:
+        raise ValueError(f"the buffer's capacity must be >= 0, got {capacity}")
     model.check(jnp.zeros((state.position.shape[0], 1), jnp.int32), state)
     c, rows = model.config, state.position.shape[0]
     low = state.retention.dtype == jnp.float32 and c.matmul_dtype == "bfloat16"
     dtype = jnp.bfloat16 if low else state.retention.dtype
-    slots = (c.layers, rows, capacity, c.heads)
+    slots = lambda width: jnp.zeros((rows, capacity, c.heads, width), dtype)
     return LazyState(
-        state.retention,
-        jnp.zeros((*slots, c.key_dim), dtype),
-        jnp.zeros((*slots, c.value_dim), dtype),
+        tuple(state.retention),
+        tuple((slots(c.key_dim), slots(c.value_dim)) for _ in range(c.layers)),
         jnp.zeros((rows,), jnp.int32),
         state.position,
     )
 
 
 def window(
-    model: RetNet, tokens: Int[Array, "B W"], state: LazyState
+    decoder: Decoder, tokens: Int[Array, "B W"], state: LazyState
 ) -> tuple[Float[Array, "B W D"], KeysValues]:
-    """Hidden vectors of the next W tokens, and their k and v for `append`."""
+    """Hidden vectors of the next W tokens, and their k and v for `append` or `commit`."""
     position = state.position[:, None] + jnp.arange(tokens.shape[1])
+    x, keys_values = decoder.tables.embed(tokens, position), []
+    for block, r, (keys, values) in zip(decoder.blocks, state.retention, state.recent):
 
-    def layer(x, inputs):
-        block, r, keys, values = inputs
-
-        def retain(q, k, v, log_decay):
+        def retain(q, k, v, log_decay, r=r, keys=keys, values=values):
             y = retention.window(
                 q, k, v, log_decay, r, keys, values, state.count, state.position
             )  # fmt: skip
             return y, (k, v)
 
-        return block(x, position, retain)
-
-    stacked = (model.blocks, state.retention, state.keys, state.values)
-    x, keys_values = scan_layers(layer, model.embed(tokens, position), stacked)
-    return model.norm(x), keys_values
+        x, new = block(x, position, retain)
+        keys_values.append(new)
+    return decoder.norm(x), tuple(keys_values)
 
 
 def append(state: LazyState, keys_values: KeysValues, length: Int[Array, " B"]) -> LazyState:
-    """Keep the first `length` (0..W, per row) of the window's tokens.
+    """Keep the first `length` (0..W, per row) of the window's tokens in the buffer.
 
-    The buffer must have room for all W (`fold` first if it has not): a row's rejected tokens lie
-    beyond its count, where nothing reads them and the next window overwrites them.
+    It must have room for all W (`fold` first if it has not): a row's rejected tokens lie beyond
+    its count, where nothing reads them and the next window overwrites them.
 
     Raises:
         ValueError: no room for W tokens, or a length beyond W (where they are known: not in jit).
     """
-    width, full = keys_values[0].shape[2], 0
+    width, full = keys_values[0][0].shape[1], 0
     if not isinstance(state.count, Tracer):
         full = int(np.max(state.count, initial=0))
     if full + width > state.capacity:
@@ -114,33 +115,43 @@ def append(state: LazyState, keys_values: KeysValues, length: Int[Array, " B"]) 
         )
     if not isinstance(length, Tracer) and not np.all((0 <= length) & (length <= width)):
         raise ValueError(f"a window of {width} tokens cannot give {np.asarray(length)} of them")
-
-    def write(buffer_NBCH, new_NBWH):
-        put = lambda row, new, at: jax.lax.dynamic_update_slice_in_dim(row, new, at, axis=1)
-        return jax.vmap(put, in_axes=(1, 1, 0), out_axes=1)(buffer_NBCH, new_NBWH, state.count)
-
-    keys, values = keys_values
+    put = jax.vmap(lambda row, new, at: jax.lax.dynamic_update_slice_in_dim(row, new, at, axis=0))
     return dataclasses.replace(
         state,
-        keys=write(state.keys, keys),
-        values=write(state.values, values),
+        recent=jax.tree.map(lambda old, new: put(old, new, state.count), state.recent, keys_values),
         count=state.count + length,
         position=state.position + length,
     )
 
 
-def fold(model: RetNet, state: LazyState) -> LazyState:
+def commit(
+    decoder: Decoder, state: LazyState, keys_values: KeysValues, length: Int[Array, " B"]
+) -> LazyState:
+    """Keep the first `length` (0..W, per row) of the window's tokens, and room for W more.
+
+    Without a buffer they go into R at once.
+    """
+    if not state.capacity:
+        folded = _fold(decoder, state.retention, keys_values, length)
+        return dataclasses.replace(state, retention=folded, position=state.position + length)
+    state = append(state, keys_values, length)
+    no_room = jnp.any(state.count + keys_values[0][0].shape[1] > state.capacity)
+    return jax.lax.cond(no_room, lambda s: fold(decoder, s), lambda s: s, state)
+
+
+def fold(decoder: Decoder, state: LazyState) -> LazyState:
     """The same memory with an empty buffer."""
-    gammas = log_decays(model.config)
-
-    def layer(k, v, r):
-        return retention.fold(k, v, gammas, r, state.count)
-
-    r = jax.vmap(layer)(state.keys, state.values, state.retention)
-    return dataclasses.replace(state, retention=r, count=jnp.zeros_like(state.count))
+    folded = _fold(decoder, state.retention, state.recent, state.count)
+    return dataclasses.replace(state, retention=folded, count=jnp.zeros_like(state.count))
 
 
-def settle(model: RetNet, state: LazyState) -> RetNetState:
+def settle(decoder: Decoder, state: LazyState) -> RetNetState:
     """The plain state after all tokens."""
-    folded = fold(model, state)
-    return RetNetState(folded.retention, folded.position)
+    if state.capacity:
+        state = fold(decoder, state)
+    return RetNetState(jnp.stack(state.retention), state.position)
+
+
+def _fold(decoder, states, keys_values, length):
+    gammas = log_decays(decoder.config)
+    return tuple(retention.fold(k, v, gammas, r, length) for r, (k, v) in zip(states, keys_values))

@@ -9,6 +9,8 @@ three forms.
 Shapes: B rows, T tokens, D width, H heads, K/E key/value channels per head, N layers.
 """
 
+import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -256,32 +258,79 @@ class RetNet(nnx.Module):
         self, tokens: Int[Array, "B T"], position: Int[Array, "B T"]
     ) -> Float[Array, "B T D"]:
         """Embeddings of vocabulary ids, plus those of their slots in a block if there are any."""
-        x = self.embedding[...][tokens]
-        if self.config.slots:
-            x = x + self.slot_embedding[...][position % self.config.slots]
-        if self.config.code_levels:
-            text_and_serials = self.embedding[...].shape[0] - self.codes
-            code = tokens - text_and_serials
-            levels = jnp.asarray(_level_rows(self.config.code_levels))[jnp.maximum(code, 0)]
-            by_level = jnp.sum(self.level_embedding[...][levels], axis=-2)
-            x = x + jnp.where(code[..., None] >= 0, by_level, 0)
-        return x
+        return self.tables().embed(tokens, position)
 
     def logits(self, hidden: Float[Array, "*b D"]) -> Float[Array, "*b V"]:
         """Scores of the frame codes."""
-        dtype = self.config.matmul_dtype
-        scores = matmul(hidden, self.head[...], dtype)
+        return self.tables().logits(hidden)
+
+    def tables(self) -> "Tables":
+        """What tokens are read and scored with: the codes' levels added to their own rows."""
+        embedding, head = self.embedding[...], self.head[...]
         if self.config.code_levels:
-            by_level = matmul(hidden, self.level_head[...].T, dtype)
-            rows = _level_rows(self.config.code_levels)
-            has_level = np.zeros((by_level.shape[-1], len(rows)), np.float32)
-            has_level[rows, np.arange(len(rows))[:, None]] = 1
-            scores = scores + jnp.matmul(by_level, jnp.asarray(has_level, by_level.dtype))
-        return scores
+            has_level = jnp.asarray(_level_rows(self.config.code_levels), embedding.dtype)
+            add_up = functools.partial(jnp.matmul, has_level, precision="highest")
+            text_and_serials = embedding.shape[0] - self.codes
+            of_codes = jnp.pad(add_up(self.level_embedding[...]), ((text_and_serials, 0), (0, 0)))
+            embedding, head = embedding + of_codes, head + add_up(self.level_head[...]).T
+        slots = self.slot_embedding[...] if self.config.slots else None
+        return Tables(embedding, slots, head, self.config.matmul_dtype)
+
+    def decoder(self) -> "Decoder":
+        """The same network with its layers apart; make it once, before a decoding loop."""
+        graph, stacked = nnx.split(self.blocks)
+        blocks = tuple(
+            nnx.merge(graph, jax.tree.map(lambda leaf, i=i: leaf[i], stacked))
+            for i in range(self.config.layers)
+        )
+        return Decoder(self.config, self.tables(), blocks, self.norm)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tables:
+    """Where tokens enter and leave the network.
+
+    Attributes:
+        embedding: [vocabulary, D].
+        slots: embeddings of a block's slots, [slots, D]; None for none.
+        head: [D, codes].
+        dtype: of the head's matmul.
+    """
+
+    embedding: Array
+    slots: Array | None
+    head: Array
+    dtype: str
+
+    def embed(self, tokens: Int[Array, "*b"], position: Int[Array, "*b"]) -> Float[Array, "*b D"]:
+        """Vectors of vocabulary ids at global positions."""
+        x = self.embedding[tokens]
+        return x if self.slots is None else x + self.slots[position % len(self.slots)]
+
+    def logits(self, hidden: Float[Array, "*b D"]) -> Float[Array, "*b V"]:
+        """Scores of the frame codes."""
+        return matmul(hidden, self.head, self.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoder:
+    """A `RetNet` for decoding loops: nothing in it must be cut or added up at every step.
+
+    Attributes:
+        config: the network's.
+        tables: made once.
+        blocks: N layers, each with weights of its own.
+        norm: the last one.
+    """
+
+    config: RetNetConfig
+    tables: Tables
+    blocks: tuple[Block, ...]
+    norm: RMSNorm
 
 
 def _level_rows(levels: tuple[int, ...]) -> np.ndarray:
-    """Which rows of the level tables each code has: int32 [codes, channels].
+    """Which rows of the level tables make up each code: 0 or 1, [codes, sum of levels].
 
     Code c has level c // (product of the levels before) % levels[j] in channel j, as in
     `tokenizers/quantiser.py`; the channels' rows follow each other.
@@ -289,7 +338,9 @@ def _level_rows(levels: tuple[int, ...]) -> np.ndarray:
     strides = np.cumprod((1, *levels[:-1]))
     first_rows = np.cumsum((0, *levels[:-1]))
     code = np.arange(np.prod(levels))[:, None]
-    return (code // strides % np.asarray(levels) + first_rows).astype(np.int32)
+    has_level = np.zeros((len(code), sum(levels)), np.float32)
+    has_level[code, code // strides % np.asarray(levels) + first_rows] = 1
+    return has_level
 
 
 def scan_layers(layer: Callable, x: Array, stacked):

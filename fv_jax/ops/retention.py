@@ -151,23 +151,24 @@ def window(
         recent_k: keys of tokens `position - count .. position - 1` in the first `count` slots of
             each row; the other slots mean nothing.
         recent_v: their values.
-        count: 0..C per row.
+        count: 0..C per row. C may be 0.
         position: of each row's first new token.
     """
     dtype = _accumulator(q)
     gamma = jnp.asarray(log_decay, dtype)
     i, j = jnp.arange(q.shape[1]), jnp.arange(recent_k.shape[1])
     age = jnp.broadcast_to(count, (q.shape[0],))[:, None] + i  # of the first recent token
-    kept = j < age[:, :1, None]
-    since = jnp.where(kept, age[..., None] - j, -1)  # [B, W, C]
-    old = _einsum("bihk,bjhk->bhij", q, recent_k) * _heads_second(masked_powers(gamma, since))
-    new = _einsum("bihk,bjhk->bhij", q, k)
-    new = new * _heads_first(masked_powers(gamma, i[:, None] - i), 2)
-    cross = _einsum("bihk,bhke->bihe", q.astype(dtype), state)
-    y = cross * masked_powers(gamma, age + 1)[..., None]
-    y = y + _einsum("bhij,bjhe->bihe", old.astype(v.dtype), recent_v)
-    y = y + _einsum("bhij,bjhe->bihe", new.astype(v.dtype), v)
-    return y * inverse_root_sum(gamma, position[:, None] + i)[..., None]
+    q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))  # heads first: plain batched matmuls
+    new = _matmul(q, k.swapaxes(2, 3)) * _heads_first(masked_powers(gamma, i[:, None] - i), 2)
+    y = _matmul(q.astype(dtype), state) * _heads_first(masked_powers(gamma, age + 1), 1)[..., None]
+    y = y + _matmul(new.astype(v.dtype), v)
+    if recent_k.shape[1]:
+        recent_k, recent_v = recent_k.swapaxes(1, 2), recent_v.swapaxes(1, 2)
+        kept = j < age[:, :1, None]
+        since = jnp.where(kept, age[..., None] - j, -1)  # [B, W, C]
+        old = _matmul(q, recent_k.swapaxes(2, 3)) * _heads_second(masked_powers(gamma, since))
+        y = y + _matmul(old.astype(v.dtype), recent_v)
+    return y.swapaxes(1, 2) * inverse_root_sum(gamma, position[:, None] + i)[..., None]
 
 
 def fold(
@@ -182,7 +183,8 @@ def fold(
     before_last = length[:, None] - 1 - jnp.arange(k.shape[1])
     weighted = (k * masked_powers(gamma, before_last)[..., None]).astype(k.dtype)
     decay = jnp.exp(length.astype(gamma.dtype)[:, None] * gamma)
-    return state * decay[..., None, None] + _einsum("bthk,bthe->bhke", weighted, v)
+    added = _matmul(weighted.transpose(0, 2, 3, 1), v.swapaxes(1, 2))
+    return state * decay[..., None, None] + added
 
 
 def init_state(batch: int, heads: int, key_dim: int, value_dim: int, dtype=jnp.float32):
@@ -202,6 +204,10 @@ def _heads_second(x: Array) -> Array:
 
 def _accumulator(x: Array):
     return jnp.promote_types(x.dtype, jnp.float32)
+
+
+def _matmul(a: Array, b: Array) -> Array:
+    return jnp.matmul(a, b, preferred_element_type=_accumulator(a))
 
 
 def _einsum(pattern: str, a: Array, b: Array) -> Array:

@@ -13,8 +13,12 @@ function of the request's key and the position, so the tokens are those of W = 1
 token-by-token recurrence (section 3.1), whatever the window, the guesses and the batch, up to
 ties in floating point.
 
+Where a guess comes from: an earlier place (`sampling/drafts.py`), or, once a window has reached
+over the place, what it sampled there. That sample followed a wrong guess, but mostly it stands
+(as in Jacobi decoding, arXiv:2305.10427).
+
 All of it is one `lax.while_loop` in one jitted call. Rows advance at their own pace. The state is
-lazy (`models/lazy_state.py`): kept tokens' k and v are buffered and folded into R now and then.
+lazy (`models/lazy_state.py`): a window writes nothing, its kept tokens are committed afterwards.
 """
 
 import dataclasses
@@ -29,7 +33,7 @@ from jaxtyping import Array, Float, Int
 from fv_jax.config import SequenceConfig
 from fv_jax.models import lazy_state
 from fv_jax.models.retnet import Leaf, RetNetState
-from fv_jax.sampling.policies import Policy, position_noise
+from fv_jax.sampling.policies import Policy, gumbel, position_words
 from fv_jax.vocab import FREE, PAD, Vocab
 
 
@@ -43,28 +47,29 @@ class Sampler:
         window: W, tokens fed per step.
         guidance: G of classifier-free guidance over the text (arXiv:2207.12598): scores are
             `u + G (c - u)`, c with the text and u without. 1 is none; else every row is read twice.
+        buffer: slots of the lazy state (`models/lazy_state.py`), 0 or at least W. It changes the
+            time alone: with slots the state is written less often, which pays where it does not
+            fit into a cache.
     """
 
     sequence: SequenceConfig
     policy: Policy = Policy()
     window: int = 1
     guidance: float = 1.0
+    buffer: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.window <= self.sequence.stride:
             raise ValueError(f"window must be in 1..{self.sequence.stride}, got {self.window}")
         if self.guidance < 0:
             raise ValueError(f"guidance must be >= 0 (1 is none), got {self.guidance}")
+        if self.buffer and self.buffer < self.window:
+            raise ValueError(f"buffer must be 0 or >= window={self.window}, got {self.buffer}")
 
     @property
     def readings(self) -> int:
         """Rows of the network per row of tokens."""
         return 1 if self.guidance == 1 else 2
-
-    @property
-    def capacity(self) -> int:
-        """Slots of the lazy state's buffer."""
-        return max(32, 2 * self.window)
 
 
 @struct.dataclass
@@ -135,58 +140,57 @@ def decode_tokens(
     rows, length = tokens.shape
     window, vocab = sampler.window, Vocab(sampler.sequence)
     net = state.net
+    position = net.position[:rows, None] + jnp.arange(length + window + 1) - read
+    words = position_words(state.keys, position)
     if prefix:
         known = readings(sampler, tokens[:, read : read + prefix], read + jnp.arange(prefix)[None])
         _, net = model.chunkwise(known, net)
+    decoder = model.decoder()
     # Past the end lie known tokens, so that a window may reach over it.
     tokens = jnp.pad(tokens, ((0, 0), (0, window + 1)))
     guesses = jnp.pad(guesses, (0, window + 1), constant_values=-1)
     at = jnp.full((rows,), read + prefix)
     none = jnp.zeros((rows,), jnp.int32)
+    look_up = functools.partial(jnp.take_along_axis, axis=1)
+    put = jax.vmap(functools.partial(jax.lax.dynamic_update_slice_in_dim, axis=0))
 
     def step(carry):
-        lazy, tokens, at, counts = carry
+        lazy, tokens, drafts, at, counts = carry
         places = at[:, None] + jnp.arange(window + 1)
-        here = jnp.take_along_axis(tokens, places, axis=1)
-        guess = jnp.take_along_axis(tokens, jnp.maximum(guesses[places], 0), axis=1)
-        guessed = (here == FREE) & (guesses[places] >= 0)
-        offered = jnp.where(guessed, guess, here)
+        here, offered, source = look_up(tokens, places), look_up(drafts, places), guesses[places]
+        copied = jnp.where(source < 0, FREE, look_up(drafts, jnp.maximum(source, 0)))
+        offered = jnp.where(offered == FREE, copied, offered)
+        some = offered != FREE
 
         fed = readings(sampler, jnp.maximum(offered[:, :window], 0), places[:, :window])
-        hidden, keys_values = lazy_state.window(model, fed, lazy)
-        logits = guided(sampler, model.logits(hidden).astype(jnp.float32))
-        position = lazy.position[:rows, None] + jnp.arange(window) + 1
-        noise = jax.vmap(
-            lambda p: position_noise(state.keys, p, logits.shape[-1]), in_axes=1, out_axes=1
-        )(position)
+        hidden, keys_values = lazy_state.window(decoder, fed, lazy)
+        logits = guided(sampler, decoder.tables.logits(hidden).astype(jnp.float32))
+        noise = gumbel(look_up(words, places[:, 1:, None]), logits.shape[-1])
         sampled = sampler.policy(logits, noise) + vocab.frame_start
         right = jnp.where(here[:, 1:] == FREE, sampled, here[:, 1:])
 
         holds = jnp.cumprod(offered[:, 1:window] == right[:, : window - 1], axis=1)
         kept = jnp.minimum(1 + holds.sum(axis=1, dtype=jnp.int32), length - at)
-        written = jnp.where(jnp.arange(window) < kept[:, None], right, here[:, 1:])
-        put = lambda row, new, place: jax.lax.dynamic_update_slice_in_dim(row, new, place, axis=0)
-        tokens = jax.vmap(put)(tokens, written, at + 1)
-
-        lazy = lazy_state.append(lazy, keys_values, jnp.tile(kept, sampler.readings))
-        lazy = jax.lax.cond(
-            jnp.any(lazy.count + window > sampler.capacity),
-            lambda lazy: lazy_state.fold(model, lazy),
-            lambda lazy: lazy,
-            lazy,
-        )
         among = jnp.arange(window)
+        tokens = put(tokens, jnp.where(among < kept[:, None], right, here[:, 1:]), at + 1)
+        # What was sampled beyond a miss is a guess: it has read all that is right before it.
+        guided_by = jnp.cumprod(some[:, :window], axis=1) > 0
+        drafts = put(drafts, jnp.where(guided_by, right, here[:, 1:]), at + 1)
+
+        lazy = lazy_state.commit(decoder, lazy, keys_values, jnp.tile(kept, sampler.readings))
+        guessed = (here == FREE) & some
         tried = guessed[:, :window] & (among <= kept[:, None]) & (kept > 0)[:, None]
         counts = Counts(
             counts.steps + 1,
             counts.drafted + tried.sum(axis=1, dtype=jnp.int32),
             counts.accepted + (tried & (among < kept[:, None])).sum(axis=1, dtype=jnp.int32),
         )
-        return lazy, tokens, at + kept, counts
+        return lazy, tokens, drafts, at + kept, counts
 
-    carry = lazy_state.begin(model, net, sampler.capacity), tokens, at, Counts(0, none, none)
-    lazy, tokens, _, counts = jax.lax.while_loop(lambda c: jnp.any(c[2] < length), step, carry)
-    return tokens[:, :length], DecodeState(lazy_state.settle(model, lazy), state.keys), counts
+    lazy = lazy_state.begin(model, net, sampler.buffer)
+    carry = lazy, tokens, tokens, at, Counts(0, none, none)
+    lazy, tokens, _, _, counts = jax.lax.while_loop(lambda c: jnp.any(c[3] < length), step, carry)
+    return tokens[:, :length], DecodeState(lazy_state.settle(decoder, lazy), state.keys), counts
 
 
 def readings(

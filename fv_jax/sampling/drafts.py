@@ -16,16 +16,26 @@ def nothing(blocks: int, sequence: SequenceConfig) -> Int[np.ndarray, " L"]:
 
 
 def previous_frame(blocks: int, sequence: SequenceConfig) -> Int[np.ndarray, " L"]:
-    """The same patch of the frame before; for key frames."""
+    """The same patch of the frame before; for key frames.
+
+    The first frame has none: there it is the patch above, and in the first row the one before.
+    """
     place = np.arange(blocks * sequence.stride)
-    return np.maximum(place - sequence.stride, -1).astype(np.int32)
+    guess = np.maximum(place - sequence.stride, -1)
+    first = place[sequence.stride - sequence.frame_tokens : sequence.stride]
+    columns = sequence.frame_grid[1]
+    guess[first[1:columns]] = first[: columns - 1]
+    guess[first[columns:]] = first[:-columns]
+    return guess.astype(np.int32)
 
 
-def nearer_key_frame(inserted: int, sequence: SequenceConfig) -> Int[np.ndarray, " L"]:
-    """The same patch of A or B, whichever is nearer in time (A at half way); for [A, B, 1 .. n]."""
+def neighbouring_frame(inserted: int, sequence: SequenceConfig) -> Int[np.ndarray, " L"]:
+    """The same patch of a frame beside it; for inserted frames, in a sequence [A, B, 1 .. n].
+
+    The last one looks at B, the others at the frame before them, the first of which is A.
+    """
     guess = nothing(inserted + 2, sequence).reshape(-1, sequence.stride)
-    places = np.arange(sequence.stride)
     for frame in range(1, inserted + 1):
-        near_b = 2 * frame > inserted + 1
-        guess[frame + 1] = places + near_b * sequence.stride
+        beside = 1 if frame == inserted > 1 else frame if frame > 1 else 0
+        guess[frame + 1] = np.arange(sequence.stride) + beside * sequence.stride
     return guess.reshape(-1)

@@ -38,9 +38,8 @@ class Policy:
     ) -> Int[Array, "*B"]:
         """Token ids of every row."""
         if self.temperature == 0:
-            return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-        kept = self.filter(logits / self.temperature)
-        return jnp.argmax(kept + noise, axis=-1).astype(jnp.int32)
+            return _argmax(logits)
+        return _argmax(self.filter(logits / self.temperature) + noise)
 
     def filter(self, logits: Float[Array, "*B V"]) -> Float[Array, "*B V"]:
         """Scaled logits with everything outside top-k and top-p at -inf.
@@ -61,16 +60,48 @@ class Policy:
         return logits
 
 
+def _argmax(x: Float[Array, "*B V"]) -> Int[Array, "*B"]:
+    """The first of the largest, as two plain reductions: JAX's own is one that CPUs do slowly."""
+    codes = jnp.arange(x.shape[-1], dtype=jnp.int32)
+    largest = jnp.max(x, axis=-1, keepdims=True)
+    return jnp.min(jnp.where(x == largest, codes, x.shape[-1] - 1), axis=-1)
+
+
+def position_words(keys: Array, position: Int[Array, "B N"]) -> Array:
+    """Two random words for each position, uint32 [B, N, 2]: of `fold_in(request key, position)`.
+
+    They depend on nothing else, so neither batch neighbours nor the order in which positions are
+    computed can change a request's video.
+    """
+    words = lambda key, p: jax.random.bits(jax.random.fold_in(key, p), (2,))
+    return jax.vmap(jax.vmap(words, in_axes=(None, 0)))(keys, position)
+
+
 def position_noise(
     keys: Array, position: Int[Array, " B"], tokens: int
 ) -> Float[Array, "B tokens"]:
-    """Gumbel noise of one position per row: `fold_in(request key, position)`.
+    """Gumbel noise of one position per row."""
+    return gumbel(position_words(keys, position[:, None])[:, 0], tokens)
 
-    It depends on nothing else, so neither batch neighbours nor the order in which positions are
-    computed can change a request's video.
+
+def gumbel(words: Array, tokens: int) -> Float[Array, "*b tokens"]:
+    """Gumbel noise of `tokens` tokens from a position's two words, uint32 [*b, 2].
+
+    A hash of the words and the token (pcg3d: Jarzynski and Olano, JCGT 9(3), 2020) stands in for
+    a generator of one more draw per token: it is a dozen instructions, and at every step as many
+    draws are needed as there are tokens.
     """
+    words = words[..., None, :]
+    bits = _pcg3d(words[..., 0], words[..., 1], jnp.arange(tokens, dtype=jnp.uint32))
+    uniform = ((bits >> 8).astype(jnp.float32) + 0.5) * 2.0**-24  # between 0 and 1
+    return -jnp.log(-jnp.log(uniform))
 
-    def row(key, n):
-        return jax.random.gumbel(jax.random.fold_in(key, n), (tokens,), jnp.float32)
 
-    return jax.vmap(row)(keys, position)
+def _pcg3d(x: Array, y: Array, z: Array) -> Array:
+    """The first of the hash's three words."""
+    x, y, z = (v * jnp.uint32(1664525) + jnp.uint32(1013904223) for v in (x, y, z))
+    x = x + y * z
+    y = y + z * x
+    z = z + x * y
+    x, y, z = (v ^ (v >> 16) for v in (x, y, z))
+    return x + y * z

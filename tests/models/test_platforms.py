@@ -32,10 +32,11 @@ def programs():
     def lazy_step(params, ids, state):
         model = nnx.merge(graph, params)
         lazy = lazy_state.begin(model, state, 4)
-        hidden, keys_values = lazy_state.window(model, ids[:, :3], lazy)
-        lazy = lazy_state.append(lazy, keys_values, jnp.array([1, 3]))
-        after = lazy_state.settle(model, lazy)
-        return model.logits(hidden), after.retention, after.position
+        decoder = model.decoder()
+        hidden, keys_values = lazy_state.window(decoder, ids[:, :3], lazy)
+        lazy = lazy_state.commit(decoder, lazy, keys_values, jnp.array([1, 3]))
+        after = lazy_state.settle(decoder, lazy)
+        return decoder.tables.logits(hidden), after.retention, after.position
 
     return {
         "training block": (training_block, (params, ids)),

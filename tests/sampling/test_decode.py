@@ -44,12 +44,12 @@ def inputs(known=1, blocks=M, rows=B, seed=0):
 
 def run(
     tokens, policy=SAMPLED, *, network=None, window=1, guesses=None, seeds=SEEDS, guidance=1.0,
-    **more,
+    buffer=0, **more,
 ):  # fmt: skip
     """Tokens, the state after, counts."""
     network = make() if network is None else network
     graph, params = nnx.split(network)
-    sampler = Sampler(SEQUENCE, policy, window, guidance)
+    sampler = Sampler(SEQUENCE, policy, window, guidance, buffer)
     state = more.pop("state", None) or start(network, sampler, seeds[: len(tokens)])
     if guesses is None:
         guesses = drafts.previous_frame(tokens.shape[1] // STRIDE, SEQUENCE)
@@ -87,9 +87,11 @@ def test_window_guesses_and_batch_change_nothing(guidance):
     rng = np.random.default_rng(3)
     places = np.arange(given.shape[1])
     anything = np.where(places > 0, rng.integers(0, np.maximum(places, 1)), -1).astype(np.int32)
-    for window, rows in ((2, B), (4, 1), (STRIDE, B)):
+    for window, rows, buffer in ((2, B, 0), (4, 1, 10), (STRIDE, B, STRIDE)):
         for guesses in (None, anything, np.full_like(anything, -1)):
-            tokens, state, _ = run(given[:rows], window=window, guesses=guesses, guidance=guidance)
+            tokens, state, _ = run(
+                given[:rows], window=window, guesses=guesses, guidance=guidance, buffer=buffer
+            )
             np.testing.assert_array_equal(tokens, plain[:rows])
             assert (state.net.position == given.shape[1]).all()
 
@@ -131,11 +133,16 @@ def test_right_guesses_are_accepted_and_counted():
     given[:, HEADER:STRIDE] = START
     _, _, counts = run(given, GREEDY, network=network, window=STRIDE)
     assert counts.steps == M
+    nothing = drafts.nothing(M, SEQUENCE)
+    _, _, without = run(given, GREEDY, network=network, window=STRIDE, guesses=nothing)
+    assert without.steps == 1 + (M - 1) * 5 + 1  # the known block, each id, the last one's turn
+    assert not without.drafted.any()
     np.testing.assert_array_equal(counts.drafted, [(M - 1) * 5] * B)
     np.testing.assert_array_equal(counts.accepted, counts.drafted)
     given[:, HEADER:STRIDE] = START + 1  # every guess for the second block is wrong
     _, _, counts = run(given, GREEDY, network=network, window=STRIDE)
-    np.testing.assert_array_equal(counts.drafted - counts.accepted, [5] * B)
+    # Beyond the first wrong one, what the same window sampled is the guess, and right.
+    np.testing.assert_array_equal(counts.drafted - counts.accepted, [1] * B)
 
 
 def test_a_seed_gives_the_same_tokens_whatever_batch_it_shares():
@@ -262,6 +269,7 @@ def test_the_state_is_donated():
         ({"window": 0}, "window must be in 1..9, got 0"),
         ({"window": 10}, "window must be in 1..9, got 10"),
         ({"guidance": -1.0}, "guidance must be >= 0"),
+        ({"window": 4, "buffer": 3}, "buffer must be 0 or >= window=4, got 3"),
     ],
 )
 def test_samplers_that_make_no_sense_are_refused(wrong, message):

@@ -1,5 +1,7 @@
 """Where guesses are copied from."""
 
+import dataclasses
+
 import numpy as np
 
 from fv_jax.config import SequenceConfig
@@ -22,13 +24,20 @@ def test_nothing_guesses_nothing():
 def test_the_previous_frame_is_one_block_back():
     guesses = drafts.previous_frame(3, SEQUENCE)
     np.testing.assert_array_equal(guesses[6:], np.arange(12))
-    assert (guesses[:6] == -1).all()
 
 
-def test_inserted_frames_look_at_the_nearer_key_frame_in_the_same_place():
-    guesses = drafts.nearer_key_frame(3, SEQUENCE)
-    np.testing.assert_array_equal(blocks(guesses)[:, 0], [-1, -1, 0, 0, 1])
-    np.testing.assert_array_equal(blocks(drafts.nearer_key_frame(1, SEQUENCE))[:, 0], [-1, -1, 0])
+def test_the_first_frame_looks_up_and_in_its_first_row_back():
+    grid = dataclasses.replace(SEQUENCE, frame_grid=(3, 2))
+    frame = drafts.previous_frame(1, grid)[3:] - 3
+    np.testing.assert_array_equal(frame, [-4, 0, 0, 1, 2, 3])
+
+
+def test_inserted_frames_look_at_the_frame_beside_them_in_the_same_place():
+    guesses = drafts.neighbouring_frame(4, SEQUENCE)
+    np.testing.assert_array_equal(blocks(guesses)[:, 0], [-1, -1, 0, 2, 3, 1])
+    for inserted, want in ((0, []), (1, [0]), (2, [0, 1])):
+        few = blocks(drafts.neighbouring_frame(inserted, SEQUENCE))[2:, 0]
+        np.testing.assert_array_equal(few, want)
     places = np.arange(len(guesses))
     known = guesses >= 0
     np.testing.assert_array_equal(guesses[known] % 6, places[known] % 6)
