@@ -15,8 +15,6 @@ speed: a decoded token must read every weight once, and read and write the state
 
 import dataclasses
 import functools
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from flax import nnx
 from tqdm import tqdm
 
 from experiments.baselines.attention import Transformer
+from experiments.timing import bandwidth, in_turns, median, parameters
 from fv_jax.bench_record import markdown, record
 from fv_jax.config import PRESETS, RetNetConfig
 from fv_jax.files import replacing
@@ -116,7 +115,7 @@ def _forms(lengths: list[int], settings: Settings) -> list[dict[str, Any]]:
         if name != "parallel" or length <= settings.longest_parallel:
             keys = jax.random.split(jax.random.key(0), 3)
             inputs = [jax.random.normal(k, shape) for k, shape in zip(keys, shapes)]
-            seconds = _median(functools.partial(compiled, *inputs), settings.repeats)
+            seconds = median(functools.partial(compiled, *inputs), settings.repeats)
         memory = compiled.memory_analysis()
         assert memory is not None  # every backend of JAX reports it
         rows.append({
@@ -177,13 +176,16 @@ def _decode(settings: Settings) -> dict[str, Any]:
         position = jnp.full((rows,), n - _TOKENS, jnp.int32)
         call = functools.partial(run, other_params, position, graph=other_graph, length=n)
         calls["transformer, KV cache"][n] = call
-    seconds = _in_turns(
+    seconds = in_turns(
         {(name, n): call for name, by in calls.items() for n, call in by.items()},
         settings.repeats,
     )
     d, layers = _NETWORK.width, _NETWORK.layers
     embedding = _VOCABULARY * d  # of which a token reads one row
-    weights, other_weights = 4 * (_size(net) - embedding), 4 * (_size(other_params) - embedding)
+    weights, other_weights = (
+        4 * (parameters(net) - embedding),
+        4 * (parameters(other_params) - embedding),
+    )
     state = 4 * layers * _HEADS * _K * _E * rows
     recent = 4 * layers * (d + _NETWORK.value_width) * _BUFFER * rows // 2  # half full on average
     cached = 4 * layers * 2 * d * rows  # k and v of one token
@@ -193,9 +195,9 @@ def _decode(settings: Settings) -> dict[str, Any]:
         "transformer, KV cache": [other_weights + n * cached for n in (short, long)],
     }
     return {
-        "parameters": _size(net),
-        "transformer_parameters": _size(other_params),
-        "bandwidth": _bandwidth(),
+        "parameters": parameters(net),
+        "transformer_parameters": parameters(other_params),
+        "bandwidth": bandwidth(),
         "lengths": [short, long],
         "seconds_per_token": {
             name: [seconds[name, n] / _TOKENS for n in (short, long)] for name in calls
@@ -257,33 +259,6 @@ def _cache_loop(params, position, *, graph, length):
 
     (ids, cache), _ = jax.lax.scan(token, (jnp.zeros_like(position), cache), None, _TOKENS)
     return ids, cache.position
-
-
-def _median(call: Callable, repeats: int) -> float:
-    return _in_turns({"": call}, repeats)[""]
-
-
-def _in_turns(calls: dict[Any, Callable], repeats: int) -> dict[Any, float]:
-    """Median seconds of each, called one after the other, `repeats` rounds after a warm-up."""
-    taken: dict[Any, list[float]] = {name: [] for name in calls}
-    for n in range(repeats + 1):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            jax.block_until_ready(call())
-            if n:
-                taken[name].append(time.perf_counter() - start)
-    return {name: statistics.median(times) for name, times in taken.items()}
-
-
-def _bandwidth() -> float:
-    """Bytes per second that a copy of 256 MB reads and writes."""
-    block = jnp.zeros((64 * 2**20,), jnp.float32)
-    copy = jax.jit(lambda x: x + 1)
-    return 2 * block.nbytes / _median(functools.partial(copy, block), 5)
-
-
-def _size(params) -> int:
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
 
 
 def _slope(rows: list[dict[str, Any]], what: str) -> float:

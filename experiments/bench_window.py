@@ -4,8 +4,10 @@ ids     every prompt's whole video at other windows, without drafts, in other ba
         without guidance, compared id by id with W = 1. Where one differs, the two best scores
         at the first difference are given: floats that tie may be ordered differently.
 time    one video at a time, key frames and inserted frames apart; all windows in turn for
-        every prompt, compiled before, medians over the prompts
-skip    the same for shares of stable ids that are inherited, at W = 1 and at the best window
+        every prompt, compiled before, medians over the prompts. Twice: as `fv generate` makes a
+        video (guidance reads each id twice, all gaps are rows of one batch) and with one row of
+        the network at a time (no guidance, two key frames and the gap between them)
+forced  the frames of one gap, and of four at once, when a random 80% of their ids are known
 """
 
 import dataclasses
@@ -22,11 +24,16 @@ from fv_jax.bench_record import markdown, record
 from fv_jax.config import Options
 from fv_jax.data import shapes
 from fv_jax.generate import KEY_FRAMES, Clip, Generator
+from fv_jax.sampling import drafts
 from fv_jax.sampling.decode import guided, readings
 from fv_jax.sampling.policies import position_noise
-from fv_jax.sequence import key_frame_serials, pack
+from fv_jax.sequence import interpolation_serials, key_frame_serials, pack
+from fv_jax.stats import Stats
+from fv_jax.vocab import FREE
 
 _WINDOWS = (1, 4, 8, 16, 32)
+_TIMED = (1, 2, 4, 8, 16)
+_FORCED = 0.8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,10 +58,15 @@ def run(settings: Settings) -> None:
     """Measure and record."""
     generator = Generator.load(settings.model)
     prompts = [shapes.clip("test", i).caption for i in range(settings.prompts)]
+    timed = prompts[: settings.timed]
+    times = {
+        "as `fv generate` does": _time(generator, timed, Options()),
+        "one row at a time": _time(generator, timed, Options(guidance=1.0, key_frames=2)),
+    }
+    forced = _time_forced(generator, timed)
     ids = _compare(generator, prompts)
-    times = _time(generator, prompts[: settings.timed])
-    values = {"ids": ids, "times": times, "prompts": settings.prompts, "model": settings.model}
-    record("window", settings, values, _table(ids, times))
+    values = {"ids": ids, "times": times, "forced": forced, "model": settings.model}
+    record("window", settings, values, _table(ids, times, forced))
 
 
 def _compare(generator: Generator, prompts: list[str]) -> list[dict[str, Any]]:
@@ -100,7 +112,7 @@ def _gap(generator: Generator, options: Options, a: Clip, b: Clip) -> float:
     keys_a, keys_b = (c.ids[c.key_frame].reshape(1, c.key_frame.sum(), -1) for c in (a, b))
     if (keys_a == keys_b).all():
         return float("nan")
-    sampler = generator.sampler(options, options.temperature, options.guidance)
+    sampler = generator.sampler(options, options.temperature, options.guidance, 1)
     text, serials = generator.text_ids(a.prompt)[None], key_frame_serials(keys_a.shape[1])
     tokens, other = (pack(text, keys, serials, sampler.sequence) for keys in (keys_a, keys_b))
     place = int(np.flatnonzero(tokens[0] != other[0])[0])
@@ -117,61 +129,100 @@ def _gap(generator: Generator, options: Options, a: Clip, b: Clip) -> float:
     return float(best[-1] - best[-2])
 
 
-def _time(generator: Generator, prompts: list[str]) -> list[dict[str, Any]]:
+def _time(generator: Generator, prompts: list[str], base: Options) -> list[dict[str, Any]]:
     """Median sampling seconds of a whole video, and ids per step by stage."""
-    ways = {f"W = {w}": Options(window=w, inherit=0.0) for w in _WINDOWS}
+    ways = {f"W = {w}": dataclasses.replace(base, window=w, inherit=0.0) for w in _TIMED}
+    ways["W chosen by the rows"] = dataclasses.replace(base, inherit=0.0)
     for share in (0.2, 1.0):
-        for w in (1, 8):
-            ways[f"W = {w}, inherit {share:g}"] = Options(window=w, inherit=share)
+        ways[f"the same, inherit {share:g}"] = dataclasses.replace(base, inherit=share)
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
-    ids: dict[str, list[np.ndarray]] = {name: [] for name in ways}
+    counts: dict[str, list[np.ndarray]] = {name: [] for name in ways}
     for options in ways.values():  # compile
         generator.generate(prompts[:1], seed=0, options=options)
     for i, prompt in enumerate(tqdm(prompts, desc="time")):
         for name, options in ways.items():
-            keys = dataclasses.replace(options, insert=0)
-            parts, counts = [], []
-            for part in (keys, options):
+            times, stages = [], []
+            for part in (dataclasses.replace(options, insert=0), options):
                 clip = generator.generate([prompt], seed=i, options=part)[0]
-                parts.append(clip.stats["seconds"]["sample"])
-                counts.append([clip.stats["sampled"], clip.stats["steps"]])
-            counts[1] = [whole - key for whole, key in zip(counts[1], counts[0])]
-            seconds[name].append((parts[0], parts[1] - parts[0]))
-            ids[name].append(np.asarray(counts))
+                times.append(clip.stats["seconds"]["sample"])
+                stages.append([clip.stats["sampled"], clip.stats["steps"]])
+            seconds[name].append((times[0], times[1] - times[0]))
+            counts[name].append(np.asarray([stages[0], np.subtract(stages[1], stages[0])]))
     rows = []
+    gaps = (base.key_frames or generator.model.config.key_frames) - 1
     for name in ways:
         key, between = (statistics.median(s[i] for s in seconds[name]) for i in (0, 1))
-        total = np.sum(ids[name], axis=0)
+        (key_ids, key_steps), (ids, steps) = np.sum(counts[name], axis=0)
         rows.append(
             {
                 "way": name,
                 "key frames, ms": 1e3 * key,
                 "inserted, ms": 1e3 * between,
-                "ids a step, key frames": total[0, 0] / total[0, 1],
-                "ids a step, inserted": total[1, 0] / total[1, 1],
+                "whole, ms": 1e3 * statistics.median(sum(s) for s in seconds[name]),
+                "ids a step, key frames": key_ids / key_steps,
+                "ids a step and row, inserted": ids / steps / gaps,
             }
         )
     return rows
 
 
-def _table(ids: list[dict[str, Any]], times: list[dict[str, Any]]) -> str:
-    plain = times[0]["key frames, ms"] + times[0]["inserted, ms"]
-    cells = [
-        [
-            row["way"],
-            *(f"{row[k]:.1f}" for k in ("key frames, ms", "inserted, ms")),
-            f"{plain / (row['key frames, ms'] + row['inserted, ms']):.2f}",
-            *(f"{row[k]:.2f}" for k in ("ids a step, key frames", "ids a step, inserted")),
-        ]
-        for row in times
-    ]
-    header = [
-        "one video", "key frames, ms", "inserted, ms", "times faster than W = 1",
-        "ids a step, key frames", "ids a step, inserted",
+def _time_forced(generator: Generator, prompts: list[str]) -> list[dict[str, Any]]:
+    """Median milliseconds of inserting frames when none or most of their ids are known."""
+    insert = generator.inserted(Options())
+    sequence = generator.model.config.sequence
+    guesses = drafts.neighbouring_frame(insert, sequence)
+    rng, clips = np.random.default_rng(0), []
+    for seed, prompt in enumerate(prompts):
+        ids = generator.generate([prompt], seed=seed, options=Options(inherit=0.0))[0].ids
+        gaps = (len(ids) - 1) // (insert + 1)
+        starts = np.arange(gaps) * (insert + 1)
+        order = [0, insert + 1, *range(1, insert + 1)]  # A, B, 1 .. n
+        frames = ids.reshape(len(ids), -1)[starts[:, None] + order]
+        text = np.repeat(generator.text_ids(prompt)[None], gaps, axis=0)
+        clips.append((text, frames, rng.uniform(size=frames[:, 2:].shape) < _FORCED))
+
+    def milliseconds(rows: int, window: int, share: float) -> float:
+        taken = []
+        options = Options(window=window)
+        sampler = generator.sampler(options, options.insert_temperature, 1.0, rows)
+        for text, frames, known in [clips[0], *clips]:  # the first once more: it may compile
+            given = frames[:rows].copy()
+            given[:, 2:][~known[:rows] | (share == 0)] = FREE
+            tokens = pack(text[:rows], given, interpolation_serials(insert), sequence)
+            state = generator.start(sampler, [(0, i) for i in range(rows)])
+            stats = Stats()
+            generator.decode(state, sampler, stats, tokens=tokens, guesses=guesses, prefix=2)
+            taken.append(stats.summary(1)["seconds"]["sample"])
+        return 1e3 * statistics.median(taken[1:])
+
+    return [
+        {
+            "gaps at once": rows, "known ids": share,
+            **{f"W = {w}": milliseconds(rows, w, share) for w in _TIMED},
+        }
+        for rows in (1, gaps) for share in (0.0, _FORCED)
     ]  # fmt: skip
+
+
+def _table(ids, times: dict[str, list[dict[str, Any]]], forced: list[dict[str, Any]]) -> str:
+    parts = []
+    for how, rows in times.items():
+        plain = rows[0]["whole, ms"]
+        header = [how, *list(rows[0])[1:], "times faster than W = 1"]
+        cells = [
+            [*(f"{v:.2f}" if isinstance(v, float) else v for v in row.values()),
+             f"{plain / row['whole, ms']:.2f}"] for row in rows
+        ]  # fmt: skip
+        parts.append(markdown(header, cells))
+    plain = {row["gaps at once"]: row["W = 1"] for row in forced if not row["known ids"]}
+    best = lambda row: min(row[f"W = {w}"] for w in _TIMED)
+    cells = [
+        [row["gaps at once"], f"{row['known ids']:.0%}", *(row[f"W = {w}"] for w in _TIMED),
+         f"{plain[row['gaps at once']] / best(row):.2f}"] for row in forced
+    ]  # fmt: skip
+    header = ["gaps at once", "known ids", *(f"W = {w}, ms" for w in _TIMED),
+              "best: times faster than W = 1, none known"]  # fmt: skip
+    parts.append(markdown(header, cells))
     same = [[row["way"], row["videos differ"], row["score gaps"] or ""] for row in ids]
-    return (
-        markdown(header, cells)
-        + "\n"
-        + markdown(["compared with W = 1", "videos that differ", "score gaps there"], same)
-    )
+    parts.append(markdown(["compared with W = 1", "videos that differ", "score gaps there"], same))
+    return "\n".join(parts)

@@ -13,7 +13,7 @@ from fv_jax.files import write_text
 from fv_jax.provenance import provenance
 
 
-def record(name: str, settings: Any, values: dict[str, Any], table: str) -> None:
+def record(name: str, settings: Any, values: dict[str, Any], table: str, variant: str = "") -> None:
     """Print a Markdown table; write NAME.json and the section of README.md in `folder`.
 
     Args:
@@ -22,9 +22,11 @@ def record(name: str, settings: Any, values: dict[str, Any], table: str) -> None
             `out` is the folder: experiments/ to commit the result, or a scratch folder.
         values: raw numbers, as JSON values.
         table: Markdown.
+        variant: "" or what is added to the name, for a bench with results side by side.
     """
     source, folder, command = provenance(), settings.out, _command(name, settings)
     print(table)
+    name = f"{name}-{variant}" if variant else name
     write_text(
         folder / "results" / f"{name}.json",
         json.dumps({"command": command, "source": source, **values}, indent=1) + "\n",

@@ -331,15 +331,15 @@ class Options:
     """Sample among the likeliest ids whose probabilities reach p; 1 means all."""
     guidance: float = 1.5
     """How much key frames follow the text: 1 as trained; else each id is scored twice."""
-    window: int = 4
-    """Ids decoded at a time at most; it changes the time, not the result."""
+    window: int = 0
+    """Ids decoded at a time at most, 0 for what suits the machine; the result is the same."""
     drafts: bool = True
     """Guess ids from neighbouring frames and check several at once; the result is the same."""
 
     def __post_init__(self) -> None:
         _at_least(
             self, key_frames=0, insert=-1, levels=0, temperature=0, insert_temperature=0, top_k=0,
-            guidance=0, window=1,
+            guidance=0, window=0,
         )  # fmt: skip
         require(0 <= self.inherit <= 1, f"inherit must be a share in [0, 1], got {self.inherit}")
         require(0 < self.top_p <= 1, f"top_p must be in (0, 1], got {self.top_p}")

@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 from flax import nnx
 from jaxtyping import Bool, Int, UInt8
@@ -18,6 +19,7 @@ from fv_jax.interpolation.fill import Frames, fill
 from fv_jax.sampling import drafts
 from fv_jax.sampling.decode import DecodeState, Sampler, decode, start
 from fv_jax.sampling.policies import Policy
+from fv_jax.sampling.window_size import window_size
 from fv_jax.sequence import interpolation_serials, key_frame_serials, pack, pad_text, unpack
 from fv_jax.stats import Stats
 from fv_jax.vocab import FREE
@@ -100,7 +102,7 @@ class Generator:
         """
         config = self.model.config
         count = self.key_frames(options)
-        sampler = self.sampler(options, options.temperature, options.guidance)
+        sampler = self.sampler(options, options.temperature, options.guidance, len(prompts))
         self.inserted(options)  # before sampling anything
         texts = np.stack([self.text_ids(prompt) for prompt in prompts])
         seeds = _seeds(seed, len(prompts))
@@ -221,9 +223,7 @@ class Generator:
     ) -> list[Frames]:
         """Put frames between the given ones, all gaps of a level in one batch."""
         insert = self.inserted(options)
-        # The frames around an inserted one say what it shows; the text adds little.
-        sampler = self.sampler(options, options.insert_temperature, guidance=1.0)
-        sequence = sampler.sequence
+        sequence = self.model.config.sequence
         guesses = (
             drafts.neighbouring_frame(insert, sequence)
             if options.drafts
@@ -231,6 +231,8 @@ class Generator:
         )
 
         def generate(rows, a, b, forced):
+            # The frames around an inserted one say what it shows; the text adds little.
+            sampler = self.sampler(options, options.insert_temperature, 1.0, len(rows))
             keys = [(seeds[v], BETWEEN, level, gap) for v, level, gap in rows]
             codes, _ = self.decode(
                 self.start(sampler, keys), sampler, stats,
@@ -280,12 +282,13 @@ class Generator:
             )
         return insert
 
-    def sampler(self, options: Options, temperature: float, guidance: float) -> Sampler:
-        """What to compile for key frames or for inserted ones."""
+    def sampler(self, options: Options, temperature: float, guidance: float, rows: int) -> Sampler:
+        """What to compile for `rows` rows of key frames or of inserted ones."""
         sequence = self.model.config.sequence
         policy = Policy(temperature, options.top_k, options.top_p)
-        window = min(options.window, sequence.stride)
-        return Sampler(sequence, policy, window, guidance)
+        sampler = Sampler(sequence, policy, guidance=guidance)
+        window = options.window or window_size(rows * sampler.readings, jax.default_backend())
+        return dataclasses.replace(sampler, window=min(window, sequence.stride))
 
     def start(self, sampler: Sampler, keys: list[tuple[int, ...]]) -> DecodeState:
         """A state before any token; see `sampling.decode.start`."""

@@ -3,10 +3,12 @@
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
@@ -17,11 +19,15 @@ from fv_jax.video import check_output, fit, read_video, save_clip
 if TYPE_CHECKING:
     from fv_jax.cli import Generate, Interpolate
 
+# What may go wrong with one of several prompts; anything else is a fault of the program.
+_FAILURES = (ValueError, OSError, MemoryError, jax.errors.JaxRuntimeError)
+
 
 def generate(command: "Generate", *, started: float) -> int:
     """Make the videos that the command line asks for. Returns the exit code.
 
-    A bad prompt among several is reported and left out; the others are made, and the code is 2.
+    One of several prompts that cannot be read, sampled or written is reported and left out; the
+    others are made, and the code is 2.
     """
     prompts, outputs = _prompts_and_outputs(command)
     if command.scale < 1 or command.batch_size < 1:
@@ -33,32 +39,30 @@ def generate(command: "Generate", *, started: float) -> int:
     imported = time.perf_counter()
     generator = Generator.load(command.model)
     loaded = time.perf_counter()
+    generator.key_frames(command.options)  # wrong options are no single prompt's fault
     first = _first_frames(command, generator) if command.first_frames else None
     good = _check_prompts(generator, prompts)
     _warn_of_levels(generator, command.options)
-    size = min(command.batch_size, len(good))
+    before = {"import": imported - started, "load": loaded - imported}
+    made, frames = 0, 0
     with tqdm(total=len(good), unit="video", disable=len(good) < 2) as bar:
-        for begin in range(0, len(good), max(size, 1)):
-            rows = good[begin : begin + size]
-            # The last batch is filled up, so that every batch has the shape compiled first.
-            padded = rows + rows[-1:] * (size - len(rows))
-            clips = generator.generate(
-                [prompts[i] for i in padded],
-                seed=[command.seed + i for i in padded],
-                options=command.options,
-                first_frames=first,
-            )
-            for i, clip in zip(rows, clips):
-                before = {"import": imported - started, "load": loaded - imported}
-                _report_stages(clip, before if begin == 0 else {})
+        for i, clip in _sample(generator, command, prompts, good, first, before):
+            try:
                 save_clip(clip, outputs[i], scale=command.scale)
-                bar.update()
+            except _FAILURES as error:
+                _report_failure(i, error, len(prompts))
+                continue
+            made, frames = made + 1, frames + len(clip.frames)
+            rate = frames / (time.perf_counter() - loaded)
+            bar.set_postfix_str(f"{rate:.1f} frames/s", refresh=False)
+            bar.update()
+            times = _times(clip)
     where = outputs[0] if len(outputs) == 1 else command.out
-    if good:
+    if made:
         seconds = time.perf_counter() - started
-        plural = "s" if len(good) > 1 else ""
-        print(f"{len(good)} video{plural} in {where}, {seconds:.1f} s; last batch: {_times(clip)}")
-    return 0 if len(good) == len(prompts) else 2
+        plural = "s" if made > 1 else ""
+        print(f"{made} video{plural} in {where}, {seconds:.1f} s; last batch: {times}")
+    return 0 if made == len(prompts) else 2
 
 
 def interpolate(command: "Interpolate") -> int:
@@ -81,6 +85,51 @@ def interpolate(command: "Interpolate") -> int:
     save_clip(clip, command.out, scale=command.scale)
     print(f"{len(frames)} frames became {len(clip.frames)} in {command.out}: {_times(clip)}")
     return 0
+
+
+def _sample(
+    generator: Generator,
+    command: "Generate",
+    prompts: list[str],
+    good: list[int],
+    first: np.ndarray | None,
+    before: dict[str, float],
+) -> Iterator[tuple[int, Clip]]:
+    """Index and video of each good prompt, batch by batch; what fails is reported and left out.
+
+    `before` are the stages before sampling, which the first batch's times begin with.
+    """
+    size = min(command.batch_size, len(good))
+    batches = deque(good[i : i + size] for i in range(0, len(good), max(size, 1)))
+    while batches:
+        rows = batches.popleft()
+        # A smaller batch is filled up, so that every batch has the shape compiled first.
+        padded = rows + rows[-1:] * (size - len(rows))
+        try:
+            clips = generator.generate(
+                [prompts[i] for i in padded],
+                seed=[command.seed + i for i in padded],
+                options=command.options,
+                first_frames=first,
+            )
+        except _FAILURES as error:
+            if len(rows) > 1:  # one by one, so that only those to blame are missing
+                batches.extendleft([i] for i in reversed(rows))
+            else:
+                _report_failure(rows[0], error, len(prompts))
+            continue
+        for i, clip in zip(rows, clips):
+            _report_stages(clip, before)
+            yield i, clip
+        before = {}
+
+
+def _report_failure(index: int, error: Exception, prompts: int) -> None:
+    """Say which of several prompts failed and why; an only prompt's error is the command's."""
+    if prompts == 1:
+        raise error
+    message = " ".join(str(error).split()) or type(error).__name__
+    tqdm.write(f"fv: prompt {index} failed: {message}", file=sys.stderr)
 
 
 def _prompts_and_outputs(command: "Generate") -> tuple[list[str], list[Path]]:
@@ -162,8 +211,9 @@ def _first_frames(command: "Generate", generator: Generator) -> np.ndarray:
     frames, fps = read_video(command.first_frames)
     key_fps = generator.model.config.key_frame_fps
     count = command.first_frame_count
-    if count < 1:
-        raise ValueError(f"--first-frame-count must be >= 1, got {count}")
+    most = generator.key_frames(command.options)
+    if not 1 <= count <= most:
+        raise ValueError(f"--first-frame-count must be in 1..{most}, got {count}")
     chosen = [round(k * fps / key_fps) for k in range(count)]
     if chosen[-1] >= len(frames):
         raise ValueError(

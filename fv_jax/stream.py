@@ -92,7 +92,7 @@ class Stream(Iterator[StreamedFrame]):
         self.stats = Stats()
         self._generator = generator
         self._text = generator.text_ids(prompt)[None]
-        self._sampler = generator.sampler(options, options.temperature, options.guidance)
+        self._sampler = generator.sampler(options, options.temperature, options.guidance, 1)
         self._round = generator.key_frames(options)
         if self._round <= _CARRIED:
             raise ValueError(

@@ -1,5 +1,6 @@
 """Streams: the frames of `generate`, then more; stopped, saved, loaded, forked."""
 
+import gc
 import itertools
 
 import jax
@@ -123,3 +124,17 @@ def test_bad_requests_are_refused_at_once(generator):
         generator.stream(tiny.PROMPTS[0], options=Options(key_frames=2))
     with pytest.raises(ValueError, match="seed must be in"):
         generator.stream(tiny.PROMPTS[0], seed=-1)
+
+
+@pytest.mark.filterwarnings("ignore:the model was trained with")
+def test_neither_the_state_nor_what_jax_holds_grows_over_many_rounds(generator):
+    stream = begin(generator)
+    held = []
+    for _ in range(5):
+        last = take(stream, 12)[-1]  # three key frames
+        gc.collect()
+        sizes = [array.nbytes for array in jax.live_arrays()]  # the arrays must not be kept
+        held.append((stream.state_bytes, len(sizes), sum(sizes)))
+    assert last.index == 59
+    assert last.key_round > 10
+    assert held == held[:1] * 5

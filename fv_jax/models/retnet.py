@@ -277,13 +277,20 @@ class RetNet(nnx.Module):
         return Tables(embedding, slots, head, self.config.matmul_dtype)
 
     def decoder(self) -> "Decoder":
-        """The same network with its layers apart; make it once, before a decoding loop."""
+        """The same network with its layers apart; make it once, before a decoding loop.
+
+        Weights come in the dtype that their matmuls take, so that a step reads no more bytes.
+        """
         graph, stacked = nnx.split(self.blocks)
+        low = self.config.matmul_dtype == "bfloat16"
+        cast = lambda x: x.astype(jnp.bfloat16) if low and x.ndim == 2 else x
         blocks = tuple(
-            nnx.merge(graph, jax.tree.map(lambda leaf, i=i: leaf[i], stacked))
+            nnx.merge(graph, jax.tree.map(lambda leaf, i=i: cast(leaf[i]), stacked))
             for i in range(self.config.layers)
         )
-        return Decoder(self.config, self.tables(), blocks, self.norm)
+        tables = self.tables()
+        tables = dataclasses.replace(tables, head=cast(tables.head))
+        return Decoder(self.config, tables, blocks, self.norm)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -9,10 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from fv_jax.cli import main
+from fv_jax.generate import Generator
 from fv_jax.model_folder import SHIPPED
 from fv_jax.video import read_video
 
@@ -164,6 +167,41 @@ def test_several_prompts_make_numbered_files_and_a_bad_one_is_left_out(tmp_path,
     assert int(np.load(tmp_path / "many" / "002.npz")["seed"]) == 7
 
 
+def test_a_prompt_that_fails_is_reported_and_the_others_are_made(tmp_path, monkeypatch, capsys):
+    make, batches = Generator.generate, []
+
+    def fails_on_blue(self, prompts, **more):
+        batches.append(prompts)
+        if any("blue" in prompt for prompt in prompts):
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED:\nout of memory")
+        return make(self, prompts, **more)
+
+    monkeypatch.setattr(Generator, "generate", fails_on_blue)
+    prompts, out = tmp_path / "prompts.txt", tmp_path / "many"
+    blue = PROMPT.replace("red", "blue")
+    prompts.write_text(f"{PROMPT}\n{blue}\n{PROMPT}\n{PROMPT}\n")
+    (out / "002.npz").mkdir(parents=True)  # cannot be replaced by a file
+    args = ["generate", "--prompts", str(prompts), "--out", str(out), "--insert", "0"]
+    assert main([*args, "--key-frames", "1", "--batch-size", "2"]) == 2
+    shown = capsys.readouterr()
+    assert "fv: prompt 1 failed: RESOURCE_EXHAUSTED: out of memory\n" in shown.err
+    assert "fv: prompt 2 failed: " in shown.err
+    assert "Is a directory" in shown.err
+    assert shown.err.count("failed") == 2
+    assert re.search(r"2/4 .* frames/s", shown.err)
+    assert shown.out.startswith("2 videos in ")
+    assert sorted(p.name for p in out.iterdir() if p.is_file()) == ["000.npz", "003.npz"]
+    assert [int(np.load(out / f"00{i}.npz")["seed"]) for i in (0, 3)] == [0, 3]
+    assert [len(batch) for batch in batches] == [2] * 4  # one shape: nothing is compiled again
+
+
+def test_a_wrong_option_is_reported_once_however_many_prompts(tmp_path, capsys):
+    for option, value in (("--insert", "2"), ("--key-frames", "9")):
+        args = ["generate", PROMPT, PROMPT, "--out", tmp_path, option, value]
+        refuse(capsys, args, option.strip("-").replace("-", "_"), value)
+    assert not list(tmp_path.iterdir())
+
+
 def test_first_frames_begin_the_video_and_interpolate_reads_what_generate_wrote(tmp_path):
     whole, video = tmp_path / "a.npz", tmp_path / "a.mp4"
     for path in (whole, video):
@@ -190,6 +228,8 @@ def test_too_short_a_video_for_the_first_frames_is_refused(tmp_path, capsys):
     capsys.readouterr()
     args = ["generate", PROMPT, "--first-frames", video, "--first-frame-count", "3"]
     refuse(capsys, [*args, "--out", tmp_path / "b.mp4"], "short.gif", "2 frames", "3 key frames")
+    args = ["generate", PROMPT, PROMPT, "--first-frames", video, "--first-frame-count", "6"]
+    refuse(capsys, [*args, "--out", tmp_path / "many"], "--first-frame-count", "1..5", "6")
 
 
 def test_help_is_enough_to_start(capsys):

@@ -1,0 +1,331 @@
+"""The paper's Fig. 6, measured side by side: seconds per frame of every way of making a video.
+
+All networks have the parameters of ours within 5% and run in one process, in turns, warm; each
+number is a median of three. `experiments/ways.py` says what is timed whole and what in part.
+
+    RetNet, in turn        all frames one after the other, one token per step
+    FlashVideo, W = 1      key frames, then the frames between them, one token per step
+    FlashVideo, windowed   the same with windows, as many tokens per step as the shipped model
+                           keeps (measured before, on its own 64 px; batch 1), and with a share
+                           of the stable ids inherited
+    transformer, no cache  autoregressive, the whole prefix anew for every id
+    transformer, KV cache  autoregressive, one token per step
+    MaskGIT                all ids at once, 12 steps
+    pixel diffusion        a U-Net on pixels, 256 steps
+
+`--preset tiny` has the widths of the shipped model and fits two CPU cores in ten minutes;
+`--preset paper` has 302 M parameters in bfloat16, for a GPU.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+from tqdm import tqdm
+
+from experiments import ways
+from experiments.timing import bandwidth, in_turns
+from experiments.ways import Cell, Way
+from fv_jax.bench_record import markdown, record
+from fv_jax.config import PRESETS, Options, RetNetConfig
+from fv_jax.data import shapes
+from fv_jax.files import replacing
+from fv_jax.generate import Generator
+
+WINDOWS = (4, 8, 16)
+INHERIT = (0.0, 0.2, 1.0)
+REPEATS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """What a preset measures.
+
+    Attributes:
+        network: sizes of ours; the others follow.
+        text_tokens: per block.
+        codes: frame codes.
+        cells: in the order of their size.
+    """
+
+    network: RetNetConfig
+    text_tokens: int
+    codes: int
+    cells: tuple[Cell, ...]
+
+
+_SIZES = [(pixels, frames) for pixels in (64, 128, 160) for frames in (5, 16)]
+PRESETS_HERE = {
+    "tiny": Preset(
+        PRESETS["shapes"], 12, 1024,
+        (*(Cell(*size, 1) for size in _SIZES), Cell(64, 16, 16), Cell(64, 16, 64)),
+    ),
+    "paper": Preset(
+        PRESETS["paper"], 64, 20_000,
+        tuple(Cell(*size, batch) for batch in (1, 16, 64) for size in _SIZES),
+    ),
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What to measure, and where to write the result."""
+
+    preset: Literal["tiny", "paper"] = "tiny"
+    """Sizes of the networks and of the videos."""
+    patience: float = 20.0
+    """Seconds that one timed call may take; what would take longer is left out."""
+    minutes: float = 60.0
+    """No new cell is begun after so many minutes; the rest can be measured by another run."""
+    first: int = 0
+    """Cell to begin with."""
+    prompts: int = 12
+    """Prompts by which the shipped model's tokens per step are measured."""
+    out: Path = Path("out/bench")
+    """Where to write; `experiments` records the result in the tree."""
+
+
+def run(settings: Settings) -> None:
+    """Measure and record."""
+    import matplotlib  # noqa: F401 - fail before measuring where the plot cannot be made
+
+    preset = PRESETS_HERE[settings.preset]
+    kept = tokens_per_step(settings.prompts)
+    speed = bandwidth()
+    began, cells = time.perf_counter(), []
+    bar = tqdm(preset.cells[settings.first :], unit="cell")
+    for cell in bar:
+        bar.set_description(str(cell))
+        if time.perf_counter() - began > 60 * settings.minutes:
+            break
+        cells.append(_measure(preset, cell, kept, settings.patience, cells))
+    values = {
+        "bandwidth": speed, "tokens_per_step": kept, "cells": cells,
+        "device": jax.devices()[0].device_kind,
+    }  # fmt: skip
+    name = f"efficiency-{settings.preset}"
+    picture = settings.out / "results" / f"{name}.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    _plot(cells, picture)
+    record(
+        "efficiency", settings, values, _table(cells, kept, speed, picture.name), settings.preset
+    )
+
+
+def tokens_per_step(prompts: int) -> list[dict[str, float]]:
+    """What the shipped model keeps at each step, known tokens included, one video at a time.
+
+    Without guidance, as all else here. One row per window and inherited share.
+    """
+    generator = Generator.load()
+    stride, keys = generator.model.config.sequence.stride, generator.model.config.key_frames
+    captions = [shapes.clip("test", i).caption for i in range(prompts)]
+    rows = []
+    for window in tqdm(WINDOWS, desc="tokens per step"):
+        for inherit in INHERIT:
+            options = Options(window=window, inherit=inherit, guidance=1.0)
+            steps = [0, 0]
+            for seed, caption in enumerate(captions):
+                for stage, insert in enumerate((0, generator.inserted(options))):
+                    part = dataclasses.replace(options, insert=insert)
+                    clip = generator.generate([caption], seed=seed, options=part)[0]
+                    steps[stage] += clip.stats["steps"]
+            inserted = generator.inserted(options) * stride * prompts
+            rows.append({
+                "window": window, "inherit": inherit,
+                "key frames": keys * stride * prompts / steps[0],
+                "inserted": inserted / (steps[1] - steps[0]),
+            })  # fmt: skip
+    return rows
+
+
+def _measure(
+    preset: Preset, cell: Cell, kept: list[dict[str, float]], patience: float,
+    before: list[dict[str, Any]],
+) -> dict[str, Any]:  # fmt: skip
+    """Seconds per frame of all ways on one cell."""
+    calls: dict[tuple[str | int, int], Callable] = {}
+    made: dict[str | int, Way] = {}
+    left_out = {}
+    for name, make in _ways(preset, cell):
+        guess = _expected(name, cell, before)
+        if guess > patience:
+            left_out[name] = f"about {guess:.0f} s a call"
+            continue
+        try:
+            way = make()
+            for i, (_, call) in enumerate(way.calls):
+                jax.block_until_ready(call())  # compiles
+                calls[name, i] = call
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            left_out[name] = "out of memory"
+            calls = {key: call for key, call in calls.items() if key[0] != name}
+        else:
+            made[name] = way
+    seconds = in_turns(calls, REPEATS, warm=True)
+    clips = cell.frames * cell.batch
+    rows = {}
+    for name, way in made.items():
+        total = sum(weight * seconds[name, i] for i, (weight, _) in enumerate(way.calls))
+        if name in WINDOWS:  # a step's cost, times the steps that the shipped model takes
+            for row in kept:
+                if row["window"] == name:
+                    keys, inserted, before_steps = (seconds[name, i] for i in range(3))
+                    total = before_steps + name / row["key frames"] * keys
+                    total += name / row["inserted"] * (inserted - before_steps)
+                    label = f"FlashVideo, W = {name}, inherit {row['inherit']:g}"
+                    rows[label] = {"seconds_per_frame": total / clips, "parameters": way.parameters,
+                                   "timed": "a step's cost"}  # fmt: skip
+            continue
+        rows[name] = {
+            "seconds_per_frame": total / clips, "parameters": way.parameters, "timed": way.part,
+            "steps": way.steps, "seconds_per_step": total / way.steps if way.steps else 0.0,
+            "step_bytes": way.step_bytes,
+            "longest_call": max(seconds[name, i] for i in range(len(way.calls))),
+        }  # fmt: skip
+    return {**dataclasses.asdict(cell), "ways": rows, "left_out": left_out}
+
+
+def _ways(preset: Preset, cell: Cell) -> Iterator[tuple[str | int, Callable[[], Way]]]:
+    """Names and makers; ours share one network. A number is a window, for the cost of its steps."""
+    layout = ways.sequence(cell, preset.text_tokens, preset.codes)
+    ours = ways.RetNets(preset.network, layout)
+    yield "RetNet, in turn", lambda: ours.in_turn(cell)
+    yield "FlashVideo, W = 1", lambda: ours.inserted(cell)
+    if cell.batch == 1:  # rows that go on together keep fewer
+        for window in WINDOWS:
+            yield window, lambda window=window: ours.windows(cell, window)
+    for name, make in (
+        ("transformer, KV cache", ways.transformer_with_cache),
+        ("transformer, no cache", ways.transformer_without_cache),
+        ("MaskGIT", ways.masked_transformer),
+        ("pixel diffusion", ways.pixel_diffusion),
+    ):
+        yield name, lambda make=make: make(preset.network, layout, cell)
+
+
+def _expected(name: str | int, cell: Cell, before: list[dict[str, Any]]) -> float:
+    """Seconds of the longest call, from the nearest smaller cell: time grows with the tokens,
+    and with their square where the way attends to all of them."""
+    ids = lambda c: c["pixels"] ** 2 * c["frames"]
+    now = dataclasses.asdict(cell)
+    smaller = [c for c in before if name in c["ways"] and ids(c) <= ids(now)]
+    if not smaller:
+        return 0.0
+    near = max(smaller, key=lambda c: (ids(c), c["batch"]))
+    square = 2 if name in ("transformer, KV cache", "transformer, no cache", "MaskGIT") else 1
+    growth = (ids(now) / ids(near)) ** square
+    return near["ways"][name]["longest_call"] * growth * max(1, cell.batch / near["batch"])
+
+
+def _table(cells, kept, speed: float, picture: str) -> str:
+    names = list(dict.fromkeys(name for cell in cells for name in cell["ways"]))
+    shown = [n for n in names if "W = " not in n or n == "FlashVideo, W = 1"]
+    labels = [f"{c['pixels']} px, {c['frames']} f., B {c['batch']}" for c in cells]
+    rows = []
+    for name in shown[:2]:
+        rows.append([name, *(_cell(c, name) for c in cells)])
+    for inherit in INHERIT:
+        best = [_best_window(c, inherit) for c in cells]
+        text = [f"{_cell(c, n)} (W {n.split()[3].strip(',')})" if n else "" for c, n in
+                zip(cells, best)]  # fmt: skip
+        rows.append([f"FlashVideo, windowed, inherit {inherit:g} (modelled)", *text])
+    rows += [[name, *(_cell(c, name) for c in cells)] for name in shown[2:]]
+    ratios = [
+        [f"{name} / RetNet, in turn", *(_ratio(c, name, "RetNet, in turn") for c in cells)]
+        for name in shown[1:]
+    ]
+    sizes = {
+        name: next(c["ways"][name]["parameters"] for c in cells if name in c["ways"])
+        for name in shown
+    }
+    reach = [[name, *(_reach(c, name, speed) for c in cells)] for name in shown[:2]]
+    steps = [
+        [r["window"], f"{r['inherit']:g}", f"{r['key frames']:.2f}", f"{r['inserted']:.2f}"]
+        for r in kept
+    ]
+    left = sorted({
+        f"{name} at {label}: {why}"
+        for c, label in zip(cells, labels) for name, why in c["left_out"].items()
+    })  # fmt: skip
+    timed = {name: c["ways"][name]["timed"] for c in cells for name in c["ways"]}
+    parts = "; ".join(f"{name}: {timed[name]}" for name in shown if timed.get(name))
+    return "\n".join([
+        f"![seconds per frame](results/{picture})\n",
+        "Milliseconds per frame:\n",
+        markdown(["", *labels], rows),
+        "Times the milliseconds of RetNet in turn:\n",
+        markdown(["", *labels], ratios),
+        f"Time that the bytes of a step would take at {speed / 1e9:.1f} GB/s (what copying moves "
+        "here), as a share of the time it took; above 100%: they come out of the cache:\n",
+        markdown(["", *labels], reach),
+        "Tokens that the shipped model keeps per step and row, known ones included (key frames, "
+        "inserted frames):\n",
+        markdown(["W", "inherit", "key frames", "inserted"], steps),
+        "Parameters: " + "; ".join(f"{n} {count:,}" for n, count in sizes.items()) + ".\n",
+        f"Timed in part: {parts}.\n" if parts else "",
+        "Left out: " + "; ".join(left) + ".\n" if left else "",
+    ])  # fmt: skip
+
+
+def _cell(cell, name: str) -> str:
+    if name not in cell["ways"]:
+        return "left out" if name in cell["left_out"] else ""
+    return f"{1e3 * cell['ways'][name]['seconds_per_frame']:.3g}"
+
+
+def _ratio(cell, name: str, to: str) -> str:
+    if name not in cell["ways"] or to not in cell["ways"]:
+        return ""
+    per_frame = lambda n: cell["ways"][n]["seconds_per_frame"]
+    return f"{per_frame(name) / per_frame(to):.3g}"
+
+
+def _reach(cell, name: str, speed: float) -> str:
+    way = cell["ways"].get(name)
+    return f"{way['step_bytes'] / speed / way['seconds_per_step']:.0%}" if way else ""
+
+
+def _best_window(cell, inherit: float) -> str:
+    """Name of the fastest window's way, "" if none was measured."""
+    names = [n for n in cell["ways"] if n.endswith(f"inherit {inherit:g}")]
+    return min(names, key=lambda n: cell["ways"][n]["seconds_per_frame"], default="")
+
+
+def _plot(cells: list[dict[str, Any]], path: Path) -> None:
+    """Milliseconds per frame over the size, one panel per number of frames, at the least batch."""
+    import matplotlib.pyplot as plt
+
+    least = min(c["batch"] for c in cells)
+    panels = sorted({c["frames"] for c in cells if c["batch"] == least})
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(5.5 * len(panels), 4), layout="constrained", squeeze=False,
+        sharey=True,
+    )  # fmt: skip
+    for axis, frames in zip(axes[0], panels):
+        here = [c for c in cells if c["frames"] == frames and c["batch"] == least]
+        lines: dict[str, list[tuple[int, float]]] = {}
+        for cell in here:
+            for name, way in cell["ways"].items():
+                label = name
+                if "inherit" in name:
+                    if name != _best_window(cell, 0.2):
+                        continue
+                    label = "FlashVideo, windowed (modelled)"
+                point = (cell["pixels"], 1e3 * way["seconds_per_frame"])
+                lines.setdefault(label, []).append(point)
+        for (label, points), marker in zip(lines.items(), "os^Dv*Px"):
+            axis.semilogy(*zip(*points), marker + "-", label=label)
+        axis.set(title=f"{frames} frames, batch {least}", xlabel="px",
+                 xticks=[c["pixels"] for c in here])  # fmt: skip
+        axis.grid(alpha=0.3)
+    axes[0][0].set_ylabel("ms per frame")
+    axes[0][-1].legend(fontsize=8)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+    plt.close(figure)
