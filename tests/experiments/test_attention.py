@@ -1,5 +1,7 @@
 """The transformer baseline is a right one."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 import tiny
 from flax import nnx
 
-from experiments.baselines.attention import Transformer
+from experiments.baselines.attention import Transformer, all_turns
 from fv_jax.config import RetNetConfig
 from fv_jax.models.retnet import RetNet
 
@@ -38,6 +40,23 @@ def test_decoding_with_the_cache_gives_what_reading_all_at_once_gives(known, dty
     np.testing.assert_array_equal(cache.position, [T, T])
 
 
+def test_reading_without_a_cache_gives_the_same():
+    net = model()
+    whole, _ = jax.jit(net.read)(tokens(), net.init_state(2, T))
+    tiny.assert_close(jax.jit(net.parallel)(tokens(), net.stacked()), whole, "float32")
+
+
+def test_one_position_for_all_rows_and_a_cache_that_grows_give_the_same():
+    net = model()
+    whole, _ = jax.jit(net.read)(tokens(), net.init_state(2, T))
+    cache = dataclasses.replace(net.init_state(2, 5), position=jnp.zeros((1,), jnp.int32))
+    read = jax.jit(net.read)
+    first, cache = read(tokens()[:, :5], cache)
+    second, cache = read(tokens()[:, 5:], cache.grown(T))
+    tiny.assert_close(jnp.concatenate([first, second], axis=1), whole, "float32")
+    np.testing.assert_array_equal(cache.position, [T])
+
+
 def test_an_output_depends_on_no_later_token():
     net = model()
     changed = tokens().at[:, 8].add(1)
@@ -54,8 +73,8 @@ def test_attention_is_softmax_attention():
         attention = net.blocks[0].attention
         c = tiny.NETWORK
         x = np.random.default_rng(0).normal(size=(1, T, c.width))
-        cache = (jnp.zeros((1, T, c.heads, c.key_dim)),) * 2
-        got, _ = attention(jnp.asarray(x), cache, jnp.array([0]))
+        turns = all_turns(jnp.arange(T)[None], c.key_dim, jnp.float64)
+        got, _ = attention(jnp.asarray(x), net.init_state(1, T).layers[0], jnp.array([0]), turns)
         q, k, v = np.split(x[0] @ np.asarray(attention.qkv.weight[...]), 3, axis=-1)
         want = np.zeros((T, c.width))
         theta = 10000.0 ** (-np.arange(c.key_dim // 2) / (c.key_dim // 2 - 1))
