@@ -59,7 +59,7 @@ def test_windows_over_known_tokens_are_kept_whole(ours):
         (ways.transformer_with_cache, 1.0),
         (ways.transformer_without_cache, None),
         (ways.masked_transformer, 12.0),
-        (ways.pixel_diffusion, 256.0),
+        pytest.param(ways.pixel_diffusion, 256.0, marks=pytest.mark.slow),
     ],
     ids=lambda x: getattr(x, "__name__", ""),
 )
