@@ -6,6 +6,7 @@ what is between them, so that every number there comes from a command of this tr
 
 import dataclasses
 import json
+import os
 import shlex
 from typing import Any
 
@@ -39,14 +40,21 @@ def record(name: str, settings: Any, values: dict[str, Any], table: str, variant
     print(f"\nwritten to {page} and {folder / 'results' / f'{name}.json'}")
 
 
+# Variables that change how fast JAX is: threads of its CPU client, compiler flags, device.
+_ENVIRONMENT = ("NPROC", "XLA_FLAGS", "JAX_PLATFORMS")
+
+
 def _command(name: str, settings: Any) -> str:
     """`fv bench NAME` with every setting that is not the default."""
+    environment = [
+        f"{name}={shlex.quote(os.environ[name])} " for name in _ENVIRONMENT if name in os.environ
+    ]
     changed = [
         f" --{field.name.replace('_', '-')} {shlex.quote(str(getattr(settings, field.name)))}"
         for field in dataclasses.fields(settings)
         if getattr(settings, field.name) != field.default
     ]
-    return f"fv bench {name}{''.join(changed)}"
+    return f"{''.join(environment)}fv bench {name}{''.join(changed)}"
 
 
 def replace_section(text: str, name: str, section: str) -> str:
