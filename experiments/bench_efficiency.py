@@ -1,7 +1,8 @@
 """The paper's Fig. 6, measured side by side: seconds per frame of every way of making a video.
 
 All networks have the parameters of ours within 5% and run in one process, in turns, warm; each
-number is a median of three. `experiments/ways.py` says what is timed whole and what in part.
+number is a median of three. `experiments/ways.py` says what is timed whole and what in part. A run
+that is stopped goes on after the last size it finished.
 
     RetNet, in turn        all frames one after the other, one token per step
     FlashVideo, W = 1      key frames, then the frames between them, one token per step
@@ -18,7 +19,7 @@ number is a median of three. `experiments/ways.py` says what is timed whole and 
 """
 
 import dataclasses
-import time
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -32,8 +33,9 @@ from experiments.ways import Cell, Way
 from fv_jax.bench_record import markdown, record
 from fv_jax.config import PRESETS, Options, RetNetConfig
 from fv_jax.data import shapes
-from fv_jax.files import replacing
+from fv_jax.files import replacing, write_text
 from fv_jax.generate import Generator
+from fv_jax.provenance import provenance
 
 WINDOWS = (4, 8, 16)
 INHERIT = (0.0, 0.2, 1.0)
@@ -76,12 +78,8 @@ class Settings:
 
     preset: Literal["tiny", "paper"] = "tiny"
     """Sizes of the networks and of the videos."""
-    patience: float = 20.0
+    patience: float = 5.0
     """Seconds that one timed call may take; what would take longer is left out."""
-    minutes: float = 60.0
-    """No new cell is begun after so many minutes; the rest can be measured by another run."""
-    first: int = 0
-    """Cell to begin with."""
     prompts: int = 12
     """Prompts by which the shipped model's tokens per step are measured."""
     out: Path = Path("out/bench")
@@ -93,19 +91,15 @@ def run(settings: Settings) -> None:
     import matplotlib  # noqa: F401 - fail before measuring where the plot cannot be made
 
     preset = PRESETS_HERE[settings.preset]
-    kept = tokens_per_step(settings.prompts)
-    speed = bandwidth()
-    began, cells = time.perf_counter(), []
-    bar = tqdm(preset.cells[settings.first :], unit="cell")
-    for cell in bar:
-        bar.set_description(str(cell))
-        if time.perf_counter() - began > 60 * settings.minutes:
-            break
-        cells.append(_measure(preset, cell, kept, settings.patience, cells))
-    values = {
-        "bandwidth": speed, "tokens_per_step": kept, "cells": cells,
-        "device": jax.devices()[0].device_kind,
-    }  # fmt: skip
+    begun = settings.out / "results" / f"efficiency-{settings.preset}.part.json"
+    values = _begun(begun, settings)
+    cells = values["cells"]
+    for cell in tqdm(preset.cells, unit="cell", initial=len(cells)):
+        if any(all(c[k] == v for k, v in dataclasses.asdict(cell).items()) for c in cells):
+            continue
+        cells.append(_measure(preset, cell, values["tokens_per_step"], settings.patience, cells))
+        write_text(begun, json.dumps(values))
+    kept, speed = values["tokens_per_step"], values["bandwidth"]
     name = f"efficiency-{settings.preset}"
     picture = settings.out / "results" / f"{name}.png"
     picture.parent.mkdir(parents=True, exist_ok=True)
@@ -113,6 +107,21 @@ def run(settings: Settings) -> None:
     record(
         "efficiency", settings, values, _table(cells, kept, speed, picture.name), settings.preset
     )
+    begun.unlink()
+
+
+def _begun(path: Path, settings: Settings) -> dict[str, Any]:
+    """What an interrupted run on this device, with this jax and these settings has measured."""
+    device, here = jax.devices()[0].device_kind, provenance()
+    same = {"device": device, "jax": here["jax"], "machine": here["machine"],
+            "patience": settings.patience}  # fmt: skip
+    if path.exists():
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if all(values[key] == value for key, value in same.items()):
+            print(f"going on after {len(values['cells'])} cells of {path}")
+            return values
+    kept = tokens_per_step(settings.prompts)
+    return {**same, "bandwidth": bandwidth(), "tokens_per_step": kept, "cells": []}
 
 
 def tokens_per_step(prompts: int) -> list[dict[str, float]]:
