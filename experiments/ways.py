@@ -72,8 +72,8 @@ class Way:
 
 def sequence(cell: Cell, text_tokens: int, codes: int) -> SequenceConfig:
     """The layout of the cell's tokens."""
-    grid = (cell.pixels // 8,) * 2
-    return SequenceConfig(text_tokens, grid, 100, codes, serial_numbers=cell.frames + 2)
+    side = cell.pixels // 8
+    return SequenceConfig(text_tokens, (side, side), 100, codes, serial_numbers=cell.frames + 2)
 
 
 class RetNets:
@@ -130,8 +130,8 @@ class RetNets:
         nothing = drafts.nothing(length // self.layout.stride, self.layout)
         run = functools.partial(decode, graph=self.graph, sampler=sampler)
         prefix = known * self.layout.stride
-        tokens, nothing = jnp.asarray(tokens), jnp.asarray(nothing)
-        return lambda: run(self.params, state(), tokens, nothing, prefix=prefix)
+        inputs = jnp.asarray(tokens), jnp.asarray(nothing)
+        return lambda: run(self.params, state(), *inputs, prefix=prefix)
 
     def _way(self, runs, steps: int, rows: int) -> Way:
         c = self.config
