@@ -6,16 +6,16 @@ that is stopped goes on after the last size it finished.
 
     RetNet, in turn        all frames one after the other, one token per step
     FlashVideo, W = 1      key frames, then the frames between them, one token per step
-    FlashVideo, windowed   the same with windows, as many tokens per step as the shipped model
-                           keeps (measured before, on its own 64 px; batch 1), and with a share
-                           of the stable ids inherited
+    FlashVideo, windowed   the same with windows (batch 1), modelled: the measured cost of a step
+                           times the steps that the shipped model would take, which decides so
+                           many ids a step on its own 64 px
     transformer, no cache  autoregressive, the whole prefix anew for every id
     transformer, KV cache  autoregressive, one token per step
     MaskGIT                all ids at once, 12 steps
     pixel diffusion        a U-Net on pixels, 256 steps
 
 `--preset tiny` has the widths of the shipped model and fits two CPU cores in ten minutes;
-`--preset paper` has 302 M parameters in bfloat16, for a GPU.
+`--preset paper` has 302 M parameters without embeddings, in bfloat16, for a GPU.
 """
 
 import dataclasses
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import numpy as np
 from tqdm import tqdm
 
 from experiments import ways
@@ -36,9 +37,10 @@ from fv_jax.data import shapes
 from fv_jax.files import replacing, write_text
 from fv_jax.generate import Generator
 from fv_jax.provenance import provenance
+from fv_jax.sampling.window_size import window_size
 
-WINDOWS = (4, 8, 16)
 INHERIT = (0.0, 0.2, 1.0)
+WINDOWED = "FlashVideo, windowed (modelled)"
 REPEATS = 3
 
 
@@ -97,9 +99,9 @@ def run(settings: Settings) -> None:
     for cell in tqdm(preset.cells, unit="cell", initial=len(cells)):
         if any(all(c[k] == v for k, v in dataclasses.asdict(cell).items()) for c in cells):
             continue
-        cells.append(_measure(preset, cell, values["tokens_per_step"], settings.patience, cells))
+        cells.append(_measure(preset, cell, values["ids_per_step"], settings.patience, cells))
         write_text(begun, json.dumps(values))
-    kept, speed = values["tokens_per_step"], values["bandwidth"]
+    kept, speed = values["ids_per_step"], values["bandwidth"]
     name = f"efficiency-{settings.preset}"
     picture = settings.out / "results" / f"{name}.png"
     picture.parent.mkdir(parents=True, exist_ok=True)
@@ -113,27 +115,28 @@ def run(settings: Settings) -> None:
 def _begun(path: Path, settings: Settings) -> dict[str, Any]:
     """What an interrupted run on this device, with this jax and these settings has measured."""
     device, here = jax.devices()[0].device_kind, provenance()
-    same = {"device": device, "jax": here["jax"], "machine": here["machine"],
-            "patience": settings.patience}  # fmt: skip
+    same = {"device": device, **{key: here[key] for key in ("jax", "machine", "commit")},
+            "patience": settings.patience, "prompts": settings.prompts}  # fmt: skip
     if path.exists():
         values = json.loads(path.read_text(encoding="utf-8"))
-        if all(values[key] == value for key, value in same.items()):
+        if all(values.get(key) == value for key, value in same.items()):
             print(f"going on after {len(values['cells'])} cells of {path}")
             return values
-    kept = tokens_per_step(settings.prompts)
-    return {**same, "bandwidth": bandwidth(), "tokens_per_step": kept, "cells": []}
+    kept = ids_per_step(settings.prompts)
+    return {**same, "bandwidth": bandwidth(), "ids_per_step": kept, "cells": []}
 
 
-def tokens_per_step(prompts: int) -> list[dict[str, float]]:
-    """What the shipped model keeps at each step, known tokens included, one video at a time.
+def ids_per_step(prompts: int) -> list[dict[str, float]]:
+    """Ids that the shipped model decides at each step over ids, one video at a time.
 
-    Without guidance, as all else here. One row per window and inherited share.
+    Without guidance, as all else here; inserted frames are the likeliest ids, as always. Steps
+    over known tokens (W of them each) are not counted. One row per window and inherited share.
     """
     generator = Generator.load()
-    stride, keys = generator.model.config.sequence.stride, generator.model.config.key_frames
+    sequence, keys = generator.model.config.sequence, generator.model.config.key_frames
     captions = [shapes.clip("test", i).caption for i in range(prompts)]
     rows = []
-    for window in tqdm(WINDOWS, desc="tokens per step"):
+    for window in tqdm(sorted({*_windows(2), *_windows(3), *_windows(4)}), desc="ids per step"):
         for inherit in INHERIT:
             options = Options(window=window, inherit=inherit, guidance=1.0)
             steps = [0, 0]
@@ -142,13 +145,19 @@ def tokens_per_step(prompts: int) -> list[dict[str, float]]:
                     part = dataclasses.replace(options, insert=insert)
                     clip = generator.generate([caption], seed=seed, options=part)[0]
                     steps[stage] += clip.stats["steps"]
-            inserted = generator.inserted(options) * stride * prompts
-            rows.append({
-                "window": window, "inherit": inherit,
-                "key frames": keys * stride * prompts / steps[0],
-                "inserted": inserted / (steps[1] - steps[0]),
-            })  # fmt: skip
+            steps[1] -= steps[0]
+            blocks = np.asarray([keys, generator.inserted(options)]) * prompts
+            known = (sequence.stride - sequence.frame_tokens) / window
+            per_step = blocks * sequence.frame_tokens / (steps - blocks * known)
+            rows.append({"window": window, "inherit": inherit, "key frames": float(per_step[0]),
+                         "inserted": float(per_step[1])})  # fmt: skip
     return rows
+
+
+def _windows(keys: int) -> tuple[int, int]:
+    """What `fv generate` would choose for one video's key frames, and for the gaps between."""
+    platform = jax.default_backend()
+    return window_size(1, platform), window_size(keys - 1, platform)
 
 
 def _measure(
@@ -156,8 +165,8 @@ def _measure(
     before: list[dict[str, Any]],
 ) -> dict[str, Any]:  # fmt: skip
     """Seconds per frame of all ways on one cell."""
-    calls: dict[tuple[str | int, int], Callable] = {}
-    made: dict[str | int, Way] = {}
+    calls: dict[tuple[str, int], Callable] = {}
+    made: dict[str, Way] = {}
     left_out = {}
     for name, make in _ways(preset, cell):
         guess = _expected(name, cell, before)
@@ -181,16 +190,20 @@ def _measure(
     rows = {}
     for name, way in made.items():
         total = sum(weight * seconds[name, i] for i, (weight, _) in enumerate(way.calls))
-        if name in WINDOWS:  # a step's cost, times the steps that the shipped model takes
-            for row in kept:
-                if row["window"] == name:
-                    keys, inserted, before_steps = (seconds[name, i] for i in range(3))
-                    total = before_steps + name / row["key frames"] * keys
-                    total += name / row["inserted"] * (inserted - before_steps)
-                    label = f"FlashVideo, W = {name}, inherit {row['inherit']:g}"
-                    rows[label] = {"seconds_per_frame": total / clips, "parameters": way.parameters,
-                                   "timed": "a step's cost"}  # fmt: skip
-            continue
+        if name == WINDOWED:
+            layout = ways.sequence(cell, preset.text_tokens, preset.codes)
+            windows = _windows(ways.INSERTIONS[cell.frames][0])
+            first, then, before_steps = (seconds[name, i] for i in range(3))
+            total = before_steps
+            for stage, window, taken in (
+                ("key frames", windows[0], first),
+                ("inserted", windows[1], then - before_steps),
+            ):
+                # Inheriting changes no step (see the table), so 0 stands for all shares.
+                ids = next(row[stage] for row in kept if row["window"] == window)
+                known = layout.stride - layout.frame_tokens
+                steps = known / window + layout.frame_tokens / ids
+                total += taken / (layout.stride / window) * steps
         rows[name] = {
             "seconds_per_frame": total / clips, "parameters": way.parameters, "timed": way.part,
             "steps": way.steps, "seconds_per_step": total / way.steps if way.steps else 0.0,
@@ -200,15 +213,15 @@ def _measure(
     return {**dataclasses.asdict(cell), "ways": rows, "left_out": left_out}
 
 
-def _ways(preset: Preset, cell: Cell) -> Iterator[tuple[str | int, Callable[[], Way]]]:
-    """Names and makers; ours share one network. A number is a window, for the cost of its steps."""
+def _ways(preset: Preset, cell: Cell) -> Iterator[tuple[str, Callable[[], Way]]]:
+    """Names and makers; ours share one network."""
     layout = ways.sequence(cell, preset.text_tokens, preset.codes)
     ours = ways.RetNets(preset.network, layout)
     yield "RetNet, in turn", lambda: ours.in_turn(cell)
     yield "FlashVideo, W = 1", lambda: ours.inserted(cell)
     if cell.batch == 1:  # rows that go on together keep fewer
-        for window in WINDOWS:
-            yield window, lambda window=window: ours.windows(cell, window)
+        windows = _windows(ways.INSERTIONS[cell.frames][0])
+        yield WINDOWED, lambda: ours.windows(cell, windows)
     for name, make in (
         ("transformer, KV cache", ways.transformer_with_cache),
         ("transformer, no cache", ways.transformer_without_cache),
@@ -218,7 +231,7 @@ def _ways(preset: Preset, cell: Cell) -> Iterator[tuple[str | int, Callable[[], 
         yield name, lambda make=make: make(preset.network, layout, cell)
 
 
-def _expected(name: str | int, cell: Cell, before: list[dict[str, Any]]) -> float:
+def _expected(name: str, cell: Cell, before: list[dict[str, Any]]) -> float:
     """Seconds of the longest call, from the nearest smaller cell: time grows with the tokens,
     and with their square where the way attends to all of them."""
     ids = lambda c: c["pixels"] ** 2 * c["frames"]
@@ -233,18 +246,9 @@ def _expected(name: str | int, cell: Cell, before: list[dict[str, Any]]) -> floa
 
 
 def _table(cells, kept, speed: float, picture: str) -> str:
-    names = list(dict.fromkeys(name for cell in cells for name in cell["ways"]))
-    shown = [n for n in names if "W = " not in n or n == "FlashVideo, W = 1"]
+    shown = list(dict.fromkeys(name for cell in cells for name in cell["ways"]))
     labels = [f"{c['pixels']} px, {c['frames']} f., B {c['batch']}" for c in cells]
-    rows = []
-    for name in shown[:2]:
-        rows.append([name, *(_cell(c, name) for c in cells)])
-    for inherit in INHERIT:
-        best = [_best_window(c, inherit) for c in cells]
-        text = [f"{_cell(c, n)} (W {n.split()[3].strip(',')})" if n else "" for c, n in
-                zip(cells, best)]  # fmt: skip
-        rows.append([f"FlashVideo, windowed, inherit {inherit:g} (modelled)", *text])
-    rows += [[name, *(_cell(c, name) for c in cells)] for name in shown[2:]]
+    rows = [[name, *(_cell(c, name) for c in cells)] for name in shown]
     ratios = [
         [f"{name} / RetNet, in turn", *(_ratio(c, name, "RetNet, in turn") for c in cells)]
         for name in shown[1:]
@@ -273,8 +277,8 @@ def _table(cells, kept, speed: float, picture: str) -> str:
         f"Time that the bytes of a step would take at {speed / 1e9:.1f} GB/s (what copying moves "
         "here), as a share of the time it took; above 100%: they come out of the cache:\n",
         markdown(["", *labels], reach),
-        "Tokens that the shipped model keeps per step and row, known ones included (key frames, "
-        "inserted frames):\n",
+        "Ids that the shipped model decides at a step, on its own 64 px (inheriting stable ids "
+        "saves no step that guessing them does not):\n",
         markdown(["W", "inherit", "key frames", "inserted"], steps),
         "Parameters: " + "; ".join(f"{n} {count:,}" for n, count in sizes.items()) + ".\n",
         f"Timed in part: {parts}.\n" if parts else "",
@@ -300,12 +304,6 @@ def _reach(cell, name: str, speed: float) -> str:
     return f"{way['step_bytes'] / speed / way['seconds_per_step']:.0%}" if way else ""
 
 
-def _best_window(cell, inherit: float) -> str:
-    """Name of the fastest window's way, "" if none was measured."""
-    names = [n for n in cell["ways"] if n.endswith(f"inherit {inherit:g}")]
-    return min(names, key=lambda n: cell["ways"][n]["seconds_per_frame"], default="")
-
-
 def _plot(cells: list[dict[str, Any]], path: Path) -> None:
     """Milliseconds per frame over the size, one panel per number of frames, at the least batch."""
     import matplotlib.pyplot as plt
@@ -321,13 +319,8 @@ def _plot(cells: list[dict[str, Any]], path: Path) -> None:
         lines: dict[str, list[tuple[int, float]]] = {}
         for cell in here:
             for name, way in cell["ways"].items():
-                label = name
-                if "inherit" in name:
-                    if name != _best_window(cell, 0.2):
-                        continue
-                    label = "FlashVideo, windowed (modelled)"
                 point = (cell["pixels"], 1e3 * way["seconds_per_frame"])
-                lines.setdefault(label, []).append(point)
+                lines.setdefault(name, []).append(point)
         for (label, points), marker in zip(lines.items(), "os^Dv*Px"):
             axis.semilogy(*zip(*points), marker + "-", label=label)
         axis.set(title=f"{frames} frames, batch {least}", xlabel="px",

@@ -25,7 +25,6 @@ PyTorch's smaller wheels without CUDA (https://download.pytorch.org/whl/cpu) are
 
 import dataclasses
 import functools
-import os
 import sys
 import time
 import types
@@ -46,6 +45,7 @@ from fv_jax.bench_record import markdown, record
 from fv_jax.config import RetNetConfig, SequenceConfig
 from fv_jax.models import lazy_state
 from fv_jax.models.retnet import RetNet
+from fv_jax.provenance import cores
 from fv_jax.sampling import drafts
 from fv_jax.sampling.decode import Sampler, decode, start
 from fv_jax.sampling.policies import Policy
@@ -105,7 +105,7 @@ class Case:
 def run(settings: Settings) -> None:
     """Compare, measure and record."""
     torch = import_torch()
-    torch.set_num_threads(settings.threads or _cores())
+    torch.set_num_threads(settings.threads or cores())
     # Else a program that `fv` has kept from an earlier run would pass as one that compiles fast.
     jax.config.update("jax_enable_compilation_cache", False)
     rows = []
@@ -126,7 +126,7 @@ def run(settings: Settings) -> None:
         "rows": rows,
         "torch": torch.__version__,
         "torch_threads": torch.get_num_threads(),
-        "cores": _cores(),
+        "cores": cores(),
         "networks": {
             name: {**dataclasses.asdict(case.network), "tokens": case.tokens}
             for name, case in cases().items()
@@ -369,13 +369,6 @@ def _our_decode(
     compiled = lowered.compile()
     seconds = time.perf_counter() - begin
     return lambda: compiled(params, begin_state(), tokens, guesses)[0], seconds
-
-
-def _cores() -> int:
-    """That this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _table(values: dict[str, Any]) -> str:

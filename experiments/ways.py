@@ -1,10 +1,12 @@
 """Every way of making the same frames, with networks of the same size, ready to be timed.
 
 A way is a list of calls and how often each counts: most are one whole run; those that would take
-minutes are a part of it that is repeated in the whole (two of 256 denoising steps; a few ids at
-three lengths, between which the cost of an id is a polynomial of second degree).
+minutes are a part of it that is repeated in the whole (one of 256 denoising steps; one id at each
+of three lengths, between which the cost of an id is a polynomial of second degree).
 
-Weights are random: what is generated means nothing, and takes as long. There is no guidance.
+Weights are random: what is generated means nothing, and takes as long. There is no guidance. Token
+models stop at ids: decoding them to pixels is the same for all and not timed. All attention is
+plain XLA; on a GPU a fused kernel would help the transformers.
 """
 
 import dataclasses
@@ -29,7 +31,6 @@ from fv_jax.vocab import FREE, Vocab
 
 # Frames of a clip: (key frames, frames put into every gap).
 INSERTIONS = {5: (2, 3), 16: (4, 4)}
-_IDS = 1  # timed at each length by the transformer without a cache
 _STEPS = 1  # timed of the samplers whose steps all cost the same
 
 
@@ -97,23 +98,25 @@ class RetNets:
         first, _ = _key_frames(self.layout, cell.batch, keys)
         rows = cell.batch * (keys - 1)
         then = _gaps(self.layout, rows, insert)
-        steps = first.shape[1] + insert * self.layout.stride
+        lengths = first.shape[1], insert * self.layout.stride
         runs = [(1.0, self._run(first)), (1.0, self._run(then, known=2))]
-        return self._way(runs, steps, rows)
+        mean = (lengths[0] * cell.batch + lengths[1] * rows) / sum(lengths)
+        return self._way(runs, sum(lengths), mean)
 
-    def windows(self, cell: Cell, window: int) -> Way:
+    def windows(self, cell: Cell, windows: tuple[int, int]) -> Way:
         """`inserted` over known tokens: a run keeps W tokens at every step, so it says what a step
         costs. How many there are depends on how well the network guesses, which random weights
         cannot say. The calls: key frames; inserted frames; of these, what comes before any step.
+        `windows` are those of the two stages.
         """
         keys, insert = INSERTIONS[cell.frames]
         rows = cell.batch * (keys - 1)
         first = np.maximum(_key_frames(self.layout, cell.batch, keys)[0], 1)
         then = np.maximum(_gaps(self.layout, rows, insert), 1)
         runs = (
-            self._run(first, window),
-            self._run(then, window, known=2),
-            self._run(then[:, : 2 * self.layout.stride], window, known=2),
+            self._run(first, windows[0]),
+            self._run(then, windows[1], known=2),
+            self._run(then[:, : 2 * self.layout.stride], windows[1], known=2),
         )
         return Way(tuple((1.0, run) for run in runs), self.size)
 
@@ -133,12 +136,12 @@ class RetNets:
         inputs = jnp.asarray(tokens), jnp.asarray(nothing)
         return lambda: run(self.params, state(), *inputs, prefix=prefix)
 
-    def _way(self, runs, steps: int, rows: int) -> Way:
+    def _way(self, runs, steps: int, rows: float) -> Way:
         c = self.config
         low = 2 if c.matmul_dtype == "bfloat16" else 4
         weights = low * (self.size - Vocab(self.layout).size * c.width)  # of these, one row each
         state = 4 * c.layers * c.heads * c.key_dim * c.value_dim
-        return Way(tuple(runs), self.size, "", steps, weights + 2 * rows * state)
+        return Way(tuple(runs), self.size, "", steps, round(weights + 2 * rows * state))
 
 
 def transformer_without_cache(config: RetNetConfig, layout: SequenceConfig, cell: Cell) -> Way:
@@ -150,16 +153,19 @@ def transformer_without_cache(config: RetNetConfig, layout: SequenceConfig, cell
     ends = autoregressive.part_ends(layout, starts)
     points = np.asarray([ends[0], ends[len(ends) // 2], ends[-1]])
 
-    def run(stop):
+    def run(stop, ids=1):
         return autoregressive.part(
-            params, tokens, keys, graph=graph, sequence=layout, start=stop - _IDS, stop=stop
+            params, tokens, keys, graph=graph, sequence=layout, start=stop - ids, stop=stop
         )
 
     # The sum over all ids of the parabola through the three: a weight for each.
     ids = np.repeat(ends, np.subtract(ends, starts))
-    weights = np.sum([_lagrange(points, n) for n in ids], axis=0) / _IDS
-    calls = tuple((w, functools.partial(run, int(n))) for w, n in zip(weights, points))
-    return Way(calls, size, f"{_IDS} ids at 3 lengths", len(ids))
+    weights = np.sum([_lagrange(points, n) for n in ids], axis=0)
+    calls = tuple((float(w), functools.partial(run, int(n))) for w, n in zip(weights, points))
+    # What a call does besides (laying out weights, drawing noise) is paid once a part, not an id.
+    besides = len(ends) - sum(weights)
+    calls += ((float(besides), functools.partial(run, int(points[1]), 0)),)
+    return Way(calls, size, "one id at 3 lengths", len(ids))
 
 
 def transformer_with_cache(config: RetNetConfig, layout: SequenceConfig, cell: Cell) -> Way:

@@ -19,7 +19,7 @@ from fv_jax.interpolation.fill import Frames, fill
 from fv_jax.sampling import drafts
 from fv_jax.sampling.decode import DecodeState, Sampler, decode, start
 from fv_jax.sampling.policies import Policy
-from fv_jax.sampling.window_size import window_size
+from fv_jax.sampling.window_size import buffer_size, window_size
 from fv_jax.sequence import interpolation_serials, key_frame_serials, pack, pad_text, unpack
 from fv_jax.stats import Stats
 from fv_jax.vocab import FREE
@@ -102,6 +102,8 @@ class Generator:
         """
         config = self.model.config
         count = self.key_frames(options)
+        if not len(prompts):
+            raise ValueError("no prompts; give at least one sentence")
         sampler = self.sampler(options, options.temperature, options.guidance, len(prompts))
         self.inserted(options)  # before sampling anything
         texts = np.stack([self.text_ids(prompt) for prompt in prompts])
@@ -287,8 +289,10 @@ class Generator:
         sequence = self.model.config.sequence
         policy = Policy(temperature, options.top_k, options.top_p)
         sampler = Sampler(sequence, policy, guidance=guidance)
-        window = options.window or window_size(rows * sampler.readings, jax.default_backend())
-        return dataclasses.replace(sampler, window=min(window, sequence.stride))
+        platform = jax.default_backend()
+        window = options.window or window_size(rows * sampler.readings, platform)
+        window = min(window, sequence.stride)
+        return dataclasses.replace(sampler, window=window, buffer=buffer_size(window, platform))
 
     def start(self, sampler: Sampler, keys: list[tuple[int, ...]]) -> DecodeState:
         """A state before any token; see `sampling.decode.start`."""

@@ -17,7 +17,7 @@ def provenance() -> dict[str, str]:
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in ("jax", "flax", "numpy")},
-        "machine": f"{_processor()}, {_cores()}",
+        "machine": f"{_processor()}, {cores()} cores",
         "devices": ", ".join(f"{d.platform} {d.device_kind}" for d in jax.devices()),
     }
 
@@ -37,11 +37,10 @@ def _commit() -> str:
     return commit.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
-def _cores() -> str:
-    """Those that the process may use."""
+def cores() -> int:
+    """Of the CPU: those that the process may use."""
     known = hasattr(os, "sched_getaffinity")  # not on macOS
-    count = len(os.sched_getaffinity(0)) if known else os.cpu_count()
-    return "1 core" if count == 1 else f"{count} cores"
+    return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
 
 
 def _processor() -> str:

@@ -113,7 +113,11 @@ def _sample(
                 first_frames=first,
             )
         except _FAILURES as error:
-            if len(rows) > 1:  # one by one, so that only those to blame are missing
+            if len(rows) > 1 and "RESOURCE_EXHAUSTED" in str(error):  # too many at a time
+                size = len(rows) // 2
+                left = [*rows, *(i for batch in batches for i in batch)]
+                batches = deque(left[i : i + size] for i in range(0, len(left), size))
+            elif len(rows) > 1:  # one by one, so that only those to blame are missing
                 batches.extendleft([i] for i in reversed(rows))
             else:
                 _report_failure(rows[0], error, len(prompts))

@@ -37,7 +37,7 @@ from fv_jax.stats import Stats
 from fv_jax.vocab import FREE
 from fv_jax.weights import read_safetensors
 
-_FORMAT = "fv-jax stream 1"
+_FORMAT = "fv-jax stream 2"
 _CARRIED = 2  # key frames that a new round begins with: enough to see how things move
 
 

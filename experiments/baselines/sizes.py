@@ -12,10 +12,10 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
-import jax
 import numpy as np
 from flax import nnx
 
+from experiments import timing
 from experiments.baselines.attention import Transformer
 from experiments.baselines.maskgit import MaskGit
 from experiments.baselines.video_diffusion import UNetConfig, VideoUNet
@@ -29,7 +29,7 @@ TOLERANCE = 0.05
 def parameters(make: Callable[[], nnx.Module]) -> int:
     """Number of parameters of what `make` returns, without making it."""
     params = nnx.state(nnx.eval_shape(make), nnx.Param)
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
+    return timing.parameters(params)
 
 
 @functools.cache

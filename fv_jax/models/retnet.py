@@ -200,7 +200,7 @@ class RetNet(nnx.Module):
         What a token must move, whatever its position: every weight once (for all rows together;
         of the embedding one row each), and per row R twice, read and written: 2 N H K E floats.
         With D = 1,024, V = 2 D, N = 24, H = 16 and bfloat16 weights that is 645 MB + B * 25 MB.
-        `models/lazy_state.py` writes R once per C tokens instead.
+        `models/lazy_state.py` can write R once per C tokens instead.
 
         Raises:
             ValueError: as `chunkwise`.

@@ -181,9 +181,9 @@ def fold(
     """R after the first `length` (0..T, per row) of the T tokens that follow it."""
     gamma = jnp.asarray(log_decay, _accumulator(k))
     before_last = length[:, None] - 1 - jnp.arange(k.shape[1])
-    weighted = (k * masked_powers(gamma, before_last)[..., None]).astype(k.dtype)
+    weighted = k * masked_powers(gamma, before_last)[..., None]  # not rounded, as in `step`
     decay = jnp.exp(length.astype(gamma.dtype)[:, None] * gamma)
-    added = _matmul(weighted.transpose(0, 2, 3, 1), v.swapaxes(1, 2))
+    added = _matmul(weighted.transpose(0, 2, 3, 1), v.swapaxes(1, 2).astype(weighted.dtype))
     return state * decay[..., None, None] + added
 
 

@@ -173,7 +173,7 @@ def decode_tokens(
         kept = jnp.minimum(1 + holds.sum(axis=1, dtype=jnp.int32), length - at)
         among = jnp.arange(window)
         tokens = put(tokens, jnp.where(among < kept[:, None], right, here[:, 1:]), at + 1)
-        # What was sampled beyond a miss is a guess: it has read all that is right before it.
+        # What was sampled beyond a miss is a guess, if all it has read was known or guessed.
         guided_by = jnp.cumprod(some[:, :window], axis=1) > 0
         drafts = put(drafts, jnp.where(guided_by, right, here[:, 1:]), at + 1)
 

@@ -93,8 +93,12 @@ def gumbel(words: Array, tokens: int) -> Float[Array, "*b tokens"]:
     """
     words = words[..., None, :]
     bits = _pcg3d(words[..., 0], words[..., 1], jnp.arange(tokens, dtype=jnp.uint32))
-    uniform = ((bits >> 8).astype(jnp.float32) + 0.5) * 2.0**-24  # between 0 and 1
-    return -jnp.log(-jnp.log(uniform))
+    return -jnp.log(-jnp.log(_uniform(bits)))
+
+
+def _uniform(bits: Array) -> Float[Array, "*b"]:
+    """A float32 between 0 and 1, never either, of 32 random bits: 23 and a half are exact."""
+    return ((bits >> 9).astype(jnp.float32) + 0.5) * 2.0**-23
 
 
 def _pcg3d(x: Array, y: Array, z: Array) -> Array:

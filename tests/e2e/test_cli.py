@@ -173,7 +173,7 @@ def test_a_prompt_that_fails_is_reported_and_the_others_are_made(tmp_path, monke
     def fails_on_blue(self, prompts, **more):
         batches.append(prompts)
         if any("blue" in prompt for prompt in prompts):
-            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED:\nout of memory")
+            raise jax.errors.JaxRuntimeError("INTERNAL:\nbroken")
         return make(self, prompts, **more)
 
     monkeypatch.setattr(Generator, "generate", fails_on_blue)
@@ -184,7 +184,7 @@ def test_a_prompt_that_fails_is_reported_and_the_others_are_made(tmp_path, monke
     args = ["generate", "--prompts", str(prompts), "--out", str(out), "--insert", "0"]
     assert main([*args, "--key-frames", "1", "--batch-size", "2"]) == 2
     shown = capsys.readouterr()
-    assert "fv: prompt 1 failed: RESOURCE_EXHAUSTED: out of memory\n" in shown.err
+    assert "fv: prompt 1 failed: INTERNAL: broken\n" in shown.err
     assert "fv: prompt 2 failed: " in shown.err
     assert "Is a directory" in shown.err
     assert shown.err.count("failed") == 2
@@ -193,6 +193,24 @@ def test_a_prompt_that_fails_is_reported_and_the_others_are_made(tmp_path, monke
     assert sorted(p.name for p in out.iterdir() if p.is_file()) == ["000.npz", "003.npz"]
     assert [int(np.load(out / f"00{i}.npz")["seed"]) for i in (0, 3)] == [0, 3]
     assert [len(batch) for batch in batches] == [2] * 4  # one shape: nothing is compiled again
+
+
+def test_a_batch_too_large_for_the_memory_is_halved(tmp_path, monkeypatch):
+    make, batches = Generator.generate, []
+
+    def holds_one(self, prompts, **more):
+        batches.append(len(prompts))
+        if len(prompts) > 1:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+        return make(self, prompts, **more)
+
+    monkeypatch.setattr(Generator, "generate", holds_one)
+    prompts, out = tmp_path / "prompts.txt", tmp_path / "many"
+    prompts.write_text(f"{PROMPT}\n" * 5)
+    args = ["generate", "--prompts", str(prompts), "--out", str(out), "--insert", "0"]
+    assert main([*args, "--key-frames", "1", "--batch-size", "4", "--format", "npz"]) == 0
+    assert batches == [4, 2, 1, 1, 1, 1, 1]
+    assert [int(np.load(out / f"00{i}.npz")["seed"]) for i in range(5)] == [0, 1, 2, 3, 4]
 
 
 def test_a_wrong_option_is_reported_once_however_many_prompts(tmp_path, capsys):

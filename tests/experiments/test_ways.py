@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from experiments import bench_efficiency, ways
+from experiments.baselines import autoregressive
 from experiments.ways import Cell
 from fv_jax.config import PRESETS
 from fv_jax.vocab import FREE
@@ -19,6 +20,11 @@ def test_three_lengths_tell_the_cost_of_all_when_it_is_a_parabola():
     points, ids = np.asarray([10, 40, 90]), np.asarray([10, 12, 40, 55, 90])
     weights = sum(ways._lagrange(points, n) for n in ids)
     assert weights @ cost(points) == pytest.approx(cost(ids).sum())
+
+
+def ends():
+    starts = autoregressive.part_starts(LAYOUT, CELL.frames)
+    return autoregressive.part_ends(LAYOUT, starts)
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +53,9 @@ def test_key_frames_and_gaps_are_all_frames(ours):
 
 
 def test_windows_over_known_tokens_are_kept_whole(ours):
-    keys, gaps, before = (call() for _, call in ours.windows(CELL, 4).calls)
+    keys, gaps, before = (call() for _, call in ours.windows(CELL, (4, 2)).calls)
     assert keys[2].steps == 2 * LAYOUT.stride / 4
-    assert gaps[2].steps == 3 * LAYOUT.stride / 4
+    assert gaps[2].steps == 3 * LAYOUT.stride / 2
     assert before[2].steps == 0
 
 
@@ -67,7 +73,10 @@ def test_baselines_run_and_have_our_parameters(make, part, ours):
     way = make(NETWORK, LAYOUT, CELL)
     assert abs(way.parameters / ours.size - 1) <= 0.05
     if part is None:  # weights of a few ids add up to all of them
-        assert sum(weight for weight, _ in way.calls) == pytest.approx(5 * 4)
+        *ids, (_, nothing) = way.calls
+        assert sum(weight for weight, _ in ids) == pytest.approx(5 * 4)
+        assert sum(weight for weight, _ in way.calls) == pytest.approx(len(ends()))
+        np.testing.assert_array_equal(nothing() == FREE, False)
     else:
         assert [weight for weight, _ in way.calls] == [part]
     for _, call in way.calls:

@@ -93,6 +93,22 @@ def test_rows_keep_different_numbers_of_tokens(capacity, buffered, dtype):
         tiny.assert_close(hidden[row], whole[row, position : position + 4], dtype)
 
 
+def test_a_bfloat16_decoder_reads_bfloat16_weights_and_steps_like_the_network():
+    low = dataclasses.replace(tiny.NETWORK, matmul_dtype="bfloat16")
+    model = tiny.retnet(low, vocabulary=40, codes=12)
+    decoder = model.decoder()
+    weights = [decoder.tables.head, decoder.blocks[0].retention.qkvg.weight[...]]
+    assert all(weight.dtype == jnp.bfloat16 for weight in weights)
+    plain, lazy = model.init_state(B), lazy_state.begin(model, model.init_state(B), 0)
+    for n in range(T):
+        hidden, plain = model.step(tokens()[:, n], plain)
+        again, keys_values = lazy_state.window(decoder, tokens()[:, n : n + 1], lazy)
+        lazy = lazy_state.commit(decoder, lazy, keys_values, jnp.ones(B, jnp.int32))
+    assert lazy.retention[0].dtype == jnp.float32
+    tiny.assert_close(again[:, 0], hidden, "float32")
+    tiny.assert_close(jnp.stack(lazy.retention), plain.retention, "float32")
+
+
 def test_a_window_leaves_the_state_as_it_was():
     graph, params = parts()
     model = nnx.merge(graph, params)

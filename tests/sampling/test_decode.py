@@ -96,6 +96,27 @@ def test_window_guesses_and_batch_change_nothing(guidance):
             assert (state.net.position == given.shape[1]).all()
 
 
+@pytest.mark.parametrize("grid", [(5, 1), (2, 3)])
+def test_guesses_in_the_first_frame_change_nothing(grid):
+    layout = dataclasses.replace(SEQUENCE, frame_grid=grid)
+    given = np.ones((B, layout.stride), np.int32)
+    given[:, HEADER:] = FREE
+    guesses = drafts.previous_frame(1, layout)
+    network = tiny.retnet(vocabulary=Vocab(layout).size, codes=layout.frame_codes)
+    graph, params = nnx.split(network)
+    made = []
+    for window in (1, 3, layout.stride):
+        sampler = Sampler(layout, SAMPLED, window)
+        state = start(network, sampler, SEEDS)
+        tokens, _, counts = decode(
+            params, state, jnp.asarray(given), jnp.asarray(guesses), graph=graph, sampler=sampler
+        )
+        made.append(np.asarray(tokens))
+        assert (window > 1) == bool(counts.drafted.any())
+    np.testing.assert_array_equal(made[1], made[0])
+    np.testing.assert_array_equal(made[2], made[0])
+
+
 def test_given_tokens_stay_and_the_others_follow_them():
     plain = run(inputs())[0]
     given = inputs()

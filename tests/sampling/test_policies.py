@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from fv_jax.sampling.policies import Policy, position_noise
+from fv_jax.sampling.policies import Policy, _uniform, position_noise
 
 LOGITS = np.float32([2.0, 1.5, 1.5, 1.0, 0.5, 0.0, -0.5, -1.0, -3.0, 1.2])
 SAMPLES = 40_000
@@ -135,6 +135,14 @@ def test_noise_depends_on_the_key_and_the_position_only():
     for a in range(3):
         for b in range(a):
             assert (noise[a] != noise[b]).all()
+
+
+def test_uniform_numbers_are_never_0_or_1():
+    bits = jnp.asarray([0, 1, 2**9 - 1, 2**31, 2**32 - 2**9, 2**32 - 1], jnp.uint32)
+    uniform = np.asarray(_uniform(bits), np.float64)
+    np.testing.assert_array_equal(uniform * 2**24 % 2, 1)  # halves of 2^-23: nothing was rounded
+    assert 0 < uniform.min() < uniform.max() < 1
+    assert np.isfinite(-np.log(-np.log(np.float32(uniform)))).all()
 
 
 def test_noise_is_standard_gumbel():
