@@ -41,6 +41,19 @@ def test_pixels_are_the_decoded_ids(clips):
         np.testing.assert_array_equal(clip.frames, tiny.frames().decode(clip.ids))
 
 
+@pytest.mark.parametrize("window", [1, 5])
+def test_the_window_changes_no_id(generator, clips, window):
+    options = dataclasses.replace(OPTIONS, window=window)
+    for clip, again in zip(clips, generator.generate(tiny.PROMPTS, seed=40, options=options)):
+        assert_same_video(again, clip)
+        assert again.stats["steps"] != clip.stats["steps"]
+
+
+def test_no_prompt_is_refused(generator):
+    with pytest.raises(ValueError, match="no prompts"):
+        generator.generate([])
+
+
 def test_stats_count_every_token(clips):
     stats = clips[0].stats
     stride = tiny.sequence().stride

@@ -105,8 +105,10 @@ def test_a_bfloat16_decoder_reads_bfloat16_weights_and_steps_like_the_network():
         again, keys_values = lazy_state.window(decoder, tokens()[:, n : n + 1], lazy)
         lazy = lazy_state.commit(decoder, lazy, keys_values, jnp.ones(B, jnp.int32))
     assert lazy.retention[0].dtype == jnp.float32
-    tiny.assert_close(again[:, 0], hidden, "float32")
-    tiny.assert_close(jnp.stack(lazy.retention), plain.retention, "float32")
+    # A window's scores are rounded to bfloat16 before they meet v (2^-9); a step has none.
+    for got, want in ((again[:, 0], hidden), (jnp.stack(lazy.retention), plain.retention)):
+        error = jnp.abs(got - want).max() / jnp.abs(want).max()
+        assert error < 0.02
 
 
 def test_a_window_leaves_the_state_as_it_was():
