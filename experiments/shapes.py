@@ -7,13 +7,13 @@
     seed        0
     expected    all four attributes right in >= 95% of videos, >= 75% on held-out pairs
     measured    loss 0.120 nats and accuracy 95.7% per id on unseen clips; attributes right:
-                size 100%, colour 100%, shape 97%, direction 98.5%, all four 96.0%; held-out pairs
-                89.6% (`fv bench shapes-adherence`). Inserted frames 29.9 dB (copying: 23.8,
+                size 99.5%, colour 100%, shape 98.5%, direction 98.5%, all four 97%; held-out pairs
+                87.5% (`fv bench shapes-adherence`). Inserted frames 29.9 dB (copying: 23.8,
                 blending: 25.7)
 
 The run stopped at 6,000 steps as planned (loss 0.124) and was continued with `--run.steps 8000`.
 The last 2,000 steps changed little (200 prompts; two standard errors are 4%). Without guidance all
-four are right in 90.5%, held-out pairs in 86.5%. What is left are objects that stand still, and
+four are right in 93.5%, held-out pairs in 85.4%. What is left are objects that stand still, and
 small squares with round corners.
 
 What made the difference, each found with short runs from scratch:
