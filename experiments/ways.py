@@ -90,7 +90,7 @@ class RetNets:
     def in_turn(self, cell: Cell) -> Way:
         """All frames one after the other, as an autoregressive transformer makes them; W = 1."""
         tokens, _ = _key_frames(self.layout, cell.batch, cell.frames)
-        return self._way([(1.0, self._run(tokens))], tokens.shape[1], cell.batch)
+        return self._way([(1.0, self.run(tokens))], tokens.shape[1], cell.batch)
 
     def inserted(self, cell: Cell) -> Way:
         """Key frames, then all gaps at once; W = 1."""
@@ -99,7 +99,7 @@ class RetNets:
         rows = cell.batch * (keys - 1)
         then = _gaps(self.layout, rows, insert)
         lengths = first.shape[1], insert * self.layout.stride
-        runs = [(1.0, self._run(first)), (1.0, self._run(then, known=2))]
+        runs = [(1.0, self.run(first)), (1.0, self.run(then, known=2))]
         mean = (lengths[0] * cell.batch + lengths[1] * rows) / sum(lengths)
         return self._way(runs, sum(lengths), mean)
 
@@ -114,13 +114,14 @@ class RetNets:
         first = np.maximum(_key_frames(self.layout, cell.batch, keys)[0], 1)
         then = np.maximum(_gaps(self.layout, rows, insert), 1)
         runs = (
-            self._run(first, windows[0]),
-            self._run(then, windows[1], known=2),
-            self._run(then[:, : 2 * self.layout.stride], windows[1], known=2),
+            self.run(first, windows[0]),
+            self.run(then, windows[1], known=2),
+            self.run(then[:, : 2 * self.layout.stride], windows[1], known=2),
         )
         return Way(tuple((1.0, run) for run in runs), self.size)
 
-    def _run(self, tokens: np.ndarray, window: int = 1, known: int = 0) -> Callable[[], Any]:
+    def run(self, tokens: np.ndarray, window: int = 1, known: int = 0) -> Callable[[], Any]:
+        """A call that replaces the FREE tokens of whole blocks, the first `known` of them read."""
         rows, length = tokens.shape
         sampler = Sampler(self.layout, window=window)
         keys = jax.random.split(jax.random.key(0), rows)
