@@ -311,7 +311,7 @@ def _plot(cells: list[dict[str, Any]], path: Path) -> None:
     least = min(c["batch"] for c in cells)
     panels = sorted({c["frames"] for c in cells if c["batch"] == least})
     figure, axes = plt.subplots(
-        1, len(panels), figsize=(5.5 * len(panels), 4), layout="constrained", squeeze=False,
+        1, len(panels), figsize=(5 * len(panels) + 2.5, 4), layout="constrained", squeeze=False,
         sharey=True,
     )  # fmt: skip
     for axis, frames in zip(axes[0], panels):
@@ -327,7 +327,7 @@ def _plot(cells: list[dict[str, Any]], path: Path) -> None:
                  xticks=[c["pixels"] for c in here])  # fmt: skip
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("ms per frame")
-    axes[0][-1].legend(fontsize=8)
+    axes[0][-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
     plt.close(figure)
