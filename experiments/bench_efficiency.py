@@ -83,7 +83,7 @@ class Settings:
     patience: float = 5.0
     """Seconds that one timed call may take; what would take longer is left out."""
     prompts: int = 12
-    """Prompts by which the shipped model's tokens per step are measured."""
+    """Prompts by which the shipped model's ids per step are measured."""
     out: Path = Path("out/bench")
     """Where to write; `experiments` records the result in the tree."""
 
@@ -96,9 +96,9 @@ def run(settings: Settings) -> None:
     begun = settings.out / "results" / f"efficiency-{settings.preset}.part.json"
     values = _begun(begun, settings)
     cells = values["cells"]
-    for cell in tqdm(preset.cells, unit="cell", initial=len(cells)):
-        if any(all(c[k] == v for k, v in dataclasses.asdict(cell).items()) for c in cells):
-            continue
+    bar = tqdm(preset.cells[len(cells) :], unit="cell", initial=len(cells), total=len(preset.cells))
+    for cell in bar:
+        bar.set_description(str(cell))
         cells.append(_measure(preset, cell, values["ids_per_step"], settings.patience, cells))
         write_text(begun, json.dumps(values))
     kept, speed = values["ids_per_step"], values["bandwidth"]

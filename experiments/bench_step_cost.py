@@ -11,11 +11,8 @@ step at W = 1, over that at W, times the tokens kept.
 """
 
 import dataclasses
-import functools
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -54,10 +51,7 @@ def run(settings: Settings) -> None:
         ours = ways.RetNets(config, layout)
         for batch in (1, 4):
             known = np.ones((batch, _BLOCKS * layout.stride), np.int32)
-            calls: dict[int, Callable[[], Any]] = {
-                w: functools.partial(_run, ours.run(known, w)) for w in WINDOWS
-            }
-            seconds = in_turns(calls, settings.repeats)
+            seconds = in_turns({w: ours.run(known, w) for w in WINDOWS}, settings.repeats)
             cost = {w: seconds[w] / -(-known.shape[1] // w) for w in WINDOWS}
             rows.append({"network": name, "parameters": ours.size, "rows": batch,
                          "milliseconds": {w: 1e3 * c for w, c in cost.items()},
@@ -77,8 +71,3 @@ def tokens_kept() -> dict[int, float]:
     rows = json.loads(_MEASURED.read_text(encoding="utf-8"))["times"]["one row at a time"]
     ids = {row["way"]: row["ids a step and row, inserted"] for row in rows}
     return {w: ids[f"W = {w}"] / ids["W = 1"] for w in WINDOWS}
-
-
-def _run(call: Callable[[], Any]) -> Any:
-    """Tokens: all that has to be waited for."""
-    return call()[0]

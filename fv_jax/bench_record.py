@@ -8,6 +8,7 @@ import dataclasses
 import json
 import os
 import shlex
+from collections.abc import Iterator
 from typing import Any
 
 from fv_jax.files import write_text
@@ -49,12 +50,21 @@ def _command(name: str, settings: Any) -> str:
     environment = [
         f"{name}={shlex.quote(os.environ[name])} " for name in _ENVIRONMENT if name in os.environ
     ]
-    changed = [
-        f" --{field.name.replace('_', '-')} {shlex.quote(str(getattr(settings, field.name)))}"
-        for field in dataclasses.fields(settings)
-        if getattr(settings, field.name) != field.default
-    ]
-    return f"{''.join(environment)}fv bench {name}{''.join(changed)}"
+    changed = " ".join(["", *_changed(settings, type(settings)())])
+    return f"{''.join(environment)}fv bench {name}{changed}"
+
+
+def _changed(settings: Any, default: Any, prefix: str = "") -> Iterator[str]:
+    """Command-line arguments that make `settings` of `default`, both the same dataclass."""
+    for field in dataclasses.fields(settings):
+        value, before = getattr(settings, field.name), getattr(default, field.name)
+        option = field.name.replace("_", "-")
+        if dataclasses.is_dataclass(value):
+            yield from _changed(value, before, f"{prefix}{option}.")
+        elif value != before and isinstance(value, bool):
+            yield f"--{prefix}{option if value else f'no-{option}'}"
+        elif value != before:
+            yield f"--{prefix}{option} {shlex.quote(str(value))}"
 
 
 def replace_section(text: str, name: str, section: str) -> str:

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from fv_jax.bench_record import markdown, record, replace_section
+from fv_jax.config import Options
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
     model: str = "shapes"
     clips_of_each: int = 3
+    options: Options = Options()
     out: Path = Path("out/bench")
 
 
@@ -48,6 +50,8 @@ def test_the_command_holds_what_is_not_the_default(tmp_path, monkeypatch):
     assert command() == f"fv bench one --out {tmp_path}"
     assert command(model="a b") == f"fv bench one --model 'a b' --out {tmp_path}"
     assert "--clips-of-each 5" in command(clips_of_each=5)
+    options = Options(guidance=1.0, drafts=False)
+    assert "one --options.guidance 1.0 --options.no-drafts --out" in command(options=options)
     monkeypatch.setenv("NPROC", "1")
     assert command() == f"NPROC=1 fv bench one --out {tmp_path}"
 

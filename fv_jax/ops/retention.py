@@ -143,8 +143,8 @@ def window(
 
     The past is R, which has seen all tokens but the last `count`, and those tokens' own k and v:
     the lazy state. The caller adds k and v to `recent` for as many tokens as it keeps, and calls
-    `fold` when that is full. Reading R once and writing it once per C tokens moves about half of
-    the bytes of `step`.
+    `fold` when that is full; or, with C = 0, folds them into R at once. Reading R once and writing
+    it once per C tokens moves about half of the bytes of `step`.
 
     Args:
         state: R after token `position - count - 1`.

@@ -3,7 +3,7 @@
 A step over n tokens (of all rows together) costs about a + b n: a for what is read and started
 whatever n is, b for arithmetic. Wider windows are worth it while a is the larger part. On a CPU
 that ends at some 8 tokens for the shipped model: with one row a window of 8 saves a third of the
-time, with eight it saves nothing (`fv bench window`). An accelerator does hundreds of tokens in
+time, with four next to nothing (`fv bench window`). An accelerator does hundreds of tokens in
 about the time of one; that figure is not measured yet.
 """
 

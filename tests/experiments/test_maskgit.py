@@ -6,7 +6,6 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 import tiny
 from flax import nnx
@@ -120,19 +119,8 @@ def test_loss_is_that_of_masked_ids():
 def test_it_memorises_two_videos():
     graph, params = nnx.split(network())
     codes = jax.random.randint(jax.random.key(4), (2, *SHAPE), 0, 12)
-    optimizer = optax.adam(1e-2)
-
-    @jax.jit
-    def train(params, state, key):
-        of = lambda params: loss(nnx.merge(graph, params), text(), codes, key)
-        value, gradient = jax.value_and_grad(of)(params)
-        updates, state = optimizer.update(gradient, state, params)
-        return optax.apply_updates(params, updates), state, value
-
-    state, values = jax.jit(optimizer.init)(params), []
-    for key in jax.random.split(jax.random.key(5), 150):
-        params, state, value = train(params, state, key)
-        values.append(value)
+    of = lambda params, key: loss(nnx.merge(graph, params), text(), codes, key)
+    params, values = tiny.fit(of, params, steps=150)
     assert np.mean(values[-5:]) < 0.1 * values[0]
     np.testing.assert_array_equal(run(unknown(), nnx.merge(graph, params), policy=GREEDY), codes)
 
