@@ -81,7 +81,7 @@ def _stability(tokenizer, frames, ids, patch) -> dict[str, float]:
     for video in frames[:50, 0]:
         noise = rng.normal(0, 2, (8, *video.shape))
         noisy = np.clip(np.round(video + noise), 0, 255).astype(np.uint8)
-        kept.append(np.diff(tokenizer.encode_clip(noisy), axis=0) == 0)
+        kept.append(np.diff(tokenizer.encode_clips([noisy])[0], axis=0) == 0)
         kept_plain.append(np.diff(tokenizer.encode(noisy), axis=0) == 0)
     return {
         "same_ids_where_pixels_same": float(np.mean(~id_change[still])),

@@ -50,5 +50,6 @@ def get_config() -> NetworkExperiment:
             learning_rate=3e-3, final_learning_rate=3e-5, warmup_steps=200, ema_decay=0.998
         ),
         run=RunConfig(steps=8000, batch_size=8, sample_every=500, checkpoint_every=200),
-        train_clips=12_000,
+        data="shapes,split=train,count=12000",
+        valid="shapes,split=valid,count=256",
     )

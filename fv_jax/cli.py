@@ -1,4 +1,4 @@
-"""`fv`: generate, interpolate, train, bench.
+"""`fv`: generate, interpolate, data, tokenize, train, bench.
 
 Exit codes: 0 done, 1 an internal fault (with traceback), 2 bad input or usage (one line),
 130 stopped by Ctrl-C.
@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import tyro
 
-from fv_jax.config import Options
+from fv_jax.config import Options, TokenSettings
 
 _STARTED = time.perf_counter()
 _OPTIONS = tyro.conf.OmitArgPrefixes[Options]
@@ -47,7 +47,8 @@ class Generate:
     batch_size: int = 8
     """Prompts sampled at a time; it does not change any video."""
     first_frames: Path | None = None
-    """A video whose first frames, at the model's key-frame rate, begin the new one."""
+    """A video, GIF or folder of pictures (25 a second) whose first frames, at the model's key-frame
+    rate, begin the new one."""
     first_frame_count: int = 1
     """How many key frames to take from --first-frames."""
     scale: int = 1
@@ -63,7 +64,7 @@ class Interpolate:
     """
 
     video: tyro.conf.Positional[Path]
-    """The video; its frames are scaled and cropped to the model's size."""
+    """A video, GIF or folder of pictures; its frames are scaled and cropped to the model's size."""
     out: Path = Path("out/interpolated.mp4")
     """Where to write; .mp4, .gif, .png (montage) or .npz."""
     prompt: str = ""
@@ -75,6 +76,59 @@ class Interpolate:
     scale: int = 1
     """Enlarge mp4 and gif frames by this whole number."""
     options: _OPTIONS = Options()
+
+
+@dataclasses.dataclass(frozen=True)
+class Inspect:
+    """Look through a source of clips: how many, how long, what is wrong; and a contact sheet.
+
+    A source is a folder, or KIND:PLACE,option=value,..:
+
+    - `clips` a folder of videos, GIFs and folders of pictures (25 a second)
+    - their texts: captions.jsonl or .csv there, or else the names of the folders they lie in
+    - `folder:clips,match=train/*,picture_fps=10` the same with options
+    - `ucf101:DIR,split=train,list=1` UCF-101 as unpacked
+    - `kinetics600:DIR,split=val` its CSV and clip files
+    - `bair:DIR,split=test,camera=image_main` TFRecords of BAIR, or as TFDS prepared them
+    - `tfds:NAME,split=train,data_dir=DIR` any set of videos of TensorFlow Datasets
+    - `shapes,split=train,count=1000` the procedural set
+
+    Example: fv data inspect clips --decode --strict
+    """
+
+    source: tyro.conf.Positional[str]
+    """A folder, or KIND:PLACE,option=value."""
+    sheet: Path = Path("out/inspect/contact_sheet.png")
+    """Where the contact sheet goes; inspect.json with all numbers and problems goes beside it."""
+    probe: int = 1000
+    """How many clips to open, evenly spaced; 0 for all."""
+    decode: bool = False
+    """Decode every frame of the clips opened, instead of the first, middle and last."""
+    strict: bool = False
+    """End with code 2 if there is any problem."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Look at sources of clips before training on them: `fv data inspect SOURCE`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokenize:
+    """Turn every clip of a source into ids, once, for training; a run started again continues.
+
+    `fv data inspect --help` lists the kinds of sources.
+
+    Example: fv tokenize clips --tokenizer out/tokenizer_160/model --out out/tokens/clips
+    """
+
+    source: tyro.conf.Positional[str]
+    """A folder of videos, or KIND:PLACE,option=value."""
+    out: Path
+    """The folder for the tokens."""
+    tokenizer: str = "shapes"
+    """A trained tokenizer's file or folder, a shipped model's name, or icetk:PATH."""
+    settings: tyro.conf.OmitArgPrefixes[TokenSettings] = TokenSettings()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,14 +173,25 @@ def _dispatch(args: list[str]) -> int:
 
         run = experiment.train if args[0] == "train" else experiment.bench
         return run(args[1], lambda kind, **more: _parse(kind, args[2:], **more))
+    if args[:1] == ["data"]:
+        command = _parse({"inspect": Inspect}, args[1:], prog="fv data", description=Data.__doc__)
+        from fv_jax.data.inspect import inspect
+
+        return inspect(command)
     commands = {
         "generate": Generate,
         "interpolate": Interpolate,
+        "data": Data,
+        "tokenize": Tokenize,
         "train": Train,
         "bench": Bench,
     }
     command = _parse(commands, args)
     use_compilation_cache()
+    if isinstance(command, Tokenize):
+        from fv_jax import run_data
+
+        return run_data.tokenize(command)
     from fv_jax import run_generate
 
     if isinstance(command, Generate):
@@ -140,12 +205,9 @@ def _parse(kind: Any, args: list[str], **more: Any) -> Any:
     try:
         with contextlib.redirect_stderr(captured):
             if isinstance(kind, dict):
-                return tyro.extras.subcommand_cli_from_dict(
-                    kind,
-                    args=args,
-                    prog="fv",
-                    description=f"{__doc__}\nfv COMMAND --help says more.",
-                )
+                more.setdefault("prog", "fv")
+                more.setdefault("description", f"{__doc__}\nfv COMMAND --help says more.")
+                return tyro.extras.subcommand_cli_from_dict(kind, args=args, **more)
             return tyro.cli(kind, args=args, **more)
     except SystemExit as stop:
         if stop.code:

@@ -228,27 +228,73 @@ class TokenizerExperiment:
     """A run of `fv train` that makes a frame tokenizer.
 
     Attributes:
+        data: a source of clips (`fv data inspect --help` lists the kinds).
+        valid: another one for evaluation; "" holds clips of `data` out.
+        valid_share: share of the clips that is held out.
+        size: side of the square frames that videos are scaled to, px; `shapes` keeps its own.
+        pairs: consecutive frames that are read once from videos, to train on.
+        strict: stop at a clip that cannot be read, instead of leaving it out.
+        start: tokenizer file whose weights the training starts from; "" for random ones.
         crop: side of the training crops, in patches. Crops are taken where two frames differ.
         changed_weight / plain_weight: loss weights of patches that differ between the two
             frames and of those that do not. Plain background fills most of a frame, and a loss
             that ignores this collapses onto it.
+        gradient_weight: of the absolute error of differences between neighbouring pixels.
         noise: standard deviation of the noise on the encoder's input, in levels of 255; drawn
             from 0 to this, so that ids are stable under camera noise.
+        noise_consistency: weight of how far noise moves the latents, in steps squared.
+        still_consistency: weight of how far latents move from one frame to the next where no
+            pixel of the patch changes by more than two levels.
+        adversarial_weight: of the discriminator's opinion; begin without (`start`).
+        lpips_weight: of the LPIPS distance, with the user's own weights:
+        lpips_trunk / lpips_heads: files of them (`metrics/lpips.py`).
         evaluation_clips: unseen clips for the sample grid and the numbers beside it.
     """
 
     name: str
+    data: str = "shapes"
+    valid: str = ""
+    valid_share: float = 0.1
+    size: int = 64
+    pairs: int = 4000
+    strict: bool = False
+    start: str = ""
     tokenizer: TokenizerConfig = TokenizerConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     run: RunConfig = RunConfig()
     crop: int = 5
     changed_weight: float = 8.0
     plain_weight: float = 0.3
+    gradient_weight: float = 0.0
     noise: float = 2.0
+    noise_consistency: float = 0.0
+    still_consistency: float = 0.0
+    adversarial_weight: float = 0.0
+    lpips_weight: float = 0.0
+    lpips_trunk: str = ""
+    lpips_heads: str = ""
     evaluation_clips: int = 32
 
     def __post_init__(self) -> None:
-        _at_least(self, crop=1, changed_weight=0, plain_weight=0, noise=0, evaluation_clips=1)
+        _at_least(
+            self, size=1, pairs=1, crop=1, changed_weight=0, plain_weight=0, gradient_weight=0,
+            noise=0, noise_consistency=0, still_consistency=0, adversarial_weight=0,
+            lpips_weight=0, evaluation_clips=1,
+        )  # fmt: skip
+        require(
+            self.size % self.tokenizer.patch == 0 and self.size >= self.crop * self.tokenizer.patch,
+            f"TokenizerExperiment.size must be a multiple of patch={self.tokenizer.patch} and hold "
+            f"{self.crop} of them, got {self.size}",
+        )
+        require(
+            self.data != "shapes" or (self.size == 64 and not self.valid),
+            "TokenizerExperiment.data=shapes has 64 px and its own clips for evaluation; got "
+            f"size={self.size}, valid={self.valid!r}",
+        )
+        require(
+            not self.lpips_weight or bool(self.lpips_trunk and self.lpips_heads),
+            "TokenizerExperiment.lpips_weight needs lpips_trunk and lpips_heads, files of weights",
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,7 +302,17 @@ class NetworkExperiment:
     """A run of `fv train` that makes a text-to-video network.
 
     Attributes:
-        tokenizer: a trained tokenizer's file, or the name of a shipped model ("shapes").
+        data: a folder that `fv tokenize` wrote, or a source of clips (`fv data inspect --help`
+            lists the kinds), which is tokenised first.
+        valid: the same for evaluation; "" holds clips of `data` out.
+        valid_share: share of the clips that is held out.
+        tokenizer: for a source: a trained tokenizer's file, or the name of a shipped model.
+        fps / size: for a source: frames per second, and side of the square frames, px.
+        live: tokenise a source while training, a new window of the video at every draw.
+        mirror: with `live`, show half of the draws mirrored left to right.
+        strict: stop at a clip that cannot be used, instead of leaving it out.
+        workers: processes that make the batches; 0 for threads. Not with `live`.
+        text: sentencepiece file; "" makes one of the words of the training texts.
         start: model folder (or shipped model) whose weights the training starts from; "" for
             random ones. Its network and sequence must be the same.
         slot_embeddings: give every slot of a block a learned embedding (`RetNetConfig.slots`).
@@ -266,12 +322,22 @@ class NetworkExperiment:
         key_frame_stride: frames from one key frame to the next.
         insertions: (gap, inserted) pairs that the interpolation task draws from: `gap` frames
             lie from A to B, of which `inserted` are put between.
+        text_tokens: text slots of a block; 0 for as many as the longest text of the data needs.
         text_drop: share of rows that are trained without their text (for guidance).
-        train_clips / valid_clips: how many clips are tokenised.
     """
 
     name: str
+    data: str = "shapes,split=train,count=10000"
+    valid: str = ""
+    valid_share: float = 0.1
     tokenizer: str = "shapes"
+    fps: float = 8.0
+    size: int = 64
+    live: bool = False
+    mirror: bool = False
+    strict: bool = False
+    workers: int = 0
+    text: str = ""
     start: str = ""
     model: RetNetConfig = RetNetConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -285,14 +351,19 @@ class NetworkExperiment:
     key_frame_stride: int = 4
     insertions: tuple[tuple[int, int], ...] = ((4, 3),)
     text_drop: float = 0.1
-    train_clips: int = 10_000
-    valid_clips: int = 256
 
     def __post_init__(self) -> None:
         _at_least(
-            self, text_tokens=1, serial_numbers=1, key_frames=1, key_frame_stride=1, train_clips=1,
-            valid_clips=1,
+            self, text_tokens=0, serial_numbers=1, key_frames=1, key_frame_stride=1, size=1,
+            workers=0,
         )  # fmt: skip
+        require(self.fps > 0, f"NetworkExperiment.fps must be > 0, got {self.fps}")
+        require(
+            self.live or not self.mirror, "NetworkExperiment.mirror needs live: cached ids stay"
+        )
+        require(
+            not (self.live and self.workers), "NetworkExperiment.live works in threads: workers 0"
+        )
         for name in ("key_frame_share", "text_drop"):
             value = getattr(self, name)
             require(0 <= value <= 1, f"NetworkExperiment.{name} must be in [0, 1], got {value}")
@@ -307,6 +378,35 @@ class NetworkExperiment:
             self.serial_numbers >= longest,
             f"NetworkExperiment.serial_numbers must be >= {longest}, got {self.serial_numbers}",
         )
+
+    @property
+    def clip_frames(self) -> int:
+        """Frames that a clip must have for either task."""
+        gaps = [gap for gap, _ in self.insertions]
+        return 1 + max([(self.key_frames - 1) * self.key_frame_stride, *gaps])
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenSettings:
+    """How clips become ids (`data/tokenise.py`)."""
+
+    fps: float = 8.0
+    """Frames per second that are read of every clip."""
+    size: int = 160
+    """Side of the square frames, px: the short side is scaled to it, the middle cut out."""
+    piece_seconds: float = 60.0
+    """Longer clips are cut into pieces of this length."""
+    shard_clips: int = 256
+    """Clips of one file."""
+    strict: bool = False
+    """Stop at a clip that cannot be used, instead of leaving it out."""
+    threads: int = 0
+    """Threads that decode; 0 for as many as there are cores."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, size=1, shard_clips=1, threads=0)
+        require(self.fps > 0, f"fps must be > 0, got {self.fps}")
+        require(self.piece_seconds > 0, f"piece_seconds must be > 0, got {self.piece_seconds}")
 
 
 @dataclasses.dataclass(frozen=True)

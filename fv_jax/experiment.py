@@ -51,10 +51,10 @@ def load(name: str, prefix: str = "") -> ModuleType:
 
 def names(prefix: str = "") -> list[str]:
     """Trainings (`prefix` "") or benches ("bench_") by the name that the command line takes."""
-    stems = sorted(path.stem for path in folder().glob(f"{prefix}*.py"))
+    paths = sorted(folder().glob(f"{prefix}*.py"))
     if not prefix:
-        return [stem for stem in stems if not stem.startswith(("bench_", "_"))]
-    return [stem.removeprefix(prefix).replace("_", "-") for stem in stems]
+        return [path.stem for path in paths if "def get_config(" in path.read_text("utf-8")]
+    return [path.stem.removeprefix(prefix).replace("_", "-") for path in paths]
 
 
 def train(name: str, parse: Parse) -> int:
@@ -67,10 +67,10 @@ def train(name: str, parse: Parse) -> int:
         type(default), default=default, prog=f"fv train {name}", description=module.__doc__
     )
     home = Path(config.run.folder or OUT / config.name)
-    model = fit(build_task(config), config, home)
+    task = build_task(config)
+    model = fit(task, config, home)
     print(f"trained weights: {model}")
-    if isinstance(config, NetworkExperiment):
-        print(f'try them: fv generate "a small red circle moves left over gray" --model {model}')
+    print(f"go on with: {task.next_command(model)}")
     return 0
 
 
@@ -79,10 +79,10 @@ def build_task(config: NetworkExperiment | TokenizerExperiment):
     if isinstance(config, TokenizerExperiment):
         from fv_jax.training.tokenizer_task import TokenizerTask
 
-        return TokenizerTask(config)
+        return TokenizerTask(config, folder=OUT / "pixels")
     from fv_jax.training.network_task import NetworkTask
 
-    return NetworkTask(config, tokens=OUT / "tokens")
+    return NetworkTask(config, folder=OUT / "tokens")
 
 
 def bench(name: str, parse: Parse) -> int:

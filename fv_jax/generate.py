@@ -186,7 +186,7 @@ class Generator:
         if frames.shape[1:3] != self.frame_size:
             raise ValueError(f"frames must be {self.frame_size} px (Y, X), got {frames.shape[1:3]}")
         with stats("encode"):
-            return self.model.frames.encode_clip(frames)
+            return self.model.frames.encode_clips([frames])[0]
 
     def _key_frames(
         self, texts, given, count, seeds, sampler, use_drafts, stats
@@ -232,6 +232,10 @@ class Generator:
             else drafts.nothing(insert + 2, sequence)
         )
 
+        # Where an id sees the whole frame (icetk) no ring is wide enough; the paper's is one id.
+        reach = self.model.frames.reach
+        radius = reach if 1 <= reach < max(sequence.frame_grid) else 1
+
         def generate(rows, a, b, forced):
             # The frames around an inserted one say what it shows; the text adds little.
             sampler = self.sampler(options, options.insert_temperature, 1.0, len(rows))
@@ -248,7 +252,7 @@ class Generator:
 
         return fill(
             videos, generate, insert=insert, levels=options.levels, inherit=options.inherit,
-            seeds=seeds, radius=max(1, self.model.frames.reach), first_gap=first_gap,
+            seeds=seeds, radius=radius, first_gap=first_gap,
         )  # fmt: skip
 
     def key_frames(self, options: Options) -> int:

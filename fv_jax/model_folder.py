@@ -18,12 +18,13 @@ from flax import nnx
 from fv_jax.config import RetNetConfig, SequenceConfig, from_json, to_json
 from fv_jax.files import write_text
 from fv_jax.models.retnet import RetNet
-from fv_jax.tokenizers.fsq import FSQTokenizer
+from fv_jax.shipped import SHIPPED, shipped_models
+from fv_jax.tokenizers.interface import FrameTokenizer
+from fv_jax.tokenizers.load import load_tokenizer
 from fv_jax.tokenizers.text import TextTokenizer
 from fv_jax.vocab import Vocab
 from fv_jax.weights import params_from_tensors, read_safetensors, write_params
 
-SHIPPED = Path(__file__).parent / "assets"
 DEFAULT = "shapes"
 _WEIGHTS = ("network.safetensors", "tokenizer.safetensors", "text.model")
 
@@ -56,7 +57,7 @@ class Model:
     name: str
     config: ModelConfig
     params: Any
-    frames: FSQTokenizer
+    frames: FrameTokenizer
     text: TextTokenizer
 
     @property
@@ -79,7 +80,7 @@ def save(
     folder: Path,
     config: ModelConfig,
     params: Any,
-    frames: FSQTokenizer,
+    frames: FrameTokenizer,
     text: TextTokenizer,
     record: dict[str, Any],
 ) -> None:
@@ -93,11 +94,6 @@ def save(
     write_text(
         folder / "config.json", json.dumps({**to_json(config), "sha256": sums}, indent=1) + "\n"
     )
-
-
-def shipped_models() -> list[str]:
-    """Names of the models that come with the package."""
-    return sorted(path.parent.name for path in SHIPPED.glob("*/config.json"))
 
 
 def locate(model: str) -> Path:
@@ -138,7 +134,7 @@ def load(model: str = DEFAULT) -> Model:
                 f"{path} is damaged or was changed: its checksum is not the one in config.json; "
                 "copy the model folder again"
             )
-    frames = FSQTokenizer.load(folder / "tokenizer.safetensors")
+    frames = load_tokenizer(str(folder / "tokenizer.safetensors"))
     params = _load_network(folder / "network.safetensors", config)
     return Model(folder.name, config, params, frames, TextTokenizer.load(folder / "text.model"))
 

@@ -1,5 +1,6 @@
 """What `fv generate` and `fv interpolate` do around the generator: files, batches, messages."""
 
+import contextlib
 import os
 import sys
 import time
@@ -13,8 +14,11 @@ import numpy as np
 from tqdm import tqdm
 
 from fv_jax.config import Options
+from fv_jax.data.clips import fit, frame_numbers
+from fv_jax.data.folder import open_clip
+from fv_jax.data.readers import ClipError, Reader, fps_of
 from fv_jax.generate import Clip, Generator
-from fv_jax.video import check_output, fit, read_video, save_clip
+from fv_jax.video import check_output, save_clip
 
 if TYPE_CHECKING:
     from fv_jax.cli import Generate, Interpolate
@@ -71,7 +75,9 @@ def interpolate(command: "Interpolate") -> int:
     _check_writable(command.out)
     if command.scale < 1:
         raise ValueError(f"--scale must be >= 1, got {command.scale}")
-    frames, fps = read_video(command.video)
+    reader = _open(command.video, least=2)
+    with _naming(command.video):
+        frames = reader.frames(range(len(reader.times)))
     generator = Generator.load(command.model)
     if command.prompt:
         _warn_of_unknown(generator, command.prompt)
@@ -80,7 +86,7 @@ def interpolate(command: "Interpolate") -> int:
         prompt=command.prompt,
         seed=command.seed,
         options=command.options,
-        fps=fps,
+        fps=fps_of(reader),
     )
     save_clip(clip, command.out, scale=command.scale)
     print(f"{len(frames)} frames became {len(clip.frames)} in {command.out}: {_times(clip)}")
@@ -212,19 +218,38 @@ def _warn_of_levels(generator: Generator, options: Options) -> None:
 def _first_frames(command: "Generate", generator: Generator) -> np.ndarray:
     """The first key frames of a video, at the model's key-frame rate."""
     assert command.first_frames is not None
-    frames, fps = read_video(command.first_frames)
+    path, count = command.first_frames, command.first_frame_count
+    reader = _open(path, least=1)
     key_fps = generator.model.config.key_frame_fps
-    count = command.first_frame_count
     most = generator.key_frames(command.options)
     if not 1 <= count <= most:
         raise ValueError(f"--first-frame-count must be in 1..{most}, got {count}")
-    chosen = [round(k * fps / key_fps) for k in range(count)]
-    if chosen[-1] >= len(frames):
+    try:
+        chosen = frame_numbers(reader, key_fps, count=count)
+    except ClipError as error:
         raise ValueError(
-            f"{command.first_frames} has {len(frames)} frames at {fps:g} fps, too few for "
+            f"{path} has {len(reader.times)} frames in {reader.times[-1]:.2f} s, too few for "
             f"{count} key frames at {key_fps:g} fps; lower --first-frame-count"
-        )
-    return fit(frames[chosen], generator.frame_size)
+        ) from error
+    with _naming(path):
+        return fit(reader.frames(chosen.tolist()), generator.frame_size)
+
+
+def _open(path: Path, *, least: int) -> Reader:
+    """The reader of a video, GIF, picture or folder of pictures of at least `least` frames."""
+    if not path.exists():
+        raise FileNotFoundError(f"no video {str(path)!r}; give a file, or a folder of pictures")
+    with _naming(path):
+        return open_clip(path, least=least)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say which video it is that cannot be used."""
+    try:
+        yield
+    except ClipError as error:
+        raise ValueError(f"{path} cannot be read as a video: {error}") from error
 
 
 def _report_stages(clip: Clip, before: dict[str, float]) -> None:

@@ -239,8 +239,8 @@ class Stream(Iterator[StreamedFrame]):
 def fingerprint(model: Model) -> str:
     """A hash of all that a model's ids depend on: configs, network and tokenizers."""
     digest = hashlib.sha256(json.dumps(to_json(model.config), sort_keys=True).encode())
-    digest.update(model.text.model)
-    for leaf in jax.tree.leaves((model.params, model.frames.params)):
+    digest.update(model.text.model + model.frames.fingerprint().encode())
+    for leaf in jax.tree.leaves(model.params):
         digest.update(np.ascontiguousarray(leaf).tobytes())
     return digest.hexdigest()
 

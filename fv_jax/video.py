@@ -1,4 +1,4 @@
-"""Reading and writing clips: mp4 through PyAV, GIF and PNG through Pillow, everything in .npz."""
+"""Writing clips: mp4 through PyAV, GIF and PNG through Pillow, everything in .npz."""
 
 import io
 import json
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import av
 import numpy as np
-from av.error import FFmpegError
 from jaxtyping import UInt8
 from PIL import Image
 
@@ -95,41 +94,3 @@ def _write_npz(clip: "Clip", path: Path) -> None:
     )
     with replacing(path) as temporary:
         temporary.write_bytes(buffer.getvalue())
-
-
-def read_video(path: Path) -> tuple[UInt8[np.ndarray, "M Y X 3"], float]:
-    """All frames of a video file (anything PyAV reads, GIF too), and its frame rate.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: no video, a damaged one, or one without frames.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"no video file {str(path)!r}")
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise ValueError(f"{path} holds no video stream")
-            stream = container.streams.video[0]
-            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
-            rate = stream.average_rate or stream.guessed_rate
-    except FFmpegError as error:
-        raise ValueError(f"{path} cannot be read as a video ({error.strerror})") from error
-    if not frames or not rate:
-        raise ValueError(f"{path} holds no frames or does not say its frame rate")
-    return np.stack(frames), float(rate)
-
-
-def fit(frames: UInt8[np.ndarray, "M Y X 3"], size: tuple[int, int]) -> np.ndarray:
-    """Scale so that `size` (Y, X) is covered, then cut the centre out."""
-    height, width = size
-    scale = max(height / frames.shape[1], width / frames.shape[2])
-    scaled = (round(frames.shape[2] * scale), round(frames.shape[1] * scale))
-    left, top = (scaled[0] - width) // 2, (scaled[1] - height) // 2
-    box = (left, top, left + width, top + height)
-    resize = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC
-    if scaled == (frames.shape[2], frames.shape[1]):
-        return frames[:, top : top + height, left : left + width]
-    return np.stack(
-        [np.asarray(Image.fromarray(f).resize(scaled, resize).crop(box)) for f in frames]
-    )

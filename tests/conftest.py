@@ -12,6 +12,9 @@ hypothesis.settings.load_profile("same")
 # Accelerators would round float32 matmuls to TF32 or bfloat16 otherwise.
 jax.config.update("jax_default_matmul_precision", "highest")
 
+# Tests run each program a few times at most: compiling it well takes longer than it saves.
+jax.config.update("jax_disable_most_optimizations", True)
+
 
 @pytest.fixture(params=["float32", "float64"])
 def dtype(request):

@@ -26,7 +26,7 @@ CONFIGS = [
     SequenceConfig(frame_grid=(3, 7)),
     OptimizerConfig(clip_norm=0.5),
     RunConfig(folder="somewhere"),
-    TokenizerExperiment("a", tokenizer=TokenizerConfig(patch=16), noise=0),
+    TokenizerExperiment("a", tokenizer=TokenizerConfig(patch=16), crop=4, noise=0),
     NetworkExperiment("b", insertions=((4, 3), (2, 1)), run=RunConfig(steps=7)),
     Options(top_k=3),
     *PRESETS.values(),

@@ -146,7 +146,7 @@ def test_temperature_0_gives_one_video_for_all_seeds(generator):
 @pytest.mark.parametrize("count", [1, 3])
 def test_first_frames_are_kept_as_the_first_key_frames(generator, count):
     first = tiny.video(count)
-    ids = tiny.frames().encode_clip(first)
+    ids = tiny.frames().encode_clips([first])[0]
     clips = generator.generate(tiny.PROMPTS, options=KEY_FRAMES_ONLY, first_frames=first)
     for clip in clips:
         assert len(clip.ids) == 3
@@ -158,7 +158,7 @@ def test_interpolation_keeps_the_given_frames_and_their_order(generator):
     frames = tiny.video(3, seed=5)
     clip = generator.interpolate(frames, prompt=tiny.PROMPTS[0], options=OPTIONS)
     assert (clip.prompt, clip.fps, len(clip.frames)) == (tiny.PROMPTS[0], 8.0, 9)
-    np.testing.assert_array_equal(clip.ids[::4], tiny.frames().encode_clip(frames))
+    np.testing.assert_array_equal(clip.ids[::4], tiny.frames().encode_clips([frames])[0])
 
 
 def test_interpolation_without_text_differs_from_one_with(generator):

@@ -6,6 +6,7 @@ Frames are 64x64 px like those of `shapes`, but a patch is 16 px, so a frame has
 import dataclasses
 import functools
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,8 @@ from flax import nnx
 
 from fv_jax.config import RetNetConfig, SequenceConfig, TokenizerConfig
 from fv_jax.data import shapes
+from fv_jax.data.readers import Array
+from fv_jax.data.sources import Entry
 from fv_jax.generate import Generator
 from fv_jax.model_folder import Model, ModelConfig
 from fv_jax.models.retnet import RetNet
@@ -154,3 +157,54 @@ def video(count: int = 3, seed: int = 0) -> np.ndarray:
         changed = rng.uniform(size=(4, 4, 1)) < 0.2
         grids.append(np.where(changed, rng.integers(0, 256, (4, 4, 3)), grids[-1]))
     return np.stack(grids).repeat(16, axis=1).repeat(16, axis=2).astype(np.uint8)
+
+
+class MeanTokenizer:
+    """A frame tokenizer of NumPy alone: an id is its 16 px patch's mean red level over 8."""
+
+    codebook_size, downsample, reach = 32, 16, 0
+
+    def __init__(self, name: str = "means"):
+        self.name = name
+        self.encoded = 0  # frames so far
+
+    def encode(self, frames):
+        self.encoded += len(frames)
+        b, y, x, _ = frames.shape
+        return (frames[..., 0].reshape(b, y // 16, 16, x // 16, 16).mean((2, 4)) // 8).astype(int)
+
+    def encode_clips(self, clips):
+        return [self.encode(clip) for clip in clips]
+
+    def decode(self, ids):
+        return (ids[..., None].repeat(16, 1).repeat(16, 2) * 8).repeat(3, 3).astype(np.uint8)
+
+    def fingerprint(self):
+        return self.name
+
+    def save(self, path):
+        Path(path).write_text(self.name)
+
+
+class ListSource:
+    """A source of arrays at 8 fps. A clip may be an exception, which its `open` raises."""
+
+    noise_free = False
+
+    def __init__(self, clips, texts=None, name="list"):
+        self.clips, self.name, self.problems = clips, name, []
+        self.texts = texts or [f"clip {i}" for i in range(len(clips))]
+        self.opened = []
+
+    def __len__(self):
+        return len(self.clips)
+
+    def __getitem__(self, index):
+        return Entry(f"clip/{index}", self.texts[index], functools.partial(self._open, index))
+
+    def _open(self, index):
+        self.opened.append(index)
+        clip = self.clips[index]
+        if isinstance(clip, Exception):
+            raise clip
+        return Array(lambda: clip, 8.0, count=len(clip), size=clip.shape[1:3])

@@ -1,19 +1,33 @@
-"""Batches of packed sequences from cached ids, through grain.
+"""Batches of packed sequences from clips of ids, through grain.
 
-The order and every random choice are functions of the seed; the iterator's position is part of
-each checkpoint, so a resumed run sees exactly the rows that an uninterrupted one would.
+The order and every random choice are functions of the seed and of a row's number; the iterator's
+position, a number of batches, is part of each checkpoint. A resumed run therefore sees exactly
+the rows that an uninterrupted one would, whatever the number of threads, worker processes or
+processes of the run is before and after.
 """
 
 import dataclasses
+from typing import Any, Protocol, runtime_checkable
 
 import grain
 import numpy as np
+from jaxtyping import UInt16
 
 from fv_jax.config import NetworkExperiment, SequenceConfig
-from fv_jax.data.token_cache import ShapesTokens
 from fv_jax.sequence import interpolation_serials, key_frame_serials, pack, pad_text
 from fv_jax.tokenizers.text import TextTokenizer
 from fv_jax.vocab import PAD
+
+
+@runtime_checkable
+class Clips(Protocol):
+    """Clips as ids: cached ones (`token_cache.py`), or made on the fly (`live.py`)."""
+
+    def __len__(self) -> int: ...
+
+    def draw(self, index: int, rng: np.random.Generator) -> tuple[str, UInt16[np.ndarray, "M P"]]:
+        """Text and ids of a clip; where clips are augmented, differently at every draw."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +51,7 @@ class RowMaker:
     def __call__(
         self, clip: tuple[str, np.ndarray], rng: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """A row of either task. `clip` is (caption, ids [frames, P])."""
+        """A row of either task. `clip` is (caption, ids [frames, P]), frames >= `frames`."""
         caption, frames = clip
         e = self.experiment
         text = pad_text(self.text.encode(caption), self.sequence)
@@ -45,7 +59,9 @@ class RowMaker:
             text = np.full_like(text, PAD)
         if not e.insertions or rng.uniform() < e.key_frame_share:
             order = np.arange(e.key_frames) * e.key_frame_stride
-            return self._row(text, frames[order], key_frame_serials(e.key_frames), given=0)
+            room = len(frames) - 1 - order[-1]
+            first = int(rng.integers(room + 1)) if room else 0
+            return self._row(text, frames[first + order], key_frame_serials(e.key_frames), given=0)
         # Drawn in proportion to the frames inserted, which are what the loss sees.
         share = np.asarray([n for _, n in e.insertions], float)
         gap, n = e.insertions[rng.choice(len(share), p=share / share.sum())]
@@ -61,17 +77,94 @@ class RowMaker:
         return {"tokens": np.pad(tokens, (0, padding), constant_values=PAD), "weight": weight}
 
 
+class Batches(grain.DatasetIterator):
+    """An iterator whose state is the number of batches taken.
+
+    Args:
+        dataset: batches by number, each a function of its number alone.
+        threads: that make them ahead of time.
+        workers: processes that do, instead of threads of this one; 0 for none.
+    """
+
+    def __init__(self, dataset: grain.MapDataset, *, threads: int = 1, workers: int = 0):
+        super().__init__()
+        self._dataset, self._threads, self._workers = dataset, threads, workers
+        self._taken, self._iterator = 0, None
+
+    def __next__(self) -> Any:
+        if self._iterator is None:
+            self._iterator = iter(self._ahead(self._dataset[self._taken :]))
+        batch = next(self._iterator)
+        self._taken += 1
+        return batch
+
+    def get_state(self) -> dict[str, Any]:
+        """Where the next batch is."""
+        return {"batches": self._taken}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go there."""
+        self._taken, self._iterator = int(state["batches"]), None
+
+    def _ahead(self, dataset: grain.MapDataset) -> grain.IterDataset:
+        if not self._workers:
+            options = grain.ReadOptions(num_threads=self._threads, prefetch_buffer_size=64)
+            return dataset.to_iter_dataset(options)
+        from absl import flags
+
+        if not flags.FLAGS.is_parsed():  # grain's workers read one that only absl programs have
+            flags.FLAGS.mark_as_parsed()
+        read = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
+        return dataset.to_iter_dataset(read).mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=self._workers, per_worker_buffer_size=4)
+        )
+
+
 def training_batches(
-    clips: ShapesTokens, rows: RowMaker, *, seed: int, batch_size: int
-) -> grain.DatasetIterator:
-    """Shuffled batches without end."""
+    clips: Clips,
+    rows: RowMaker,
+    *,
+    seed: int,
+    batch_size: int,
+    process: tuple[int, int] = (0, 1),
+    threads: int = 1,
+    workers: int = 0,
+) -> Batches:
+    """Shuffled batches without end; every clip comes once an epoch, each epoch in another order.
+
+    Args:
+        clips: to draw from.
+        rows: makes a row of a clip.
+        seed: of the order and of all random choices.
+        batch_size: rows of all processes together.
+        process: (p, n): this process takes row p of every n, so that the n parts of a batch
+            make up the batch of a single process.
+        threads: that make batches ahead of time.
+        workers: processes that do, instead.
+
+    Raises:
+        ValueError: a batch cannot be divided among the processes.
+    """
+    which, count = process
+    if batch_size % count:
+        raise ValueError(f"batch_size must be divisible by {count} processes, got {batch_size}")
     dataset = (
-        grain.MapDataset.source(clips)
+        grain.MapDataset.range(len(clips))
         .seed(seed)
         .shuffle()
         .repeat()
-        .random_map(rows)
-        .batch(batch_size)
-        .to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=64))
+        .random_map(_Draw(clips, rows))[which::count]
+        .batch(batch_size // count)
     )
-    return iter(dataset)
+    return Batches(dataset, threads=threads, workers=workers)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Draw:
+    """Number of a clip to a row. Not a lambda: worker processes are sent it."""
+
+    clips: Clips
+    rows: RowMaker
+
+    def __call__(self, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        return self.rows(self.clips.draw(int(index), rng), rng)

@@ -1,68 +1,187 @@
 """Clips as ids on disk, so that training reads tokens and never decodes or encodes pixels.
 
-One folder per (tokenizer, split): shards of clips as .npz with `frames` uint16 [n, M, P]. A
-shard is written whole or not at all, and one that is there is not made again, so an interrupted
-build goes on where it stopped.
+    manifest.json           what the ids are of, and what made them; counts; clips left out
+    tokenizer.safetensors   the tokenizer itself
+    00000.array_record      a shard: first a JSON record about its clips, then for each clip
+                            its ids, uint16 [M, h, w], little-endian
+
+`tokenise.py` writes such a folder, `TokenFolder` reads it.
 """
 
-import hashlib
+import dataclasses
 import json
+import operator
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import jax
 import numpy as np
+from array_record.python.array_record_module import ArrayRecordReader
 from jaxtyping import UInt16
-from tqdm import tqdm
 
-from fv_jax.config import to_json
-from fv_jax.data import shapes
-from fv_jax.files import replacing
-from fv_jax.tokenizers.fsq import FSQTokenizer
+from fv_jax.config import from_json, to_json
+from fv_jax.files import write_text
 
-_SHARD = 500  # clips
+MANIFEST, TOKENIZER = "manifest.json", "tokenizer.safetensors"
+FORMAT = "fv-jax tokens 1"
 
 
-class ShapesTokens(Sequence):
-    """Frame ids and captions of the first `count` clips of a split of `shapes`.
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """manifest.json.
 
-    Procedural frames carry no camera noise, so they are encoded one by one, without hysteresis:
-    an id then depends on its patch's pixels alone, which is easier to predict.
+    Attributes:
+        source: the text that names the source.
+        entries: number of its clips, and
+        entries_hash: a hash of their ids and texts: others may not continue this folder.
+        tokenizer: fingerprint.
+        codebook_size: number of ids.
+        grid: (h, w) ids of a frame.
+        fps: of the frames.
+        size: side of the square frames, px.
+        piece_seconds: longer clips are cut into pieces of this length.
+        shard_clips: entries of a shard.
+        complete: whether all shards are there; only then are the numbers below.
+        clips / frames: number of them.
+        left_out: {"id": .., "reason": ..} for every clip that could not be used.
+        made: versions, machine and date.
     """
 
-    def __init__(self, split: str, count: int, tokenizer: FSQTokenizer, folder: Path):
-        self.captions = [shapes.clip(split, i).caption for i in range(count)]
-        home = folder / f"{split}-{fingerprint(tokenizer)}"
-        starts = range(0, count, _SHARD)
-        missing = [s for s in starts if not _shard_path(home, s, count).exists()]
-        for start in tqdm(missing, desc=f"tokenising {split}", unit="shard", disable=not missing):
-            path = _shard_path(home, start, count)
-            frames = _encode(split, range(start, min(start + _SHARD, count)), tokenizer)
-            with replacing(path) as temporary, temporary.open("wb") as file:
-                np.savez(file, frames=frames)
-        shards = [np.load(_shard_path(home, start, count))["frames"] for start in starts]
-        self.frames: UInt16[np.ndarray, "N M P"] = np.concatenate(shards)
+    source: str
+    entries: int
+    entries_hash: str
+    tokenizer: str
+    codebook_size: int
+    grid: tuple[int, int]
+    fps: float
+    size: int
+    piece_seconds: float
+    shard_clips: int
+    complete: bool = False
+    clips: int = 0
+    frames: int = 0
+    left_out: tuple[Any, ...] = ()
+    made: Any = None
+    format: str = FORMAT
+
+    def write(self, folder: Path) -> None:
+        """Write manifest.json."""
+        write_text(folder / MANIFEST, json.dumps(to_json(self), indent=1) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> "Manifest":
+        """Read manifest.json.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it is something else, or of another version.
+        """
+        path = folder / MANIFEST
+        if not path.is_file():
+            raise FileNotFoundError(f"no {path}; make one with `fv tokenize SOURCE --out {folder}`")
+        try:
+            manifest = from_json(cls, json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} is no manifest of tokens ({error})") from error
+        if manifest.format != FORMAT:
+            raise ValueError(f"{path} has format {manifest.format!r}, want {FORMAT!r}")
+        return manifest
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    """File of a shard."""
+    return folder / f"{number:05d}.array_record"
+
+
+def clips_of(shard: Path) -> list[dict[str, Any]]:
+    """What a shard says of its clips:
+
+    id      of the clip, or of a piece of it
+    whole   id of the clip that it is a piece of
+    text    of the clip
+    frames  how many
+    """
+    return json.loads(_record(shard, 0))
+
+
+def _record(shard: Path, number: int) -> bytes:
+    """One record; no file stays open, of which large sets have thousands."""
+    reader = ArrayRecordReader(str(shard), "readahead_buffer_size:0", file_reader_buffer_size=32768)
+    try:
+        (record,) = reader.read([number])
+        return record
+    finally:
+        reader.close()
+
+
+class TokenFolder(Sequence):
+    """The clips of a folder of tokens, at random.
+
+    Args:
+        folder: written by `fv tokenize`.
+
+    Raises:
+        FileNotFoundError: no such folder, or a shard is missing.
+        ValueError: not finished, or damaged.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder, self.manifest = folder, Manifest.read(folder)
+        if not self.manifest.complete:
+            raise ValueError(f"{folder} is not finished; the same `fv tokenize` continues it")
+        shards = -(-self.manifest.entries // self.manifest.shard_clips)
+        paths = [shard_path(folder, number) for number in range(shards)]
+        for path in paths:
+            if not path.is_file():
+                raise FileNotFoundError(f"{path} is missing; copy the whole folder again")
+        try:
+            self.clips: list[dict[str, Any]] = []
+            self._places: list[tuple[Path, int]] = []  # shard, and number of the record in it
+            for path in paths:
+                about = clips_of(path)
+                self._places += [(path, 1 + number) for number in range(len(about))]
+                self.clips += about
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise ValueError(f"a shard of {folder} is damaged ({error})") from error
+        if len(self.clips) != self.manifest.clips:
+            raise ValueError(
+                f"{folder} holds {len(self.clips)} clips, its manifest says {self.manifest.clips}"
+            )
 
     def __len__(self) -> int:
-        return len(self.captions)
+        return len(self.clips)
 
     def __getitem__(self, index: int) -> tuple[str, UInt16[np.ndarray, "M P"]]:
-        return self.captions[index], self.frames[index]
+        """Text and ids of a clip."""
+        about = self.clips[operator.index(index)]
+        ids = np.frombuffer(_record(*self._places[index]), "<u2")
+        return about["text"], ids.reshape(about["frames"], -1)
+
+    def draw(self, index: int, rng: np.random.Generator) -> tuple[str, UInt16[np.ndarray, "M P"]]:
+        """The same; nothing about a cached clip is random."""
+        del rng
+        return self[index]
+
+    @property
+    def texts(self) -> list[str]:
+        """The text of every clip."""
+        return [clip["text"] for clip in self.clips]
 
 
-def fingerprint(tokenizer: FSQTokenizer) -> str:
-    """Twelve hexadecimal digits that change with the tokenizer's config or weights."""
-    digest = hashlib.sha256(json.dumps(to_json(tokenizer.config)).encode())
-    for leaf in jax.tree.leaves(tokenizer.params):
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()[:12]
+class Chosen:
+    """Some of the clips of a folder, by number."""
 
+    def __init__(self, tokens: TokenFolder, indices: Sequence[int]):
+        self.tokens, self.indices = tokens, list(indices)
 
-def _encode(split: str, indices: range, tokenizer: FSQTokenizer) -> UInt16[np.ndarray, "n M P"]:
-    frames = np.concatenate([shapes.render(shapes.clip(split, index)) for index in indices])
-    ids = tokenizer.encode(frames)
-    return ids.reshape(len(indices), shapes.NUM_FRAMES, -1).astype(np.uint16)
+    def __len__(self) -> int:
+        return len(self.indices)
 
+    def draw(self, index: int, rng: np.random.Generator) -> tuple[str, UInt16[np.ndarray, "M P"]]:
+        """Text and ids of a clip."""
+        return self.tokens.draw(self.indices[index], rng)
 
-def _shard_path(home: Path, start: int, count: int) -> Path:
-    return home / f"{start:06d}-{min(start + _SHARD, count):06d}.npz"
+    @property
+    def texts(self) -> list[str]:
+        """The text of every clip chosen."""
+        return [self.tokens.clips[i]["text"] for i in self.indices]

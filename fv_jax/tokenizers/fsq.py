@@ -4,8 +4,10 @@ This is the pixel boundary of the project: uint8 outside, float32 in [-1, 1] ins
 """
 
 import functools
+import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -16,7 +18,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from fv_jax.config import TokenizerConfig, from_json, to_json
 from fv_jax.tokenizers.patch_autoencoder import PatchAutoencoder
-from fv_jax.tokenizers.quantiser import FSQ
+from fv_jax.tokenizers.quantiser import FSQ, hysteresis
 from fv_jax.weights import params_from_tensors, read_safetensors, write_params
 
 _BATCH = 64  # frames per compiled call; smaller inputs are padded, so that there is one trace
@@ -80,12 +82,21 @@ class FSQTokenizer:
         encode = functools.partial(_encode, self.config, self.params)
         return _batched(encode, frames)
 
-    def encode_clip(self, frames: UInt8[np.ndarray, "T Y X 3"]) -> Int[np.ndarray, "T h w"]:
-        """Ids of a clip's frames in time order, with hysteresis: stable under camera noise."""
-        self._check(frames)
-        bounded = _batched(functools.partial(_bounded, self.config, self.params), frames)
-        fsq = FSQ(self.config.levels)
-        return np.asarray(fsq.ids(fsq.hysteresis(jnp.asarray(bounded), self.config.hysteresis)))
+    def encode_clips(
+        self, clips: Sequence[UInt8[np.ndarray, "_ Y X 3"]]
+    ) -> list[Int[np.ndarray, "_ h w"]]:
+        """Ids of clips' frames in time order, with hysteresis: stable under camera noise.
+
+        Frames of all clips, which have one size, share batches.
+        """
+        for frames in clips:
+            self._check(frames)
+        encode = functools.partial(_bounded, self.config, self.params)
+        bounded = _batched(encode, np.concatenate(clips))
+        ends = np.cumsum([len(frames) for frames in clips])[:-1]
+        levels = [hysteresis(part, self.config.hysteresis) for part in np.split(bounded, ends)]
+        ids = _batched(functools.partial(_ids, self.config.levels), np.concatenate(levels))
+        return np.split(ids, ends)
 
     def decode(self, ids: Int[np.ndarray, "B h w"]) -> UInt8[np.ndarray, "B Y X 3"]:
         """Frames of ids.
@@ -101,6 +112,13 @@ class FSQTokenizer:
                 f"ids must be in 0..{self.codebook_size - 1}, got {ids.min()}..{ids.max()}"
             )
         return _batched(functools.partial(_decode, self.config, self.params), ids)
+
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits that change with the config or the weights."""
+        digest = hashlib.sha256(json.dumps(to_json(self.config)).encode())
+        for leaf in jax.tree.leaves(self.params):
+            digest.update(np.ascontiguousarray(leaf).tobytes())
+        return digest.hexdigest()[:12]
 
     def _check(self, frames: np.ndarray) -> None:
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
@@ -132,6 +150,11 @@ def _bounded(config: TokenizerConfig, params: dict, frames: Array) -> Array:
 @functools.partial(jax.jit, static_argnums=0)
 def _encode(config: TokenizerConfig, params: dict, frames: Array) -> Array:
     return FSQ(config.levels).ids(jnp.round(_bounded(config, params, frames)))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _ids(levels: tuple[int, ...], rounded: Array) -> Array:
+    return FSQ(levels).ids(rounded)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -13,6 +13,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 
@@ -60,25 +61,22 @@ class FSQ:
         centred = levels - self._half_levels(jnp.int32)
         return centred.astype(jnp.float32) / self._half_levels(jnp.float32)
 
-    def hysteresis(self, bounded: Float[Array, "T *b d"], delta: float) -> Float[Array, "T *b d"]:
-        """Round over time, keeping a level while its channel stays within 1/2 + delta of it.
-
-        Camera noise then cannot flip a channel that sits on the edge between two levels. A
-        channel whose input does not change keeps its level exactly. `delta=0` is plain rounding.
-        """
-
-        def step(last, now):
-            keep = jnp.abs(now - last) < 0.5 + delta
-            level = jnp.where(keep, last, jnp.round(now))
-            return level, level
-
-        first = jnp.round(bounded[0])
-        _, rest = jax.lax.scan(step, first, bounded[1:])
-        return jnp.concatenate([first[None], rest])
-
     def _half_levels(self, dtype) -> Array:
         return jnp.asarray([level // 2 for level in self.levels], dtype)
 
     @property
     def _strides(self) -> tuple[int, ...]:
         return tuple(math.prod(self.levels[:j]) for j in range(len(self.levels)))
+
+
+def hysteresis(bounded: Float[np.ndarray, "T *b d"], delta: float) -> Float[np.ndarray, "T *b d"]:
+    """Round over time, keeping a level while its channel stays within 1/2 + delta of it.
+
+    Camera noise then cannot flip a channel that sits on the edge between two levels. A
+    channel whose input does not change keeps its level exactly. `delta=0` is plain rounding.
+    """
+    levels = np.round(bounded)
+    for t in range(1, len(levels)):
+        keep = np.abs(bounded[t] - levels[t - 1]) < 0.5 + delta
+        levels[t] = np.where(keep, levels[t - 1], levels[t])
+    return levels

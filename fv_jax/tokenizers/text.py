@@ -10,6 +10,8 @@ from pathlib import Path
 
 import sentencepiece as spm
 
+_MOST_WORDS = 4096
+
 
 @dataclasses.dataclass(frozen=True)
 class TextTokenizer:
@@ -43,15 +45,23 @@ class TextTokenizer:
 
     @classmethod
     def train(cls, captions: Iterable[str]) -> "TextTokenizer":
-        """A word-level model of the captions' words.
+        """A model of the captions' words, or of pieces of words where they have very many.
 
         Letters are lower-cased and punctuation is read as a space by the model itself, so
         "A small RED circle, moving." needs no other code wherever the file is used.
+
+        Raises:
+            ValueError: no caption has a word.
         """
         from sentencepiece import sentencepiece_model_pb2  # not needed to generate
 
-        captions = list(captions)
+        captions = [_plain(caption) for caption in captions]
         words = {word for caption in captions for word in caption.split()}
+        if not words:
+            raise ValueError("no caption has a word in it; give captions, or classes by folder")
+        kind = {"model_type": "word", "vocab_size": len(words) + 1, "use_all_vocab": True}
+        if len(words) >= _MOST_WORDS:
+            kind = {"model_type": "unigram", "vocab_size": _MOST_WORDS, "hard_vocab_limit": False}
         output = io.BytesIO()
         with tempfile.TemporaryDirectory() as folder:
             rules = Path(folder) / "normalisation.tsv"
@@ -59,9 +69,7 @@ class TextTokenizer:
             spm.SentencePieceTrainer.Train(
                 sentence_iterator=iter(captions),
                 model_writer=output,
-                model_type="word",
-                vocab_size=len(words) + 1,
-                use_all_vocab=True,
+                **kind,
                 unk_id=0,
                 bos_id=-1,
                 eos_id=-1,
@@ -95,6 +103,11 @@ class TextTokenizer:
         words = dict.fromkeys(text.split())
         unk = self._processor.unk_id()
         return [word for word in words if unk in self._processor.EncodeAsIds(word)]
+
+
+def _plain(text: str) -> str:
+    """The text as the rules below make it, to count its words as the model will."""
+    return text.translate(str.maketrans(string.punctuation, " " * len(string.punctuation))).lower()
 
 
 def _normalisation_rules() -> str:

@@ -3,10 +3,10 @@
 import dataclasses
 import json
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,9 +14,7 @@ from flax import nnx
 
 from fv_jax import model_folder
 from fv_jax.config import NetworkExperiment, Options, RetNetConfig, SequenceConfig, to_json
-from fv_jax.data import shapes
-from fv_jax.data.loader import RowMaker, training_batches
-from fv_jax.data.token_cache import ShapesTokens
+from fv_jax.data.loader import Batches, RowMaker, training_batches
 from fv_jax.generate import Generator
 from fv_jax.models.retnet import RetNet, log_decays
 from fv_jax.ops.decay import half_life
@@ -24,32 +22,37 @@ from fv_jax.picture import montage, save_png
 from fv_jax.tokenizers.fsq import FSQTokenizer
 from fv_jax.tokenizers.text import TextTokenizer
 from fv_jax.training.losses import frame_loss
+from fv_jax.training.network_data import network_data
 from fv_jax.training.state import Params
 from fv_jax.vocab import Vocab
 
-_VALID_ROWS = 64
+_LEAST_VALID_ROWS = 16
 
 
 class NetworkTask:
     """A `loop.Task` for `NetworkExperiment`."""
 
-    def __init__(self, config: NetworkExperiment, tokens: Path):
-        """`tokens` is the folder of the token cache, filled here if need be."""
+    def __init__(self, config: NetworkExperiment, folder: Path):
+        """`folder` is where sources are tokenised, if need be."""
         self.config = config
-        self.frames = _load_tokenizer(config.tokenizer)
-        self.text = TextTokenizer.train(shapes.all_captions())
-        side = shapes.FRAME_SIZE // self.frames.downsample
+        self._data = network_data(config, folder)
+        self.frames = self._data.tokenizer
+        before = self._model_to_start_from()
+        self.text = before.text if before else _text_tokenizer(config.text, self._data.train.texts)
+        texts = {*self._data.train.texts, *self._data.valid.texts}
         self.sequence = SequenceConfig(
-            text_tokens=config.text_tokens,
-            frame_grid=(side, side),
+            text_tokens=config.text_tokens or max(1, *(len(self.text.encode(t)) for t in texts)),
+            frame_grid=self._data.grid,
             text_vocabulary=self.text.size,
             frame_codes=self.frames.codebook_size,
             serial_numbers=config.serial_numbers,
         )
         slots = self.sequence.stride if config.slot_embeddings else 0
-        levels = self.frames.config.levels if config.level_embeddings else ()
+        levels = ()
+        if config.level_embeddings and isinstance(self.frames, FSQTokenizer):
+            levels = self.frames.config.levels
         self.network = dataclasses.replace(config.model, slots=slots, code_levels=levels)
-        self._start = self._weights_of(config.start) if config.start else None
+        self._start = self._weights_of(before) if before else None
         longest = max(half_life(x) for x in log_decays(config.model))
         if longest < 2 * self.sequence.stride:
             warnings.warn(
@@ -59,11 +62,19 @@ class NetworkTask:
                 stacklevel=2,
             )
         self._rows = RowMaker(config, self.sequence, self.text)
-        self._train = ShapesTokens("train", config.train_clips, self.frames, tokens)
-        self._valid = ShapesTokens("valid", config.valid_clips, self.frames, tokens)
         self._graph = model_folder.network_graph(self.network, self.sequence)
         self._evaluate = jax.jit(self.loss)
         self.tokens_per_step = config.run.batch_size * self._rows.blocks * self.sequence.stride
+
+    @property
+    def prompts(self) -> list[str]:
+        """Texts of unseen clips, each once, for samples."""
+        return list(dict.fromkeys(self._data.valid.texts))[:4]
+
+    def next_command(self, model: Path) -> str:
+        """What to do with the trained model."""
+        suffix = "mp4" if self.config.key_frames > 1 else "png"
+        return f'fv generate "{self.prompts[0]}" --model {model} --out out/video.{suffix}'
 
     def init(self, key: jax.Array) -> Params:
         """Random weights, or those of the model that the config says to start from."""
@@ -79,18 +90,21 @@ class NetworkTask:
         model = nnx.merge(self._graph, params)
         return frame_loss(model, batch["tokens"], batch["weight"], self.sequence)
 
-    def data(self) -> grain.DatasetIterator:
+    def data(self) -> Batches:
         """Batches of packed rows of both tasks, without end."""
         run = self.config.run
-        return training_batches(self._train, self._rows, seed=run.seed, batch_size=run.batch_size)
+        return training_batches(
+            self._data.train, self._rows, seed=run.seed, batch_size=run.batch_size,
+            process=(jax.process_index(), jax.process_count()), workers=self.config.workers,
+        )  # fmt: skip
 
     def sample(self, params: Params, picture: Path) -> dict[str, float]:
-        """Videos of four fixed prompts as a montage; loss and accuracy on unseen clips."""
-        prompts = [shapes.clip("valid", i).caption for i in range(4)]
+        """Videos of up to four texts as a montage; loss and accuracy on unseen clips."""
         model = model_folder.Model(
             self.config.name, self._model_config(), params, self.frames, self.text
         )
-        save_png(montage(Generator(model).generate(prompts, seed=0, options=Options())), picture)
+        clips = Generator(model).generate(self.prompts, seed=0, options=Options())
+        save_png(montage(clips), picture)
         return self._validate(params)
 
     def export(self, params: Params, folder: Path, record: dict[str, Any]) -> None:
@@ -100,21 +114,27 @@ class NetworkTask:
             record = {**record, "start": json.loads(before.read_text(encoding="utf-8"))}
         model_folder.save(folder, self._model_config(), params, self.frames, self.text, record)
 
-    def _weights_of(self, name: str) -> Params:
+    def _model_to_start_from(self) -> model_folder.Model | None:
+        if not self.config.start:
+            return None
         try:
-            model = model_folder.load(name)
+            return model_folder.load(self.config.start)
         except FileNotFoundError as error:
             raise FileNotFoundError(
-                f"no model {name!r} to start from: train it first (shapes starts from "
+                f"no model {self.config.start!r} to start from: train it first (shapes starts from "
                 "`fv train shapes_images`), or give --start '' for random weights"
             ) from error
+
+    def _weights_of(self, model: model_folder.Model) -> Params:
         for part, wanted, got in (
             ("network", self._weights_need(self.network), self._weights_need(model.config.network)),
             ("sequence", to_json(self.sequence), to_json(model.config.sequence)),
         ):
             differ = [f"{k} {got[k]} instead of {v}" for k, v in wanted.items() if got[k] != v]
             if differ:
-                raise ValueError(f"cannot start from {name}: its {part} has {'; '.join(differ)}")
+                raise ValueError(
+                    f"cannot start from {self.config.start}: its {part} has {'; '.join(differ)}"
+                )
         return model.params
 
     @staticmethod
@@ -124,8 +144,11 @@ class NetworkTask:
 
     def _validate(self, params: Params) -> dict[str, float]:
         rng = np.random.default_rng(0)
-        rows = [self._rows(clip, rng) for clip in self._valid]
-        size = min(_VALID_ROWS, len(rows))
+        valid = self._data.valid
+        # Few clips are drawn from several times, so that rows of both tasks are among them.
+        count = max(len(valid), min(_LEAST_VALID_ROWS, 4 * len(valid)))
+        rows = [self._rows(valid.draw(i % len(valid), rng), rng) for i in range(count)]
+        size = min(self.config.run.batch_size * 2, len(rows))
         results = []
         for start in range(0, len(rows) - size + 1, size):
             part = rows[start : start + size]
@@ -140,20 +163,12 @@ class NetworkTask:
             network=self.network,
             sequence=self.sequence,
             key_frames=c.key_frames,
-            key_frame_fps=shapes.FPS / c.key_frame_stride,
+            key_frame_fps=self._data.fps / c.key_frame_stride,
             key_frame_stride=c.key_frame_stride,
             insertions=c.insertions,
         )
 
 
-def _load_tokenizer(name: str) -> FSQTokenizer:
-    """A tokenizer file by path, or the one of a shipped model by name."""
-    path = Path(name)
-    if not path.is_file():
-        path = model_folder.SHIPPED / name / "tokenizer.safetensors"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no tokenizer file {name!r} and no shipped model of that name; "
-            "train one with `fv train shapes_tokenizer`"
-        )
-    return FSQTokenizer.load(path)
+def _text_tokenizer(path: str, texts: Sequence[str]) -> TextTokenizer:
+    """The file given, or one made of the training texts' words."""
+    return TextTokenizer.load(path) if path else TextTokenizer.train(texts)

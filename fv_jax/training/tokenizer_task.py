@@ -1,11 +1,13 @@
 """Training the frame tokenizer on crops where two frames of a clip differ.
 
 Most patches of a frame are plain background. Crops are therefore taken around what changed
-between two frames of one clip, and patches that changed weigh more: no annotation is needed,
-only video.
+between two frames of one clip, and patches that changed may weigh more.
 """
 
+import hashlib
 import json
+import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,87 +19,118 @@ import numpy as np
 from flax import nnx
 from PIL import Image
 
-from fv_jax.config import TokenizerExperiment
+from fv_jax.config import TokenizerExperiment, to_json
 from fv_jax.data import shapes
+from fv_jax.data.clips import Window, read_centred
+from fv_jax.data.loader import Batches
+from fv_jax.data.pairs import Pairs, ShapePairs, VideoPairs
+from fv_jax.data.readers import ClipError
+from fv_jax.data.skips import Skips
+from fv_jax.data.sources import Entry, open_source
+from fv_jax.data.split import held_out
 from fv_jax.files import replacing, write_text
 from fv_jax.metrics.frame_quality import psnr
-from fv_jax.tokenizers.fsq import FSQTokenizer, to_float
-from fv_jax.tokenizers.patch_autoencoder import PatchAutoencoder
-from fv_jax.tokenizers.quantiser import FSQ
+from fv_jax.metrics.token_stability import stability
+from fv_jax.tokenizers.fsq import FSQTokenizer
+from fv_jax.training.discriminator import Discriminator
 from fv_jax.training.state import Params
+from fv_jax.training.tokenizer_losses import TokenizerLoss, per_patch
 
 _CHANGE = 8  # levels of 255: a patch whose pixels differ by more has changed
-_MSE_WEIGHT = 8.0  # of the squared error beside the absolute one, for pixels in [-1, 1]
+_EVALUATION_FRAMES = 9
 
 
 class TokenizerTask:
-    """A `loop.Task` for `TokenizerExperiment`."""
+    """A `loop.Task` for `TokenizerExperiment`.
 
-    def __init__(self, config: TokenizerExperiment):
+    Its weights are {"autoencoder": .., "discriminator": ..}, the second only where it is used.
+    """
+
+    def __init__(self, config: TokenizerExperiment, folder: Path):
+        """`folder` is where pixels of videos are kept, source by source, read here if need be."""
         self.config = config
         self.tokens_per_step = 2 * config.run.batch_size * config.crop**2
-        self._fsq = FSQ(config.tokenizer.levels)
-        model = nnx.eval_shape(lambda: PatchAutoencoder(config.tokenizer, rngs=nnx.Rngs(0)))
-        self._graph = nnx.graphdef(model)
+        self.loss = TokenizerLoss(config)
+        self._start = FSQTokenizer.load(config.start) if config.start else None
+        if self._start and self._start.config != config.tokenizer:
+            raise ValueError(
+                f"cannot start from {config.start}: its config is "
+                f"{to_json(self._start.config)} instead of {to_json(config.tokenizer)}"
+            )
+        self._pairs: Pairs
+        if config.data == "shapes":
+            self._pairs, self._valid = ShapePairs(), _shape_frames(config.evaluation_clips)
+        else:
+            train, valid = _entries(config)
+            home = _home(folder, config.valid or config.data)
+            skips = Skips(home / "left_out", strict=config.strict)
+            self._valid = _video_frames(valid, config, skips)
+            home = _home(folder, config.data)
+            skips = Skips(home / "left_out", strict=config.strict)
+            self._pairs = VideoPairs(
+                train, count=config.pairs, size=config.size, folder=home, skips=skips
+            )
+
+    def next_command(self, model: Path) -> str:
+        """What to do with the trained tokenizer."""
+        source = "SOURCE" if self.config.data == "shapes" else self.config.data
+        return f"fv tokenize {source} --tokenizer {model} --out out/tokens/mine"
 
     def init(self, key: jax.Array) -> Params:
-        """Fresh weights."""
-        model = PatchAutoencoder(self.config.tokenizer, rngs=nnx.Rngs(key))
-        return nnx.to_pure_dict(nnx.state(model, nnx.Param))
+        """Random weights, or those of the tokenizer that the config says to start from."""
+        if self._start:
+            names = jax.eval_shape(self.loss.init, key)
+            params = {"autoencoder": _renamed(self._start.params, names)}
+        else:
+            params = {"autoencoder": self.loss.init(key)}
+        if self.config.adversarial_weight:
+            model = Discriminator(rngs=nnx.Rngs(jax.random.fold_in(key, 1)))
+            params["discriminator"] = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+        return params
 
-    def loss(self, params: Params, batch: Any, key: jax.Array) -> tuple[jax.Array, dict]:
-        """Weighted absolute and squared error of clean pixels, from slightly noisy ones."""
-        model = nnx.merge(self._graph, params)
-        pixels = to_float(batch["frames"])
-        key_noise, key_scale = jax.random.split(key)
-        scale = jax.random.uniform(key_scale, (pixels.shape[0], 1, 1, 1))
-        noise = jax.random.normal(key_noise, pixels.shape) * scale * self.config.noise / 127.5
-        error = model.pixels(self._fsq.quantise(model.latent(pixels + noise))) - pixels
-        per_pixel = jnp.abs(error) + _MSE_WEIGHT * error**2
-        per_patch = _per_patch(per_pixel, self.config.tokenizer.patch).mean((2, 4, 5))
-        weight = jnp.where(batch["changed"], self.config.changed_weight, self.config.plain_weight)
-        loss = jnp.sum(per_patch * weight) / jnp.sum(weight)
-        return loss, {"mse": jnp.mean(error**2)}
-
-    def data(self) -> grain.DatasetIterator:
-        """Pairs of crops, every one new; example i is a pure function of (seed, i)."""
+    def data(self) -> Batches:
+        """Pairs of crops; example i is a pure function of (seed, i)."""
         run = self.config.run
-        batches = (
-            grain.MapDataset.range(run.steps * run.batch_size)
-            .map(self._example)
-            .batch(run.batch_size, batch_fn=_merge_pairs)
-            .to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=64))
-        )
-        return iter(batches)
+        examples = grain.MapDataset.range(run.steps * run.batch_size).map(self._example)
+        batches = examples.batch(run.batch_size, batch_fn=_merge_pairs)
+        return _LossInputs(batches, self.loss, threads=2)
 
     def sample(self, params: Params, picture: Path) -> dict[str, float]:
-        """A picture of true (top) and decoded (bottom) frames of unseen clips; PSNR, codes."""
-        clips = [shapes.clip("valid", i) for i in range(self.config.evaluation_clips)]
-        frames = np.stack([shapes.render(clip, np.asarray([0, 8, 16])) for clip in clips])
-        tokenizer = FSQTokenizer(self.config.tokenizer, params)
-        ids = tokenizer.encode(frames.reshape(-1, *frames.shape[2:]))
-        decoded = tokenizer.decode(ids).reshape(frames.shape)
+        """A picture of true (top) and decoded (bottom) frames of unseen clips; PSNR, codes.
+
+        Of videos also what `stability` says, but for what is NaN, which JSON does not know.
+        """
+        tokenizer, frames = self._tokenizer(params), self._valid
+        flat = tokenizer.encode(frames.reshape(-1, *frames.shape[2:]))
+        decoded = tokenizer.decode(flat).reshape(frames.shape)
+        ids = flat.reshape(*frames.shape[:2], *flat.shape[1:])
         rows = [np.concatenate(list(video[:8, 0]), axis=1) for video in (frames, decoded)]
         with replacing(picture) as temporary:
             Image.fromarray(np.concatenate(rows)).save(temporary)
-        return {"psnr": psnr(frames, decoded), "codes_used": float(len(np.unique(ids)))}
+        values = {"psnr": psnr(frames, decoded), "codes_used": float(len(np.unique(ids)))}
+        if self.config.data == "shapes":
+            return values
+        stable = stability(frames, ids, tokenizer.downsample)
+        return values | {k: v for k, v in stable.items() if not math.isnan(v)}
 
     def export(self, params: Params, folder: Path, record: dict[str, Any]) -> None:
         """Write tokenizer.safetensors and tokenizer_training.json."""
-        FSQTokenizer(self.config.tokenizer, params).save(folder / "tokenizer.safetensors")
+        self._tokenizer(params).save(folder / "tokenizer.safetensors")
         write_text(folder / "tokenizer_training.json", json.dumps(record, indent=1) + "\n")
+
+    def _tokenizer(self, params: Params) -> FSQTokenizer:
+        return FSQTokenizer(self.config.tokenizer, params["autoencoder"])
 
     def _example(self, index: int) -> dict[str, np.ndarray]:
         """Two crops of one clip [2, Y, X, 3] at the same place, and which patches differ."""
         config, patch = self.config, self.config.tokenizer.patch
         rng = np.random.default_rng([config.run.seed, index])
-        clip = shapes.clip("train", int(rng.integers(2**31)))
-        frames = shapes.render(clip, rng.choice(shapes.NUM_FRAMES, 2, replace=False))
+        frames = self._pairs.draw(rng)
         difference = np.abs(frames[0].astype(int) - frames[1]).max(-1, keepdims=True)[None]
-        changed = _per_patch(difference, patch).max((0, 2, 4, 5)) > _CHANGE
+        changed = per_patch(difference, patch).max((0, 2, 4, 5)) > _CHANGE
         places = np.argwhere(changed)
-        centre = places[rng.integers(len(places))] if len(places) else np.zeros(2, int)
         grid = np.asarray(changed.shape)
+        centre = places[rng.integers(len(places))] if len(places) else rng.integers(grid)
         low = np.clip(centre - rng.integers(config.crop, size=2), 0, grid - config.crop)
         rows, columns = (slice(start, start + config.crop) for start in low)
         pixel_rows, pixel_columns = (
@@ -109,10 +142,65 @@ class TokenizerTask:
         }
 
 
-def _per_patch(pixels, patch: int):
-    """[B, Y, X, C] as [B, h, patch, w, patch, C]."""
-    b, height, width, channels = pixels.shape
-    return pixels.reshape(b, height // patch, patch, width // patch, patch, channels)
+class _LossInputs(Batches):
+    """Batches, with the weights that the loss reads and nobody trains."""
+
+    def __init__(self, dataset: grain.MapDataset, loss: TokenizerLoss, *, threads: int):
+        super().__init__(dataset, threads=threads)
+        self._more = {"lpips": loss.lpips} if loss.lpips else {}
+
+    def __next__(self) -> dict[str, Any]:
+        return super().__next__() | self._more
+
+
+def _home(folder: Path, source: str) -> Path:
+    """A source's own folder: clips of different sources may have the same ids."""
+    words = re.sub(r"[^a-zA-Z0-9]+", "-", source).strip("-")[-40:]
+    return folder / f"{words}-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
+
+
+def _renamed(loaded: Params, names: Params) -> Params:
+    """Weights by a file's names under those of `names`, as copies: steps donate them.
+
+    nnx numbers the modules of a list; a file's names sort otherwise from ten modules on.
+    """
+    if not isinstance(names, dict):
+        return jnp.copy(loaded)
+    return {key: _renamed(loaded[str(key)], part) for key, part in names.items()}
+
+
+def _entries(config: TokenizerExperiment) -> tuple[list[Entry], list[Entry]]:
+    """Clips to train on and clips to look at."""
+    source = open_source(config.data)
+    entries = [source[i] for i in range(len(source))]
+    if config.valid:
+        other = open_source(config.valid)
+        return entries, [other[i] for i in range(len(other))]
+    kept = held_out([entry.id for entry in entries], config.valid_share)
+    return [e for e in entries if e.id not in kept], [e for e in entries if e.id in kept]
+
+
+def _video_frames(
+    entries: Sequence[Entry], config: TokenizerExperiment, skips: Skips
+) -> np.ndarray:
+    """Consecutive frames from the middle of unseen clips, uint8 [N, 9, S, S, 3]."""
+    window, found = Window(0, config.size, _EVALUATION_FRAMES), []
+    for entry in entries:
+        if len(found) == config.evaluation_clips:
+            break
+        try:
+            found.append(read_centred(entry.open(), window))
+        except ClipError as error:
+            skips.add(entry.id, error)
+    if not found:
+        raise ValueError(f"none of {len(entries)} clips for evaluation can be read")
+    return np.stack(found)
+
+
+def _shape_frames(count: int) -> np.ndarray:
+    """First, middle and last frame of unseen clips of `shapes`, uint8 [N, 3, Y, X, 3]."""
+    clips = [shapes.clip("valid", i) for i in range(count)]
+    return np.stack([shapes.render(clip, np.asarray([0, 8, 16])) for clip in clips])
 
 
 def _merge_pairs(examples: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

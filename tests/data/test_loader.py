@@ -1,6 +1,7 @@
 """Training rows of both tasks, and batches whose order can be taken up again."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -8,9 +9,8 @@ import tiny
 
 from fv_jax.config import NetworkExperiment
 from fv_jax.data.loader import RowMaker, training_batches
-from fv_jax.data.token_cache import ShapesTokens
 from fv_jax.sequence import unpack
-from fv_jax.vocab import PAD
+from fv_jax.vocab import PAD, Vocab
 
 EXPERIMENT = NetworkExperiment(
     "tiny",
@@ -48,7 +48,9 @@ def many(maker, count=400):
 
 def test_key_frame_rows_take_every_fourth_frame_and_learn_all_of_them():
     row = rows_of(key_frame_share=1.0)(clip(), np.random.default_rng(0))
-    assert taken(row) == ([1, 2, 3, 4], [0, 4, 8, 12])
+    serials, frames = taken(row)
+    assert serials == [1, 2, 3, 4]
+    assert np.diff(frames).tolist() == [4, 4, 4]
     assert row["weight"].tolist() == [1, 1, 1, 1, 0]
 
 
@@ -108,13 +110,24 @@ def test_text_is_dropped_from_the_share_of_rows_asked_for():
     np.testing.assert_array_equal(kept[:8], np.asarray(tiny.text().encode(CAPTION)) + 1)
 
 
-@pytest.fixture(scope="module")
-def tokens(tmp_path_factory):
-    return ShapesTokens("train", 10, tiny.frames(), tmp_path_factory.mktemp("tokens"))
+@dataclasses.dataclass(frozen=True)
+class Numbered:
+    """Clips whose ids are their own number, 4x4 of them a frame."""
+
+    count: int
+
+    def __len__(self):
+        return self.count
+
+    def draw(self, index, rng):
+        return CAPTION, np.full((17, 16), index, np.uint16)
 
 
-def batches(tokens, seed=0):
-    return training_batches(tokens, rows_of(), seed=seed, batch_size=4)
+TOKENS = Numbered(10)
+
+
+def batches(seed=0, batch_size=4, **changes):
+    return training_batches(TOKENS, rows_of(), seed=seed, batch_size=batch_size, **changes)
 
 
 def assert_same(a, b):
@@ -122,36 +135,67 @@ def assert_same(a, b):
         np.testing.assert_array_equal(a[name], b[name])
 
 
-def test_order_and_draws_follow_from_the_seed(tokens):
-    one, again, other = batches(tokens), batches(tokens), batches(tokens, seed=1)
+def clips_of(batch):
+    """The number of each row's clip."""
+    first = tiny.sequence().text_tokens + 1
+    return batch["tokens"][:, first] - Vocab(tiny.sequence()).frame_start
+
+
+def test_order_and_draws_follow_from_the_seed():
+    one, again, other = batches(), batches(), batches(seed=1)
     first = next(one)
     assert first["tokens"].shape == (4, 5 * tiny.sequence().stride)
     assert_same(first, next(again))
     assert (first["tokens"] != next(other)["tokens"]).any()
 
 
-def test_an_iterators_state_resumes_exactly(tokens):
-    iterator = batches(tokens)
-    for _ in range(3):
-        next(iterator)
-    state = iterator.get_state()
-    expected = [next(iterator) for _ in range(6)]  # into the third epoch
-    resumed = batches(tokens)
-    resumed.set_state(state)
-    for want in expected:
+@pytest.mark.parametrize(("before", "after"), [(0, 0), (2, 0)])
+def test_an_iterators_state_resumes_exactly_whatever_the_number_of_workers(before, after):
+    plain = batches()
+    expected = [next(plain) for _ in range(9)]  # into the fourth epoch
+    iterator = batches(workers=before)
+    for want in expected[:3]:
+        assert_same(next(iterator), want)
+    resumed = batches(workers=after)
+    resumed.set_state(json.loads(json.dumps(iterator.get_state())))
+    for want in expected[3:]:
         assert_same(next(resumed), want)
 
 
-def test_every_clip_is_seen_once_an_epoch_and_epochs_differ(tokens):
-    iterator = training_batches(
-        tokens, rows_of(text_drop=0.0, key_frame_share=1.0), seed=0, batch_size=5
-    )
-    epochs = [
-        [row.tobytes() for _ in range(2) for row in next(iterator)["tokens"]] for _ in range(2)
-    ]
-    maker = rows_of(text_drop=0.0, key_frame_share=1.0)
-    expected = sorted(
-        maker(tokens[i], np.random.default_rng(0))["tokens"].tobytes() for i in range(10)
-    )
-    assert sorted(epochs[0]) == sorted(epochs[1]) == expected
-    assert epochs[0] != epochs[1]
+def test_threads_keep_the_order():
+    one, four = batches(), batches(threads=4)
+    for _ in range(8):
+        assert_same(next(one), next(four))
+
+
+def test_processes_share_every_batch_without_overlap():
+    whole, parts = batches(), [batches(process=(p, 2)) for p in range(2)]
+    for _ in range(6):
+        want = next(whole)
+        for p, part in enumerate(parts):
+            got = next(part)
+            for name in ("tokens", "weight"):
+                np.testing.assert_array_equal(got[name], want[name][p::2])
+
+
+def test_a_batch_that_the_processes_cannot_share_is_refused():
+    with pytest.raises(ValueError, match="divisible by 3 processes, got 4"):
+        batches(process=(0, 3))
+
+
+def test_every_clip_is_seen_once_an_epoch_and_epochs_differ():
+    iterator = batches(batch_size=5)
+    epochs = [np.concatenate([clips_of(next(iterator)) for _ in range(2)]) for _ in range(3)]
+    for epoch in epochs:
+        assert sorted(epoch) == list(range(10))
+    assert (epochs[0] != epochs[1]).any()
+    assert (epochs[1] != epochs[2]).any()
+
+
+def test_longer_clips_are_entered_anywhere():
+    maker = rows_of(key_frame_share=1.0)
+    frames = np.arange(20, dtype=np.uint16)[:, None].repeat(16, axis=1)
+    rows = [maker((CAPTION, frames), np.random.default_rng(i)) for i in range(200)]
+    firsts = {taken(row)[1][0] for row in rows}
+    assert firsts == set(range(20 - 12))
+    assert all(np.diff(taken(row)[1]).tolist() == [4, 4, 4] for row in rows)

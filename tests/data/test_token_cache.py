@@ -1,74 +1,85 @@
-"""The token cache: the encoder's ids, made once, whole or not at all."""
+"""Folders of tokens: random access, and refusal of what is not whole."""
 
-import dataclasses
+import json
 
 import numpy as np
 import pytest
 import tiny
 
-from fv_jax.data import shapes, token_cache
-from fv_jax.data.token_cache import ShapesTokens, fingerprint
-from fv_jax.tokenizers.fsq import FSQTokenizer
+from fv_jax.config import TokenSettings
+from fv_jax.data.token_cache import Chosen, Manifest, TokenFolder, shard_path
+from fv_jax.data.tokenise import tokenise
 
-
-def files(folder):
-    return {path.relative_to(folder): path.stat().st_mtime_ns for path in folder.rglob("*.npz")}
+SETTINGS = TokenSettings(fps=8.0, size=64, shard_clips=2)
+VIDEOS = [tiny.video(3 + i, seed=i) for i in range(5)]
 
 
 @pytest.fixture
-def small_shards(monkeypatch):
-    monkeypatch.setattr(token_cache, "_SHARD", 3)
+def folder(tmp_path):
+    tokenise(tiny.ListSource(VIDEOS), tiny.MeanTokenizer(), tmp_path, SETTINGS)
+    return tmp_path
 
 
-def test_holds_captions_and_single_frame_ids_of_every_clip(tmp_path, small_shards):
-    tokens = ShapesTokens("valid", 7, tiny.frames(), tmp_path)
-    assert (len(tokens), tokens.frames.shape, tokens.frames.dtype) == (7, (7, 17, 16), np.uint16)
-    for i in (0, 3, 6):  # in each of the three shards
-        caption, ids = tokens[i]
-        clip = shapes.clip("valid", i)
-        assert caption == clip.caption
-        expected = tiny.frames().encode(shapes.render(clip))
-        np.testing.assert_array_equal(ids, expected.reshape(17, 16))
+def test_clips_are_read_in_any_order(folder):
+    tokens = TokenFolder(folder)
+    for i in (4, 0, 3, 3, 1):
+        text, ids = tokens.draw(i, np.random.default_rng(0))
+        assert (text, ids.shape) == (f"clip {i}", (3 + i, 16))
+        np.testing.assert_array_equal(ids, tiny.MeanTokenizer().encode(VIDEOS[i]).reshape(-1, 16))
+    assert tokens.texts == [f"clip {i}" for i in range(5)]
 
 
-def test_a_second_time_reads_what_the_first_one_wrote(tmp_path, small_shards, monkeypatch):
-    first = ShapesTokens("train", 4, tiny.frames(), tmp_path)
-    monkeypatch.setattr(FSQTokenizer, "encode", None)  # calling it would fail
-    second = ShapesTokens("train", 4, tiny.frames(), tmp_path)
-    np.testing.assert_array_equal(second.frames, first.frames)
+def test_a_choice_of_clips_keeps_their_texts_and_ids(folder):
+    tokens = TokenFolder(folder)
+    chosen = Chosen(tokens, [4, 1])
+    assert (len(chosen), chosen.texts) == (2, ["clip 4", "clip 1"])
+    text, ids = chosen.draw(0, np.random.default_rng(0))
+    assert text == "clip 4"
+    np.testing.assert_array_equal(ids, tokens[4][1])
 
 
-def test_an_interrupted_build_goes_on_where_it_stopped(tmp_path, small_shards, monkeypatch):
-    encode, calls = FSQTokenizer.encode, []
-
-    def stop_at_the_second_shard(self, frames):
-        calls.append(len(frames))
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return encode(self, frames)
-
-    monkeypatch.setattr(FSQTokenizer, "encode", stop_at_the_second_shard)
-    with pytest.raises(KeyboardInterrupt):
-        ShapesTokens("train", 8, tiny.frames(), tmp_path)
-    before = files(tmp_path)
-    assert len(before) == 1
-    ShapesTokens("train", 8, tiny.frames(), tmp_path)
-    assert calls == [51, 51, 51, 34]
-    assert before.items() <= files(tmp_path).items()
+def test_the_manifest_comes_back_as_it_was_written(folder):
+    manifest = Manifest.read(folder)
+    manifest.write(folder)
+    assert Manifest.read(folder) == manifest
+    assert manifest.complete
 
 
-def test_splits_and_tokenizers_do_not_mix(tmp_path):
-    same = FSQTokenizer(tiny.TOKENIZER, tiny.frames().params)
-    assert fingerprint(same) == fingerprint(tiny.frames())
-    rougher = dataclasses.replace(tiny.TOKENIZER, levels=(3, 3, 3))
-    shifted = dict(tiny.frames().params)
-    shifted["embed"] = {**shifted["embed"], "bias": shifted["embed"]["bias"] + 1}
-    prints = {
-        fingerprint(tiny.frames()),
-        fingerprint(FSQTokenizer(rougher, tiny.frames().params)),
-        fingerprint(FSQTokenizer(tiny.TOKENIZER, shifted)),
-    }
-    assert len(prints) == 3
-    ShapesTokens("train", 2, tiny.frames(), tmp_path)
-    ShapesTokens("valid", 2, tiny.frames(), tmp_path)
-    assert len({path.parent for path in files(tmp_path)}) == 2
+def test_a_folder_without_manifest_says_how_to_make_one(tmp_path):
+    with pytest.raises(FileNotFoundError, match="fv tokenize SOURCE --out"):
+        TokenFolder(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"format": 3}', '{"source": "x"}'])
+def test_another_json_file_is_refused(tmp_path, text):
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(ValueError, match="no manifest of tokens"):
+        TokenFolder(tmp_path)
+
+
+def test_another_format_is_refused(folder):
+    path = folder / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": "fv-jax tokens 9"}))
+    with pytest.raises(ValueError, match="has format 'fv-jax tokens 9', want 'fv-jax tokens 1'"):
+        TokenFolder(folder)
+
+
+def test_a_missing_shard_is_named(folder):
+    shard_path(folder, 1).unlink()
+    with pytest.raises(FileNotFoundError, match=r"00001\.array_record is missing"):
+        TokenFolder(folder)
+
+
+def test_a_shard_of_another_folder_is_noticed(folder, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    tokenise(tiny.ListSource(VIDEOS[:1]), tiny.MeanTokenizer(), other, SETTINGS)
+    shard_path(folder, 1).write_bytes(shard_path(other, 0).read_bytes())
+    with pytest.raises(ValueError, match="holds 4 clips, its manifest says 5"):
+        TokenFolder(folder)
+
+
+def test_a_truncated_shard_is_refused(folder):
+    path = shard_path(folder, 0)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match="damaged"):
+        TokenFolder(folder)

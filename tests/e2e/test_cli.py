@@ -13,11 +13,11 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import videos
 
 from fv_jax.cli import main
 from fv_jax.generate import Generator
 from fv_jax.model_folder import SHIPPED
-from fv_jax.video import read_video
 
 PROMPT = "a small red circle moves left over stripes"
 
@@ -224,7 +224,7 @@ def test_first_frames_begin_the_video_and_interpolate_reads_what_generate_wrote(
     whole, video = tmp_path / "a.npz", tmp_path / "a.mp4"
     for path in (whole, video):
         assert main(["generate", PROMPT, "--out", str(path), "--insert", "0"]) == 0
-    frames, fps = read_video(video)
+    frames, fps = videos.read(video)
     assert frames.shape == (5, 64, 64, 3)
     assert fps == 2
     longer = tmp_path / "b.npz"
@@ -233,7 +233,7 @@ def test_first_frames_begin_the_video_and_interpolate_reads_what_generate_wrote(
     assert np.load(longer)["frames"].shape[0] == 17
     smooth = tmp_path / "smooth.mp4"
     assert main(["interpolate", str(video), "--out", str(smooth), "--scale", "2"]) == 0
-    frames, fps = read_video(smooth)
+    frames, fps = videos.read(smooth)
     assert frames.shape == (17, 128, 128, 3)
     assert fps == 8
 
@@ -258,9 +258,18 @@ def test_help_is_enough_to_start(capsys):
         assert word in shown
 
 
+# `python -m fv_jax`, but stopped by Ctrl-C even where shells tell processes to ignore it (`&`).
+_STOPPABLE = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from fv_jax.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 def start(args: list[str]) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", "fv_jax", *args],
+        [sys.executable, "-c", _STOPPABLE, *args],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ,
         start_new_session=True,
     )  # fmt: skip

@@ -65,12 +65,20 @@ def test_a_changed_patch_changes_no_id_further_away_than_reach(halo):
 def test_hysteresis_of_zero_encodes_a_clip_frame_by_frame():
     tokenizer = tiny.frames(dataclasses.replace(tiny.TOKENIZER, hysteresis=0.0))
     frames = tiny.video(20)
-    np.testing.assert_array_equal(tokenizer.encode_clip(frames), tokenizer.encode(frames))
+    np.testing.assert_array_equal(tokenizer.encode_clips([frames])[0], tokenizer.encode(frames))
+
+
+def test_clips_that_share_batches_keep_their_ids():
+    tokenizer, clips = tiny.frames(), [tiny.video(count, seed=count) for count in (3, 1, 9)]
+    together = tokenizer.encode_clips(clips)
+    for clip, ids in zip(clips, together):
+        np.testing.assert_array_equal(ids, tokenizer.encode_clips([clip])[0])
 
 
 def test_a_clip_s_first_frame_is_encoded_like_any_frame():
     tokenizer, frames = tiny.frames(), tiny.video(4)
-    np.testing.assert_array_equal(tokenizer.encode_clip(frames)[0], tokenizer.encode(frames)[0])
+    (ids,) = tokenizer.encode_clips([frames])
+    np.testing.assert_array_equal(ids[0], tokenizer.encode(frames)[0])
 
 
 def test_every_level_survives_the_trip_to_float_and_back():
@@ -103,11 +111,12 @@ def test_saved_weights_load_to_the_same_tokenizer(tmp_path):
         (np.zeros((1, 64, 64, 3)), r"got float64 \[1, 64, 64, 3\]"),
     ],
 )
-@pytest.mark.parametrize("method", [FSQTokenizer.encode, FSQTokenizer.encode_clip])
-def test_frames_of_a_wrong_kind_are_refused(method, frames, message):
-    unchecked = inspect.unwrap(method)  # the tests' own check of annotations would come first
+def test_frames_of_a_wrong_kind_are_refused(frames, message):
+    # Unwrapped: the tests' own check of annotations would come first.
     with pytest.raises(ValueError, match=message):
-        unchecked(tiny.frames(), frames)
+        inspect.unwrap(FSQTokenizer.encode)(tiny.frames(), frames)
+    with pytest.raises(ValueError, match=message):
+        inspect.unwrap(FSQTokenizer.encode_clips)(tiny.frames(), [frames])
 
 
 @pytest.mark.parametrize("bad", [-1, 36])
@@ -148,7 +157,7 @@ def clip_ids(shipped, clips):
     single = shipped.encode(clips.reshape(-1, *clips.shape[2:]))
     return {
         "encode": single.reshape(CLIPS, 17, 8, 8),
-        "encode_clip": np.stack([shipped.encode_clip(clip) for clip in clips]),
+        "encode_clips": np.stack(shipped.encode_clips(list(clips))),
     }
 
 
@@ -159,7 +168,7 @@ def patches(pixels, side=8):
     return split.swapaxes(-4, -3).astype(float)
 
 
-@pytest.mark.parametrize("method", ["encode", "encode_clip"])
+@pytest.mark.parametrize("method", ["encode", "encode_clips"])
 def test_ids_never_change_where_the_pixels_do_not(clips, clip_ids, method):
     squares, ids = patches(clips), clip_ids[method]
     same = (squares[:, 1:] == squares[:, :-1]).all((-3, -2, -1))
@@ -167,7 +176,7 @@ def test_ids_never_change_where_the_pixels_do_not(clips, clip_ids, method):
     assert (ids[:, 1:] == ids[:, :-1])[same].all()
 
 
-@pytest.mark.parametrize(("method", "share"), [("encode", 0.94), ("encode_clip", 0.9)])
+@pytest.mark.parametrize(("method", "share"), [("encode", 0.94), ("encode_clips", 0.9)])
 def test_ids_change_where_the_pixels_change_by_8_levels(clips, clip_ids, method, share):
     squares, ids = patches(clips), clip_ids[method]
     moved = np.abs(squares[:, 1:] - squares[:, :-1]).mean((-3, -2, -1)) > 8
@@ -182,7 +191,7 @@ def test_ids_of_a_static_video_are_stable_under_camera_noise(shipped, clips):
     same = []
     for clip in clips[:8]:
         noisy = clip[8] + rng.normal(scale=2, size=(24, *clip.shape[1:]))
-        ids = shipped.encode_clip(np.clip(np.round(noisy), 0, 255).astype(np.uint8))
+        ids = shipped.encode_clips([np.clip(np.round(noisy), 0, 255).astype(np.uint8)])[0]
         same.append((ids[1:] == ids[:-1]).mean())
     assert np.mean(same) >= 0.995
 

@@ -34,8 +34,8 @@ def config(tmp_path_factory):
         serial_numbers=5,
         key_frames=3,
         insertions=((4, 3),),
-        train_clips=6,
-        valid_clips=4,
+        data="shapes,split=train,count=6",
+        valid="shapes,split=valid,count=4",
     )
 
 
@@ -90,11 +90,29 @@ def test_samples_are_pictures(folder):
 
 
 def test_slot_and_level_embeddings_can_be_left_out(config, tmp_path):
-    bare = dataclasses.replace(
-        config, slot_embeddings=False, level_embeddings=False, train_clips=1, valid_clips=1
-    )
+    bare = dataclasses.replace(config, slot_embeddings=False, level_embeddings=False)
     network = NetworkTask(bare, tmp_path).network
     assert (network.slots, network.code_levels) == (0, ())
+
+
+def test_text_slots_follow_from_the_longest_text_where_they_are_not_given(config, tmp_path):
+    task = NetworkTask(dataclasses.replace(config, text_tokens=0), tmp_path)
+    assert task.sequence.text_tokens == len(tiny.PROMPTS[0].split()) == 8
+
+
+def test_a_text_model_may_be_given(config, tmp_path):
+    path = tmp_path / "text.model"
+    path.write_bytes(tiny.text().model)
+    task = NetworkTask(dataclasses.replace(config, text=str(path)), tmp_path / "tokens")
+    assert task.text == tiny.text()
+
+
+def test_a_new_training_reads_words_as_the_model_it_starts_from(folder, config, tmp_path):
+    other = dataclasses.replace(
+        config, start=str(folder / "model"), data="shapes,split=test,count=3"
+    )
+    task = NetworkTask(other, tmp_path)
+    assert task.text == Generator.load(str(folder / "model")).model.text
 
 
 def test_a_memory_shorter_than_two_blocks_is_warned_of(config, tmp_path):
@@ -105,14 +123,12 @@ def test_a_memory_shorter_than_two_blocks_is_warned_of(config, tmp_path):
 
 def test_an_unknown_tokenizer_is_refused(config, tmp_path):
     wrong = dataclasses.replace(config, tokenizer="nowhere.safetensors")
-    with pytest.raises(FileNotFoundError, match=r"no tokenizer file 'nowhere\.safetensors'"):
+    with pytest.raises(FileNotFoundError, match=r"no tokenizer 'nowhere\.safetensors'"):
         NetworkTask(wrong, tmp_path)
 
 
 def test_a_training_starts_from_the_weights_of_a_model(folder, config, tmp_path):
-    images = dataclasses.replace(
-        config, start=str(folder / "model"), key_frames=1, insertions=(), train_clips=2
-    )
+    images = dataclasses.replace(config, start=str(folder / "model"), key_frames=1, insertions=())
     task = NetworkTask(images, tmp_path)
     assert next(task.data())["tokens"].shape == (4, task.sequence.stride)
     started = task.init(jax.random.key(9))
@@ -126,7 +142,7 @@ def test_a_start_that_is_not_there_says_what_to_do(config, tmp_path):
 
 
 def test_the_record_of_a_model_holds_that_of_its_start(folder, config, tmp_path):
-    again = dataclasses.replace(config, start=str(folder / "model"), train_clips=2)
+    again = dataclasses.replace(config, start=str(folder / "model"))
     task = NetworkTask(again, tmp_path / "tokens")
     task.export(task.init(jax.random.key(0)), tmp_path / "model", {"steps": 0})
     record = json.loads((tmp_path / "model" / "training.json").read_text())
@@ -144,4 +160,3 @@ def test_a_start_that_does_not_fit_is_refused(folder, config, tmp_path, change, 
     other = dataclasses.replace(config, start=str(folder / "model"), **change)
     with pytest.raises(ValueError, match=message):
         NetworkTask(other, tmp_path)
-    assert not list(tmp_path.iterdir())

@@ -1,0 +1,100 @@
+"""How fast do clips come: decoded, decoded and tokenised, and from the token cache?
+
+One thread each, the same number of frames at the same rate and size. "Cached" reads what `fv
+tokenize` made (made here first, apart from the time). The last row is what training does with it:
+shuffled, packed into rows of both tasks, batched by grain.
+"""
+
+import dataclasses
+import itertools
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from fv_jax.bench_record import markdown, record
+from fv_jax.config import NetworkExperiment, TokenSettings
+from fv_jax.data.clips import Window, read_random
+from fv_jax.data.live import LiveClips
+from fv_jax.data.skips import Skips
+from fv_jax.data.sources import open_source
+from fv_jax.data.tokenise import tokenise
+from fv_jax.tokenizers.load import load_tokenizer
+from fv_jax.training.network_task import NetworkTask
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What to measure, and where to write it."""
+
+    data: str = "clips"
+    """A source of clips."""
+    tokenizer: str = "shapes"
+    """A tokenizer's file, folder or name."""
+    fps: float = 8.0
+    """Frames per second."""
+    size: int = 160
+    """Side of the square frames, px."""
+    frames: int = 17
+    """Of a window: what a training row is made of."""
+    seconds: float = 5.0
+    """How long to measure each way."""
+    out: Path = Path("out/bench")
+    """Where to write; `experiments` records the result in the tree."""
+
+
+def run(settings: Settings) -> None:
+    """Measure and record."""
+    source, tokenizer = open_source(settings.data), load_tokenizer(settings.tokenizer)
+    entries = [source[i] for i in range(len(source))]
+    window = Window(settings.fps, settings.size, settings.frames)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "tokens"
+        cache = TokenSettings(fps=settings.fps, size=settings.size)
+        tokens = tokenise(source, tokenizer, folder, cache)
+        skips = Skips(Path(scratch) / "left_out")
+        live = LiveClips(entries, tokenizer, window, mirror=True, skips=skips)
+        rng = np.random.default_rng(0)
+        ways: dict[str, Callable[[int], object]] = {
+            "decoded": lambda i: read_random(entries[i].open(), window, rng),
+            "decoded and tokenised (live)": lambda i: live.draw(i, rng),
+            "cached ids": lambda i: tokens.draw(i, rng)[1][: settings.frames].copy(),
+        }
+        rates = {name: _rate(way, len(entries), settings.seconds) for name, way in ways.items()}
+        task = NetworkTask(
+            NetworkExperiment(
+                "rows", data=str(folder), text_tokens=0, key_frame_stride=4, valid_share=0.2
+            ),
+            Path(scratch),
+        )
+        batches, size = task.data(), task.config.run.batch_size
+        rates["cached, shuffled, packed, batched"] = size * _rate(
+            lambda i: next(batches), 10**9, settings.seconds
+        )
+    base = rates["decoded"]
+    table = markdown(
+        ["way", "clips/s", "frames/s", "times decoding"],
+        [[n, rate, rate * settings.frames, rate / base] for n, rate in rates.items()],
+    )
+    values = {"clips_per_second": rates, "clips": len(entries), "frames": settings.frames}
+    record("data", settings, values, table)
+
+
+def _rate(way: Callable[[int], object], count: int, seconds: float) -> float:
+    """Calls per second: the median over rounds, after a first round to warm up."""
+    few = min(count, 100)
+    for i in range(few):
+        way(i)
+    rates = []
+    stop = time.perf_counter() + seconds
+    for _ in itertools.count():
+        start = time.perf_counter()
+        for i in range(few):
+            way(i)
+        now = time.perf_counter()
+        rates.append(few / (now - start))
+        if now > stop:
+            return float(np.median(rates))
+    raise AssertionError  # the loop above has no end of its own

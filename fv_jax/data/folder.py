@@ -1,0 +1,175 @@
+"""Your own videos: a folder of them, or of folders of pictures.
+
+    clips/captions.jsonl       {"file_name": "cat.mp4", "text": "a cat jumps"} per line, or .csv
+    clips/cat.mp4              without captions a clip's text is the folder it lies in:
+    clips/dancing/001.gif      "dancing"
+    clips/dancing/002/0001.png .. a folder that holds pictures only is one clip
+
+Captions, where there are any, say which clips there are; a file that none names is a problem.
+"""
+
+import csv
+import functools
+import io
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from fv_jax.data.readers import PICTURE_SUFFIXES, VIDEO_SUFFIXES, Pictures, Reader, VideoFile
+from fv_jax.data.sources import UNTITLED, Entry, Problem
+
+CAPTIONS = ("captions.jsonl", "captions.csv", "metadata.jsonl", "metadata.csv")
+_FILE_KEYS, _TEXT_KEYS = ("file_name", "file", "video", "path"), ("text", "caption")
+_PICTURE_FPS = 25.0
+
+
+class VideoFolder:
+    """Every video, GIF and folder of pictures under a folder.
+
+    Args:
+        name: of the source.
+        place: the folder.
+        match: only clips whose path from there matches this pattern (`*` any characters).
+        picture_fps: frames per second of folders of pictures, which do not say it themselves.
+    """
+
+    noise_free = False
+
+    def __init__(
+        self, *, name: str, place: str, match: str = "*", picture_fps: float = _PICTURE_FPS
+    ):
+        self.name, self.folder = name, Path(place)
+        if not self.folder.is_dir():
+            raise FileNotFoundError(
+                f"no folder {place!r}; give a folder of videos, or KIND:PATH "
+                "(`fv data inspect --help` lists the kinds)"
+            )
+        if not 0 < picture_fps <= 1000:
+            raise ValueError(f"picture_fps must be > 0 and <= 1000, got {picture_fps:g}")
+        self._picture_fps = picture_fps
+        self.problems: list[Problem] = []
+        clips = set(_clips(self.folder))
+        texts = self._captions()
+        if texts is not None:
+            for path in texts.keys() - clips:
+                self.problems.append(Problem(path, "captions name it, but there is no such clip"))
+            for path in clips - texts.keys():
+                self.problems.append(Problem(path, "no caption"))
+            self.problems.sort(key=lambda problem: problem.id)
+            clips &= texts.keys()
+        parts = (re.escape(part) for part in match.split("*"))
+        pattern = re.compile(".*".join(parts), re.DOTALL)
+        self._paths = sorted((p for p in clips if pattern.fullmatch(p)), key=_natural)
+        self._texts = texts
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> Entry:
+        path = self._paths[index]
+        text = self._texts[path] if self._texts is not None else _folder_words(path)
+        return Entry(path, text, functools.partial(self._open, path))
+
+    def _open(self, path: str) -> Reader:
+        return open_clip(self.folder / path, picture_fps=self._picture_fps)
+
+    def _captions(self) -> dict[str, str] | None:
+        """Text by path, or None if there is no file of captions."""
+        files = [self.folder / name for name in CAPTIONS if (self.folder / name).is_file()]
+        if not files:
+            return None
+        if len(files) > 1:
+            names = " and ".join(file.name for file in files)
+            raise ValueError(f"{self.folder} holds {names}; keep one file of captions")
+        texts: dict[str, str] = {}
+        for number, row in _rows(files[0]):
+            file = next((row[key] for key in _FILE_KEYS if row.get(key)), None)
+            text = next((row[key] for key in _TEXT_KEYS if row.get(key)), None)
+            if isinstance(file, str) and text is None and row.keys() & set(_TEXT_KEYS):
+                continue  # an empty caption is no caption
+            if not isinstance(file, str) or not isinstance(text, str):
+                raise ValueError(f"{files[0]}, line {number}: want file_name and text, got {row}")
+            path = os.path.normpath(file).replace(os.sep, "/")
+            if path in texts:
+                self.problems.append(Problem(path, "two captions; the last one counts"))
+            texts[path] = " ".join(text.split())
+        return texts
+
+
+def open_clip(path: Path, *, picture_fps: float = _PICTURE_FPS, least: int = 2) -> Reader:
+    """The reader of a video file, a picture, or a folder of pictures in the order of their names.
+
+    Args:
+        path: of the file or folder.
+        picture_fps: frames per second of pictures.
+        least: frames that the clip must have.
+
+    Raises:
+        ClipError: it cannot be used.
+    """
+    if path.is_dir():
+        return Pictures(_pictures(path), picture_fps, least=least)
+    if path.suffix.lower() in PICTURE_SUFFIXES:
+        return Pictures([path], picture_fps, least=least)
+    return VideoFile(path, least=least)
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict]]:
+    """Line number and dictionary of every caption."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no UTF-8 text file") from error
+    if path.suffix == ".csv":
+        for row in (reader := csv.DictReader(io.StringIO(text, newline=""))):
+            yield reader.line_num, row
+        return
+    for number, line in enumerate(text.split("\n"), 1):  # captions may hold other line breaks
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}, line {number}: want an object, got {line[:60]}")
+        yield number, row
+
+
+def _clips(folder: Path) -> list[str]:
+    """Paths from the folder: video files, and folders that hold pictures and no video."""
+    found, seen = [], set()
+    for home, folders, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(home)) in seen:  # a link to where we have been
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        files = [name for name in files if not name.startswith(".")]
+        relative = Path(home).relative_to(folder)
+        videos = [name for name in files if Path(name).suffix.lower() in VIDEO_SUFFIXES]
+        found += [(relative / name).as_posix() for name in videos]
+        pictures = any(Path(name).suffix.lower() in PICTURE_SUFFIXES for name in files)
+        if pictures and not videos and not folders:
+            found.append(relative.as_posix())
+    return found
+
+
+def _pictures(folder: Path) -> list[Path]:
+    paths = [p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES]
+    shown = (p for p in paths if not p.name.startswith("."))
+    return sorted(shown, key=lambda path: _natural(path.name))
+
+
+def _natural(name: str) -> tuple[list[tuple[int, int | str]], str]:
+    """Sort key that counts: frame9 comes before frame10. No two names share one."""
+    parts = re.split(r"([0-9]+)", name)
+    return [(i % 2, int(part) if i % 2 else part) for i, part in enumerate(parts)], name
+
+
+def _folder_words(path: str) -> str:
+    """The class of a clip: the folder it lies in, as words."""
+    home = Path(path).parent.name
+    return " ".join(re.split(r"[\s_\-]+", home)).strip() or UNTITLED

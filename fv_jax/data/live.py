@@ -1,0 +1,76 @@
+"""Clips tokenised while training: every draw is a new window of the video, mirrored or not.
+
+Costs decoding and encoding at every step; `fv tokenize` does both once, without augmentation.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import UInt16
+
+from fv_jax.data.clips import Window, read_random
+from fv_jax.data.readers import ClipError
+from fv_jax.data.skips import Skips
+from fv_jax.data.sources import Entry
+from fv_jax.tokenizers.interface import FrameTokenizer
+
+
+class LiveClips:
+    """Windows of a source's clips as ids.
+
+    A clip that cannot be read is reported once, and the next one that can takes its place: an
+    epoch keeps its length.
+
+    Args:
+        entries: the clips.
+        tokenizer: of their frames.
+        window: what to read of each.
+        mirror: show half of the draws mirrored left to right. Not for text with sides in it.
+        skips: told of clips that cannot be read.
+    """
+
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        tokenizer: FrameTokenizer,
+        window: Window,
+        *,
+        mirror: bool,
+        skips: Skips,
+    ):
+        self.entries, self.tokenizer, self.window = entries, tokenizer, window
+        self.mirror, self.skips = mirror, skips
+        self._unusable: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def texts(self) -> list[str]:
+        """The text of every clip."""
+        return [entry.text for entry in self.entries]
+
+    def draw(self, index: int, rng: np.random.Generator) -> tuple[str, UInt16[np.ndarray, "M P"]]:
+        """Text and ids of a random window.
+
+        Raises:
+            ValueError: no clip at all can be read.
+        """
+        seed = int(rng.integers(2**63))
+        for step in range(len(self.entries)):
+            place = (index + step) % len(self.entries)
+            if place in self._unusable:
+                continue
+            entry = self.entries[place]
+            own = np.random.default_rng([seed, place])  # whatever was tried before
+            try:
+                frames = read_random(entry.open(), self.window, own)
+            except ClipError as error:
+                self.skips.add(entry.id, error)
+                self._unusable.add(place)
+                continue
+            if self.mirror and own.uniform() < 0.5:
+                frames = frames[:, :, ::-1]
+            (ids,) = self.tokenizer.encode_clips([np.ascontiguousarray(frames)])
+            return entry.text, ids.reshape(len(ids), -1).astype(np.uint16)
+        raise ValueError(f"none of {len(self.entries)} clips can be read")

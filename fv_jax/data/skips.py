@@ -1,0 +1,54 @@
+"""Clips that are left out: each reported once with its reason, and counted.
+
+One small file per clip in a folder, so that threads, worker processes and continued runs agree
+on what has been reported.
+"""
+
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from tqdm import tqdm
+
+from fv_jax.data.sources import Problem
+
+
+class Skips:
+    """The record of what is left out.
+
+    Args:
+        folder: where it is kept; made when needed.
+        strict: raise instead of leaving a clip out.
+    """
+
+    def __init__(self, folder: Path, *, strict: bool = False):
+        self.folder, self.strict = folder, strict
+
+    def add(self, clip: str, reason: object) -> None:
+        """Leave a clip out.
+
+        Raises:
+            ValueError: `strict` is set.
+        """
+        if self.strict:
+            raise ValueError(f"{clip}: {reason} (without --strict it would be left out)")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{hashlib.sha256(clip.encode()).hexdigest()[:16]}.json"
+        text = json.dumps({"id": clip, "reason": str(reason)}) + "\n"
+        with tempfile.NamedTemporaryFile("w", dir=self.folder, encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            try:
+                os.link(file.name, path)  # whole or not at all, and only once
+            except FileExistsError:
+                return
+        tqdm.write(f"fv: left out {clip}: {reason}", file=sys.stderr)
+
+    def problems(self) -> list[Problem]:
+        """All that was left out so far, by id."""
+        lines = [path.read_text(encoding="utf-8") for path in self.folder.glob("*.json")]
+        problems = [Problem(**json.loads(line)) for line in lines if line.endswith("\n")]
+        return sorted(problems, key=lambda problem: problem.id)

@@ -1,0 +1,50 @@
+"""What every frame tokenizer can do, ours (`fsq.py`) and the paper's (`icetk.py`)."""
+
+import os
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+
+@runtime_checkable
+class FrameTokenizer(Protocol):
+    """Frames to a grid of ids and back."""
+
+    @property
+    def codebook_size(self) -> int:
+        """Number of ids."""
+        ...
+
+    @property
+    def downsample(self) -> int:
+        """Pixels per id along each side."""
+        ...
+
+    @property
+    def reach(self) -> int:
+        """How many ids away a changed pixel can change an id."""
+        ...
+
+    def encode(self, frames: UInt8[np.ndarray, "B Y X 3"]) -> Int[np.ndarray, "B h w"]:
+        """Ids of single frames, int32."""
+        ...
+
+    def encode_clips(
+        self, clips: Sequence[UInt8[np.ndarray, "_ Y X 3"]]
+    ) -> list[Int[np.ndarray, "_ h w"]]:
+        """Ids of clips' frames in time order, as steady as the tokenizer can make them."""
+        ...
+
+    def decode(self, ids: Int[np.ndarray, "B h w"]) -> UInt8[np.ndarray, "B Y X 3"]:
+        """Frames of ids."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits that change with config or weights."""
+        ...
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write one file that `load_tokenizer` reads."""
+        ...

@@ -1,0 +1,193 @@
+"""Files of torch.save give their tensors, and nothing in them is ever executed."""
+
+import zipfile
+
+import ml_dtypes
+import numpy as np
+import pytest
+import torch_file
+from torch_file import Call, View
+
+from fv_jax.interop.torch_checkpoint import read_checkpoint, state_dict
+
+DTYPES = [*torch_file.STORAGES]
+
+
+def array(dtype: str, shape=(3, 4)) -> np.ndarray:
+    values = np.arange(np.prod(shape)).reshape(shape) - 3
+    return values.astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+
+
+@pytest.mark.parametrize("byte_order", ["little", "big", "none"])
+def test_every_type_of_tensor_comes_back(tmp_path, byte_order):
+    want = {dtype: array(dtype) for dtype in DTYPES}
+    torch_file.save(tmp_path / "a.pt", want, byte_order=byte_order)
+    got = read_checkpoint(tmp_path / "a.pt")
+    assert list(got) == DTYPES
+    for dtype in DTYPES:
+        assert got[dtype].dtype == want[dtype].dtype
+        np.testing.assert_array_equal(got[dtype], want[dtype])
+
+
+def test_scalars_empty_tensors_and_other_values_come_back(tmp_path):
+    value = {
+        "scalar": np.array(2.5, np.float32),
+        "empty": np.zeros((0, 3), np.float32),
+        "list": [1, -2, None, True, "text"],
+        "ordered": Call("collections", "OrderedDict"),
+        "parameter": Call("torch._utils", "_rebuild_parameter", (array("int32"), True, {})),
+    }
+    torch_file.save(tmp_path / "a.pt", value)
+    got = read_checkpoint(tmp_path / "a.pt")
+    assert got["scalar"].shape == ()
+    assert got["scalar"] == 2.5
+    assert got["empty"].shape == (0, 3)
+    assert got["list"] == value["list"]
+    assert got["ordered"] == {}
+    np.testing.assert_array_equal(got["parameter"], array("int32"))
+
+
+def test_a_state_dict_s_own_attributes_are_dropped(tmp_path):
+    # torch keeps versions of modules in an attribute of the dict, set by BUILD.
+    pickled = b"\x80\x02ccollections\nOrderedDict\n)R}X\x09\x00\x00\x00_metadataK\x01sb."
+    torch_file.save(tmp_path / "a.pt", {}, **{"data.pkl": pickled})
+    assert read_checkpoint(tmp_path / "a.pt") == {}
+
+
+def test_offsets_and_strides_are_those_of_the_storage(tmp_path):
+    storage = np.arange(24, dtype=np.float32)
+    views = {
+        "transposed": View(storage, 4, (5, 3), (1, 5)),
+        "every_second": View(storage, 1, (4,), (2,)),
+        "expanded": View(storage, 2, (3, 2), (0, 1)),
+    }
+    torch_file.save(tmp_path / "a.pt", views)
+    with zipfile.ZipFile(tmp_path / "a.pt") as archive:
+        assert "a/data/1" not in archive.namelist()  # one storage
+    got = read_checkpoint(tmp_path / "a.pt")
+    np.testing.assert_array_equal(got["transposed"], storage[4:19].reshape(3, 5).T)
+    np.testing.assert_array_equal(got["every_second"], storage[1:8:2])
+    np.testing.assert_array_equal(got["expanded"], np.tile(storage[2:4], (3, 1)))
+    with pytest.raises(ValueError, match="read-only"):
+        got["transposed"][0, 0] = 1
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        Call("os", "system", ("touch {}",)),
+        Call("posix", "system", ("touch {}",)),
+        Call("builtins", "eval", ("open('{}', 'w')",)),
+        Call("builtins", "getattr", ("{}", "x")),
+        Call("subprocess", "Popen", (["touch", "{}"],)),
+        Call("torch", "load", ("{}",)),
+        Call("torch._utils", "_rebuild_wrapper_subclass", ("{}",)),
+        Call("numpy.core.multiarray", "_reconstruct", ("{}",)),
+        Call("argparse", "Namespace", ()),
+        Call("no_such_module", "name", ()),
+    ],
+)
+def test_a_call_of_anything_else_is_refused_and_not_made(tmp_path, call):
+    target = tmp_path / "made_by_the_pickle"
+    filled = [str(target) if a == "{}" else a for a in call.arguments]
+    filled = [a.format(target) if isinstance(a, str) else a for a in filled]
+    for value in (call._replace(arguments=tuple(filled)), call._replace(arguments=None)):
+        torch_file.save(tmp_path / "a.pt", {"module": {"w": array("float32")}, "x": value})
+        with pytest.raises(ValueError, match=f"asks for {call.module}.{call.name}.*refused"):
+            read_checkpoint(tmp_path / "a.pt")
+    assert not target.exists()
+
+
+def test_dotted_names_reach_nothing(tmp_path):
+    # Protocol 4 may name attributes of attributes.
+    pickled = b"\x80\x04\x8c\x0bcollections\x8c\x14OrderedDict.__init__\x93."
+    torch_file.save(tmp_path / "a.pt", {}, **{"data.pkl": pickled})
+    with pytest.raises(ValueError, match=r"asks for collections\.OrderedDict\.__init__"):
+        read_checkpoint(tmp_path / "a.pt")
+
+
+def test_a_pickle_cannot_alter_the_reader(tmp_path):
+    # BUILD sets attributes of whatever lies on the stack.
+    for name in (b"ctorch._utils\n_rebuild_tensor_v2\n", b"ccollections\nOrderedDict\n"):
+        pickled = b"\x80\x02" + name + b"}X\x08\x00\x00\x00__call__K\x01sb."
+        torch_file.save(tmp_path / "a.pt", {}, **{"data.pkl": pickled})
+        with pytest.raises(ValueError, match="damaged"):
+            read_checkpoint(tmp_path / "a.pt")
+    torch_file.save(tmp_path / "b.pt", {"w": array("float32")})
+    np.testing.assert_array_equal(read_checkpoint(tmp_path / "b.pt")["w"], array("float32"))
+
+
+@pytest.mark.parametrize(
+    ("view", "message"),
+    [
+        (((4, 3), (3, 1), 1), "beyond its storage"),
+        (((2, 2), (12, 1), 0), "beyond its storage"),
+        (((3,), (1,), 12), "beyond its storage"),
+        (((3,), (-1,), 5), "stride"),
+        (((-3,), (1,), 0), "size"),
+        (((3,), (1, 1), 0), "size"),
+        (((3,), (1,), -1), "offset -1"),
+    ],
+)
+def test_a_tensor_outside_its_storage_is_refused(tmp_path, view, message):
+    size, stride, offset = view
+    torch_file.save(tmp_path / "a.pt", View(np.zeros(12, np.float32), offset, size, stride))
+    with pytest.raises(ValueError, match=message):
+        read_checkpoint(tmp_path / "a.pt")
+
+
+def test_a_missing_or_short_storage_is_refused(tmp_path):
+    for content, message in ((None, "data/0"), (b"\0" * 44, "should hold 12 x float32, holds 11")):
+        torch_file.save(tmp_path / "a.pt", {"w": array("float32")}, **{"data/0": content})
+        with pytest.raises(ValueError, match=message):
+            read_checkpoint(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("length", [0.1, 0.5, 0.99])
+def test_a_truncated_file_says_so(tmp_path, length):
+    torch_file.save(tmp_path / "a.pt", {"w": array("float64", (50, 50))})
+    whole = (tmp_path / "a.pt").read_bytes()
+    (tmp_path / "a.pt").write_bytes(whole[: int(length * len(whole))])
+    with pytest.raises(ValueError, match=r"a\.pt is truncated"):
+        read_checkpoint(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer"),
+        (b"\n<!DOCTYPE html><html></html>", "is a web page"),
+        (b"<html></html>", "is a web page"),
+        (b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", "torch before 1.6"),
+        (b"GGUF....", "is no file of torch.save: it starts with b'GGUF"),
+    ],
+)
+def test_a_file_of_something_else_says_what_it_is(tmp_path, content, message):
+    (tmp_path / "a.pt").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_checkpoint(tmp_path / "a.pt")
+
+
+def test_a_zip_archive_of_something_else_is_refused(tmp_path):
+    torch_file.save(tmp_path / "a.pt", {}, **{"data.pkl": None})
+    with pytest.raises(ValueError, match=r"no data\.pkl"):
+        read_checkpoint(tmp_path / "a.pt")
+    torch_file.save(tmp_path / "a.pt", {}, **{"data.pkl": b"\x80\x02}"})
+    with pytest.raises(ValueError, match="is damaged"):
+        read_checkpoint(tmp_path / "a.pt")
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.pt"):
+        read_checkpoint(tmp_path / "nowhere.pt")
+
+
+def test_a_state_dict_is_found_bare_or_one_level_down():
+    w = {"w": array("float32")}
+    for value in (w, {"module": w}, {"state_dict": w, "epoch": 3}):
+        assert state_dict(value, "a.pt") == w
+    for value, message in (
+        ({"epoch": 3}, "entry 'epoch' is a int"),
+        ([w], "but a list"),
+        ({}, "but a dict"),
+    ):
+        with pytest.raises(ValueError, match=f"a.pt holds no state dict.*{message}"):
+            state_dict(value, "a.pt")
