@@ -1,8 +1,9 @@
 """How fast do clips come: decoded, decoded and tokenised, and from the token cache?
 
 One thread each, the same number of frames at the same rate and size. "Cached" reads what `fv
-tokenize` made (made here first, apart from the time). The last row is what training does with it:
-shuffled, packed into rows of both tasks, batched by grain.
+tokenize` made (made here first, apart from the time). The last row is what training makes of them:
+rows of both tasks with their texts. (grain's shuffle comes on top: 0.02 ms a row for 10,000 clips,
+but 5 ms for five.)
 """
 
 import dataclasses
@@ -69,9 +70,8 @@ def run(settings: Settings) -> None:
             ),
             Path(scratch),
         )
-        batches, size = task.data(), task.config.run.batch_size
-        rates["cached, shuffled, packed, batched"] = size * _rate(
-            lambda i: next(batches), 10**9, settings.seconds
+        rates["cached ids, packed into rows"] = _rate(
+            lambda i: task.rows(tokens.draw(i, rng), rng), len(entries), settings.seconds
         )
     base = rates["decoded"]
     table = markdown(

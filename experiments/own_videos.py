@@ -1,4 +1,14 @@
-"""A small network on videos of your own, both tasks: the README's "Your own videos"."""
+"""A small network on videos of your own, both tasks: the README's "Your own videos".
+
+    command     fv train own_videos --data out/tokens/mine
+    cost        60 steps of 2 rows (2,010 tokens each at 160 px): a minute on two CPU cores
+    size        0.9 M parameters at 1,000 codes: width 128, 3 layers, 4 heads
+    seed        0
+    expected    that it runs; a minute teaches it brightness and colours, no more
+
+For a model worth looking at raise `--run.steps`, `--model.width`, `--model.layers` and
+`--model.heads`, on a GPU or TPU.
+"""
 
 from fv_jax.config import NetworkExperiment, OptimizerConfig, RetNetConfig, RunConfig
 
@@ -14,7 +24,7 @@ def get_config() -> NetworkExperiment:
             memory_tokens=(16.0, 4096.0), chunk=128,
         ),
         optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=20, ema_decay=0.99),
-        run=RunConfig(steps=60, batch_size=4, log_every=5, sample_every=60, checkpoint_every=20),
+        run=RunConfig(steps=60, batch_size=2, log_every=5, sample_every=60, checkpoint_every=20),
         key_frames=3,
         key_frame_stride=4,
         insertions=((4, 3),),

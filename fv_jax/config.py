@@ -233,6 +233,8 @@ class TokenizerExperiment:
         valid_share: share of the clips that is held out.
         size: side of the square frames that videos are scaled to, px; `shapes` keeps its own.
         pairs: consecutive frames that are read once from videos, to train on.
+        augment: turn pairs of videos, swap their colours, change brightness and contrast at every
+            draw: a few clips then teach more than how they look themselves.
         strict: stop at a clip that cannot be read, instead of leaving it out.
         start: tokenizer file whose weights the training starts from; "" for random ones.
         crop: side of the training crops, in patches. Crops are taken where two frames differ.
@@ -257,6 +259,7 @@ class TokenizerExperiment:
     valid_share: float = 0.1
     size: int = 64
     pairs: int = 4000
+    augment: bool = False
     strict: bool = False
     start: str = ""
     tokenizer: TokenizerConfig = TokenizerConfig()

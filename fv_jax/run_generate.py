@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fv_jax.config import Options
-from fv_jax.data.clips import fit, frame_numbers
+from fv_jax.data.clips import fit, frame_numbers, in_parts
 from fv_jax.data.folder import open_clip
 from fv_jax.data.readers import ClipError, Reader, fps_of
 from fv_jax.generate import Clip, Generator
@@ -76,13 +76,14 @@ def interpolate(command: "Interpolate") -> int:
     if command.scale < 1:
         raise ValueError(f"--scale must be >= 1, got {command.scale}")
     reader = _open(command.video, least=2)
-    with _naming(command.video):
-        frames = reader.frames(range(len(reader.times)))
     generator = Generator.load(command.model)
+    with _naming(command.video):
+        parts = in_parts(reader, range(len(reader.times)))
+        frames = np.concatenate([fit(part, generator.frame_size) for part in parts])
     if command.prompt:
         _warn_of_unknown(generator, command.prompt)
     clip = generator.interpolate(
-        fit(frames, generator.frame_size),
+        frames,
         prompt=command.prompt,
         seed=command.seed,
         options=command.options,

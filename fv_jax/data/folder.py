@@ -70,7 +70,7 @@ class VideoFolder:
     def __getitem__(self, index: int) -> Entry:
         path = self._paths[index]
         text = self._texts[path] if self._texts is not None else _folder_words(path)
-        return Entry(path, text, functools.partial(self._open, path))
+        return Entry(_as_text(path), _as_text(text), functools.partial(self._open, path))
 
     def _open(self, path: str) -> Reader:
         return open_clip(self.folder / path, picture_fps=self._picture_fps)
@@ -123,8 +123,11 @@ def _rows(path: Path) -> Iterator[tuple[int, dict]]:
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no UTF-8 text file") from error
     if path.suffix == ".csv":
-        for row in (reader := csv.DictReader(io.StringIO(text, newline=""))):
-            yield reader.line_num, row
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        try:
+            yield from ((reader.line_num, row) for row in reader)
+        except csv.Error as error:  # a quotation mark that never ends, say
+            raise ValueError(f"{path}, line {reader.line_num}: not CSV ({error})") from error
         return
     for number, line in enumerate(text.split("\n"), 1):  # captions may hold other line breaks
         if not line.strip():
@@ -167,6 +170,11 @@ def _natural(name: str) -> tuple[list[tuple[int, int | str]], str]:
     """Sort key that counts: frame9 comes before frame10. No two names share one."""
     parts = re.split(r"([0-9]+)", name)
     return [(i % 2, int(part) if i % 2 else part) for i, part in enumerate(parts)], name
+
+
+def _as_text(path: str) -> str:
+    """The bytes of names that are not UTF-8 as \\udcff: ids are hashed, texts are learned."""
+    return path.encode("utf-8", "backslashreplace").decode()
 
 
 def _folder_words(path: str) -> str:

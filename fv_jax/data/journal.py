@@ -9,6 +9,7 @@ import zlib
 from pathlib import Path
 
 _HEADER = struct.Struct("<II")
+_SEED = 1  # of the CRC: zeros, which a power cut may leave, are no empty record
 
 
 class Journal:
@@ -22,7 +23,7 @@ class Journal:
 
     def append(self, record: bytes) -> None:
         """Add a record; it is in the file when this returns."""
-        self._file.write(_HEADER.pack(len(record), zlib.crc32(record)) + record)
+        self._file.write(_HEADER.pack(len(record), zlib.crc32(record, _SEED)) + record)
         self._file.flush()
         self.records.append(record)
 
@@ -38,7 +39,7 @@ def _read(path: Path) -> tuple[int, list[bytes]]:
     while position + _HEADER.size <= len(data):
         length, check = _HEADER.unpack_from(data, position)
         record = data[position + _HEADER.size : position + _HEADER.size + length]
-        if len(record) < length or zlib.crc32(record) != check:
+        if len(record) < length or zlib.crc32(record, _SEED) != check:
             break
         records.append(record)
         position += _HEADER.size + length

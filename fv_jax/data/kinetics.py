@@ -81,22 +81,28 @@ def _look_through(folder: Path, split: str) -> tuple[dict[str, Path], Path]:
 
 def _rows(path: Path) -> dict[str, str]:
     """Label by name of the clip, in the order of the CSV."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return _labels(path, csv.DictReader(file))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no CSV file in UTF-8 ({error})") from error
+
+
+def _labels(path: Path, rows: csv.DictReader) -> dict[str, str]:
     labels: dict[str, str] = {}
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file)
-        missing = [column for column in _COLUMNS if column not in (rows.fieldnames or ())]
-        if missing:
+    missing = [column for column in _COLUMNS if column not in (rows.fieldnames or ())]
+    if missing:
+        raise ValueError(
+            f"{path} has no column {', '.join(missing)}; want {','.join(_COLUMNS)},split"
+        )
+    for row in rows:
+        try:
+            start, end = (round(float(row[key])) for key in ("time_start", "time_end"))
+            stem = f"{row['youtube_id'].strip()}_{start:06d}_{end:06d}"
+        except (ValueError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(
-                f"{path} has no column {', '.join(missing)}; want {','.join(_COLUMNS)},split"
-            )
-        for row in rows:
-            try:
-                start, end = (round(float(row[key])) for key in ("time_start", "time_end"))
-                stem = f"{row['youtube_id'].strip()}_{start:06d}_{end:06d}"
-            except (ValueError, TypeError, AttributeError) as error:
-                raise ValueError(
-                    f"{path}, line {rows.line_num}: want {','.join(_COLUMNS)}, "
-                    f"got {','.join(str(value) for value in row.values())}"
-                ) from error
-            labels[stem] = " ".join((row["label"] or "").split()) or UNTITLED
+                f"{path}, line {rows.line_num}: want {','.join(_COLUMNS)}, "
+                f"got {','.join(str(value) for value in row.values())}"
+            ) from error
+        labels[stem] = " ".join((row["label"] or "").split()) or UNTITLED
     return labels

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import UInt16
 
-from fv_jax.data.clips import Window, read_random
+from fv_jax.data.clips import Window, read_centred, read_random
 from fv_jax.data.readers import ClipError
 from fv_jax.data.skips import Skips
 from fv_jax.data.sources import Entry
-from fv_jax.tokenizers.interface import FrameTokenizer
+from fv_jax.tokenizers.interface import FrameTokenizer, clip_ids
 
 
 class LiveClips:
@@ -26,6 +26,8 @@ class LiveClips:
         tokenizer: of their frames.
         window: what to read of each.
         mirror: show half of the draws mirrored left to right. Not for text with sides in it.
+        centred: always read the middle, for evaluation.
+        noise_free: of the source.
         skips: told of clips that cannot be read.
     """
 
@@ -35,11 +37,14 @@ class LiveClips:
         tokenizer: FrameTokenizer,
         window: Window,
         *,
-        mirror: bool,
+        mirror: bool = False,
+        centred: bool = False,
+        noise_free: bool = False,
         skips: Skips,
     ):
         self.entries, self.tokenizer, self.window = entries, tokenizer, window
         self.mirror, self.skips = mirror, skips
+        self.centred, self.noise_free = centred, noise_free
         self._unusable: set[int] = set()
 
     def __len__(self) -> int:
@@ -64,13 +69,18 @@ class LiveClips:
             entry = self.entries[place]
             own = np.random.default_rng([seed, place])  # whatever was tried before
             try:
-                frames = read_random(entry.open(), self.window, own)
+                reader = entry.open()
+                if self.centred:
+                    frames = read_centred(reader, self.window)
+                else:
+                    frames = read_random(reader, self.window, own)
             except ClipError as error:
                 self.skips.add(entry.id, error)
                 self._unusable.add(place)
                 continue
             if self.mirror and own.uniform() < 0.5:
                 frames = frames[:, :, ::-1]
-            (ids,) = self.tokenizer.encode_clips([np.ascontiguousarray(frames)])
+            frames = np.ascontiguousarray(frames)
+            (ids,) = clip_ids(self.tokenizer, [frames], noise_free=self.noise_free)
             return entry.text, ids.reshape(len(ids), -1).astype(np.uint16)
         raise ValueError(f"none of {len(self.entries)} clips can be read")

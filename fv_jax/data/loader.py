@@ -18,6 +18,8 @@ from fv_jax.sequence import interpolation_serials, key_frame_serials, pack, pad_
 from fv_jax.tokenizers.text import TextTokenizer
 from fv_jax.vocab import PAD
 
+_ENOUGH = 2**53  # rows; grain counts batches in floats, and overflows with a row each
+
 
 @runtime_checkable
 class Clips(Protocol):
@@ -153,7 +155,7 @@ def training_batches(
         .seed(seed)
         .shuffle()
         .repeat()
-        .random_map(_Draw(clips, rows))[which::count]
+        .random_map(_Draw(clips, rows))[which:_ENOUGH:count]
         .batch(batch_size // count)
     )
     return Batches(dataset, threads=threads, workers=workers)

@@ -5,7 +5,8 @@ no annotation is needed, only video.
 """
 
 import hashlib
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -74,19 +75,30 @@ class VideoPairs:
         return np.asarray(self.pixels[rng.integers(len(self.pixels))])
 
 
+def varied(pair: UInt8[np.ndarray, "2 S S 3"], rng: np.random.Generator) -> np.ndarray:
+    """A square pair turned, with other colours, brightness and contrast; the same for both frames.
+
+    Red, green and blue change places, contrast becomes 0.5 to 1.2 times what it was, and the
+    middle gray moves by up to 40 levels.
+    """
+    turned = np.rot90(pair, int(rng.integers(4)), axes=(1, 2))[..., rng.permutation(3)]
+    gain, shift = rng.uniform(0.5, 1.2), rng.uniform(-40, 40)
+    levels = (np.arange(256) - 127.5) * gain + 127.5 + shift
+    return np.clip(np.round(levels), 0, 255).astype(np.uint8)[turned]
+
+
 def _fill(pixels: np.ndarray, entries: Sequence[Entry], size: int, skips: Skips) -> None:
     """Visit the clips in turn, in a new order each round, until the file is full."""
-    done, visit, unusable = 0, 0, set()
+    done, unusable = 0, set()
     per_visit = min(_PAIRS_PER_VISIT, -(-len(pixels) // len(entries)))  # so that all have a turn
     with tqdm(total=len(pixels), desc="reading pairs of frames", unit="pair") as bar:
-        while done < len(pixels):
-            turn, place = divmod(visit, len(entries))
-            entry = entries[np.random.default_rng(turn).permutation(len(entries))[place]]
-            rng = np.random.default_rng([visit, size])
-            visit += 1
+        for visit, entry in enumerate(_visits(entries)):
+            want = min(per_visit, len(pixels) - done)
+            if not want:
+                break
             if entry.id in unusable:
                 continue
-            want = min(per_visit, len(pixels) - done)
+            rng = np.random.default_rng([visit, size])
             try:
                 pairs = _pairs(entry.open(), want, size, rng)
             except ClipError as error:
@@ -98,6 +110,13 @@ def _fill(pixels: np.ndarray, entries: Sequence[Entry], size: int, skips: Skips)
             pixels[done : done + len(pairs)] = pairs
             done += len(pairs)
             bar.update(len(pairs))
+
+
+def _visits(entries: Sequence[Entry]) -> Iterator[Entry]:
+    """All clips, and again in another order, for ever."""
+    for turn in itertools.count():
+        for place in np.random.default_rng(turn).permutation(len(entries)):
+            yield entries[place]
 
 
 def _pairs(reader: Reader, count: int, size: int, rng: np.random.Generator) -> np.ndarray:

@@ -31,7 +31,7 @@ from fv_jax.data.cut_short import missing_bytes
 
 VIDEO_SUFFIXES = (
     ".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv",
-    ".3gp", ".gif",
+    ".3gp", ".3g2", ".f4v", ".ts", ".mts", ".m2ts", ".m2v", ".vob", ".asf", ".gif",
 )  # fmt: skip
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 

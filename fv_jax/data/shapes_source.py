@@ -13,6 +13,8 @@ class Shapes:
     noise_free = True
 
     def __init__(self, *, name: str, split: str = "train", count: int = 1000):
+        if count < 1:
+            raise ValueError(f"shapes's count must be >= 1, got {count}")
         shapes.clip(split, 0)  # an unknown split is an error now
         self.name, self.split, self.count = name, split, count
         self.problems: list[Problem] = []

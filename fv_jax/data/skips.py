@@ -9,11 +9,12 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
-from fv_jax.data.sources import Problem
+from fv_jax.data.sources import Problem, Source
 
 
 class Skips:
@@ -52,3 +53,30 @@ class Skips:
         lines = [path.read_text(encoding="utf-8") for path in self.folder.glob("*.json")]
         problems = [Problem(**json.loads(line)) for line in lines if line.endswith("\n")]
         return sorted(problems, key=lambda problem: problem.id)
+
+
+def report_problems(source: Source, *, strict: bool) -> None:
+    """Say in one line what a source lacks before any clip is opened, such as missing files.
+
+    Raises:
+        ValueError: there is something, and `strict` is set.
+    """
+    if strict:
+        check_none(source.name, source.problems)
+    if source.problems:
+        print(f"fv: left out {_summary(source.name, source.problems)}", file=sys.stderr)
+
+
+def check_none(where: object, problems: Sequence[Problem]) -> None:
+    """Refuse what `--strict` does not allow.
+
+    Raises:
+        ValueError: there is a problem.
+    """
+    if problems:
+        raise ValueError(f"{_summary(where, problems)} (without --strict they would be left out)")
+
+
+def _summary(where: object, problems: Sequence[Problem]) -> str:
+    first = problems[0]
+    return f"{len(problems)} clips of {where}, e.g. {first.id}: {first.reason}"

@@ -9,9 +9,6 @@ ClassLabel. Nothing is downloaded or prepared here.
 """
 
 import functools
-import os
-import tempfile
-import weakref
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +79,7 @@ class TFDS:
     def _open(self, index: int) -> Reader:
         value = self._video.value(self._record(index))
         if isinstance(value, bytes):
-            return _VideoBytes(value)
+            return VideoFile(value)
         try:
             frames = np.stack(value)
         except ValueError as error:
@@ -93,17 +90,6 @@ class TFDS:
             frames = frames.repeat(3, axis=-1)
         size = (frames.shape[1], frames.shape[2])
         return Array(lambda: frames, self.fps, count=len(frames), size=size)
-
-
-class _VideoBytes(VideoFile):
-    """A video file that comes as bytes: a temporary file, gone with the reader."""
-
-    def __init__(self, data: bytes):
-        handle, name = tempfile.mkstemp(prefix="fv-", suffix=".video")
-        weakref.finalize(self, os.unlink, name)
-        with open(handle, "wb") as file:
-            file.write(data)
-        super().__init__(Path(name))
 
 
 def _builder(place: str, data_dir: str) -> tfds.core.DatasetBuilder:

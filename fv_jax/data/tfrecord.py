@@ -60,12 +60,15 @@ class RecordFile:
         """The payload of a record.
 
         Raises:
-            ClipError: the checksum is another one: the file is damaged.
+            ClipError: the file cannot be read, or the checksum is another one.
         """
         start, size = (int(number) for number in self._spans[index])
-        with self.path.open("rb", buffering=0) as file:
-            file.seek(start)
-            data = file.read(size + 4)
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                file.seek(start)
+                data = file.read(size + 4)
+        except OSError as error:
+            raise ClipError(f"{self.path.name} cannot be read ({error.strerror})") from error
         if data[size:] != _checksum(data[:size]):
             raise ClipError(f"record {index} of {self.path.name} is damaged (checksum)")
         return data[:size]

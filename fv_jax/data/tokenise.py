@@ -23,9 +23,9 @@ from tqdm import tqdm
 from fv_jax.config import TokenSettings, to_json
 from fv_jax.data.clips import frame_numbers, read_frames
 from fv_jax.data.journal import Journal
-from fv_jax.data.readers import ClipError
-from fv_jax.data.skips import Skips
-from fv_jax.data.sources import Entry, Source, parse
+from fv_jax.data.readers import ClipError, Reader
+from fv_jax.data.skips import Skips, check_none, report_problems
+from fv_jax.data.sources import Entry, Problem, Source, parse
 from fv_jax.data.token_cache import (
     MANIFEST,
     TOKENIZER,
@@ -36,11 +36,21 @@ from fv_jax.data.token_cache import (
 )
 from fv_jax.files import only_process_in, replacing
 from fv_jax.provenance import cores, provenance
-from fv_jax.tokenizers.interface import FrameTokenizer
+from fv_jax.tokenizers.interface import FrameTokenizer, clip_ids
 
 _BATCH_FRAMES = 256  # frames that are encoded together, at least
+_MOST_PIECES = 4  # of a clip that is decoded as a whole
 
-Decoded = list[UInt8[np.ndarray, "M Y X 3"]] | ClipError
+
+@dataclasses.dataclass(frozen=True)
+class Film:
+    """A clip too long to be decoded as a whole: its reader, and the frames of each piece."""
+
+    reader: Reader
+    parts: list[np.ndarray]
+
+
+Whole = list[UInt8[np.ndarray, "_ Y X 3"]] | ClipError  # frames of every piece
 
 
 def tokenise(
@@ -54,29 +64,34 @@ def tokenise(
     """
     with only_process_in(folder):
         wanted = _manifest(source, tokenizer, settings)
-        if (folder / MANIFEST).exists():
-            before = Manifest.read(folder)
+        before = Manifest.read(folder) if (folder / MANIFEST).exists() else None
+        if before:
             _check_same(before, wanted, folder)
-        else:
-            before = None
-            tokenizer.save(folder / TOKENIZER)
-            wanted.write(folder)
         if before and before.complete:
             tokens = TokenFolder(folder)
         else:
+            report_problems(source, strict=settings.strict)
+            if not before:
+                tokenizer.save(folder / TOKENIZER)
+                wanted.write(folder)
             tokens = _Run(source, tokenizer, folder, settings, wanted)()
-    if settings.strict and (left_out := tokens.manifest.left_out):
-        raise ValueError(
-            f"{folder} was made without {len(left_out)} clips, which --strict does not allow, e.g. "
-            f"{left_out[0]['id']}: {left_out[0]['reason']}"
-        )
+    if settings.strict:  # it may have been made, or begun, without
+        check_none(folder, [Problem(**p) for p in tokens.manifest.left_out])
     return tokens
 
 
 def clips_hash(source: Source) -> str:
-    """Another one where any clip's id or text is another."""
-    ids = "".join(f"{entry.id}\t{entry.text}\n" for entry in entries(source))
-    return hashlib.sha256(ids.encode()).hexdigest()[:12]
+    """Another one where a clip's id or text is another.
+
+    Raises:
+        ValueError: two clips have the same id.
+    """
+    entries = [source[i] for i in range(len(source))]
+    twice = len(entries) - len({entry.id for entry in entries})
+    if twice:
+        raise ValueError(f"{source.name} names {twice} clips twice")
+    lines = (f"{entry.id}\t{entry.text}\n" for entry in entries)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:12]
 
 
 class _Run:
@@ -99,9 +114,12 @@ class _Run:
             ThreadPoolExecutor(self.settings.threads or cores()) as pool,
             tqdm(total=total, initial=done, desc="tokenising", unit="clip") as bar,
         ):
-            for number in missing:
-                entries = range(number * per_shard, min((number + 1) * per_shard, total))
-                self._shard(number, entries, pool, bar)
+            try:
+                for number in missing:
+                    entries = range(number * per_shard, min((number + 1) * per_shard, total))
+                    self._shard(number, entries, pool, bar)
+            finally:
+                pool.shutdown(cancel_futures=True)  # what was to be decoded ahead
         return self._finish(shards)
 
     def _shard(self, number: int, entries: range, pool: ThreadPoolExecutor, bar: tqdm) -> None:
@@ -118,7 +136,7 @@ class _Run:
         self._seal(shard_path(self.folder, number), journal.records)
         path.unlink()
 
-    def _decode(self, entry: Entry) -> Decoded:
+    def _decode(self, entry: Entry) -> Whole | Film:
         """Frames of every piece of a clip, or why there are none."""
         fps, seconds = self.settings.fps, self.settings.piece_seconds
         try:
@@ -128,17 +146,24 @@ class _Run:
             starts = range(0, len(numbers), per_piece)
             # A rest of one frame is no clip.
             parts = [numbers[s : s + per_piece] for s in starts if s == 0 or len(numbers) - s > 1]
+            if len(parts) > _MOST_PIECES:
+                return Film(reader, parts)
             return [read_frames(reader, part, self.settings.size) for part in parts]
         except ClipError as error:
             return error
 
     def _batched(
-        self, decoded: Iterable[tuple[Entry, Decoded]]
+        self, decoded: Iterable[tuple[Entry, Whole | Film]]
     ) -> Iterator[tuple[Entry, list[np.ndarray] | ClipError]]:
         """Ids in place of frames, encoded in batches of many clips."""
-        waiting: list[tuple[Entry, Decoded]] = []
+        waiting: list[tuple[Entry, Whole]] = []
         frames = 0
         for entry, pieces in decoded:
+            if isinstance(pieces, Film):
+                yield from self._encode(waiting)
+                waiting, frames = [], 0
+                yield entry, self._encode_film(pieces)
+                continue
             waiting.append((entry, pieces))
             frames += sum(map(len, pieces)) if isinstance(pieces, list) else 0
             if frames >= _BATCH_FRAMES:
@@ -146,19 +171,25 @@ class _Run:
                 waiting, frames = [], 0
         yield from self._encode(waiting)
 
-    def _encode(self, waiting: list[tuple[Entry, Decoded]]):
+    def _encode(self, waiting: list[tuple[Entry, Whole]]):
         clips = [clip for _, pieces in waiting if isinstance(pieces, list) for clip in pieces]
         encoded = iter(self._ids(clips) if clips else ())
         for entry, pieces in waiting:
             good = isinstance(pieces, list)
             yield entry, [next(encoded) for _ in pieces] if good else pieces
 
+    def _encode_film(self, film: Film) -> list[np.ndarray] | ClipError:
+        """One piece after the other: a film's frames may not fit into the memory."""
+        ids = []
+        try:
+            for part in film.parts:
+                ids += self._ids([read_frames(film.reader, part, self.settings.size)])
+        except ClipError as error:
+            return error
+        return ids
+
     def _ids(self, clips: list[np.ndarray]) -> list[np.ndarray]:
-        if not self.source.noise_free:
-            return self.tokenizer.encode_clips(clips)
-        # An id that depends on its patch's pixels alone is easier to predict.
-        ids = self.tokenizer.encode(np.concatenate(clips))
-        return np.split(ids, np.cumsum([len(clip) for clip in clips])[:-1])
+        return clip_ids(self.tokenizer, clips, noise_free=self.source.noise_free)
 
     def _record(self, entry: Entry, pieces: list[np.ndarray] | ClipError) -> bytes:
         """One line of JSON, then the ids of all pieces."""
@@ -178,8 +209,9 @@ class _Run:
             sizes = about.get("frames", [])
             start, per_frame = 0, len(ids) // max(1, sum(sizes))
             for piece, frames in enumerate(sizes):
-                name = about["id"] if len(sizes) == 1 else f"{about['id']}#{piece}"
-                clips.append({"id": name, "text": about["text"], "frames": frames})
+                whole, text = about["id"], about["text"]
+                name = whole if len(sizes) == 1 else f"{whole}#{piece}"
+                clips.append({"id": name, "whole": whole, "text": text, "frames": frames})
                 payloads.append(ids[start : start + frames * per_frame])
                 start += frames * per_frame
         with replacing(path) as temporary:
@@ -194,7 +226,7 @@ class _Run:
         left_out = tuple(to_json(problem) for problem in problems.values())
         clips = frames = 0
         for number in shards:
-            about = _about(shard_path(self.folder, number))
+            about = clips_of(shard_path(self.folder, number))
             clips, frames = clips + len(about), frames + sum(clip["frames"] for clip in about)
         if not clips:
             raise ValueError(
@@ -212,16 +244,11 @@ def _ahead(pool: ThreadPoolExecutor, function, items: Iterable[Entry]) -> Iterat
     waiting: deque = deque()
     for item in items:
         waiting.append((item, pool.submit(function, item)))
-        if len(waiting) > 4 * cores():
+        if len(waiting) > 2 * cores():
             done, future = waiting.popleft()
             yield done, future.result()
     for done, future in waiting:
         yield done, future.result()
-
-
-def _about(path: Path) -> list[dict]:
-    """The first record of a shard: what its clips are."""
-    return json.loads(ArrayRecordDataSource([path])[0])
 
 
 def _manifest(source: Source, tokenizer: FrameTokenizer, settings: TokenSettings) -> Manifest:
@@ -231,14 +258,11 @@ def _manifest(source: Source, tokenizer: FrameTokenizer, settings: TokenSettings
         raise ValueError(
             f"--size must be a multiple of {tokenizer.downsample} px, got {settings.size}"
         )
-    ids = [source[i].id for i in range(len(source))]
-    if len(set(ids)) < len(ids):
-        raise ValueError(f"{source.name} names {len(ids) - len(set(ids))} clips twice")
     side = settings.size // tokenizer.downsample
     return Manifest(
         source=source.name,
-        entries=len(ids),
-        entries_hash=hashlib.sha256("\n".join(ids).encode()).hexdigest()[:12],
+        entries=len(source),
+        entries_hash=clips_hash(source),
         tokenizer=tokenizer.fingerprint(),
         codebook_size=tokenizer.codebook_size,
         grid=(side, side),
@@ -261,8 +285,16 @@ def _check_same(before: Manifest, now: Manifest, folder: Path) -> None:
         for name in names
         if getattr(before, name) != getattr(now, name)
     ]
+    if _options(before.source) != _options(now.source):  # another camera, say
+        differ.append(f"source {before.source} instead of {now.source}")
     if differ:
         raise ValueError(
             f"{folder} holds tokens of another kind: {'; '.join(differ)}; "
             "give --out another folder, or delete it"
         )
+
+
+def _options(source: str) -> tuple[str, dict[str, str]]:
+    """Kind and options of a source, wherever it lies now."""
+    kind, _, options = parse(source)
+    return kind, {key: value for key, value in options.items() if key != "data_dir"}

@@ -8,6 +8,23 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 
+def clip_ids(
+    tokenizer: "FrameTokenizer",
+    clips: Sequence[UInt8[np.ndarray, "_ Y X 3"]],
+    *,
+    noise_free: bool,
+) -> list[Int[np.ndarray, "_ h w"]]:
+    """Ids of clips as training wants them.
+
+    Where there is no noise each frame is encoded alone: an id that depends on its patch's pixels
+    alone is easier to predict.
+    """
+    if not noise_free:
+        return tokenizer.encode_clips(clips)
+    ids = tokenizer.encode(np.concatenate(clips))
+    return np.split(ids, np.cumsum([len(clip) for clip in clips])[:-1])
+
+
 @runtime_checkable
 class FrameTokenizer(Protocol):
     """Frames to a grid of ids and back."""

@@ -1,6 +1,7 @@
 """What a network is trained and evaluated on: folders of tokens, or sources turned into them."""
 
 import dataclasses
+import functools
 import hashlib
 import re
 import sys
@@ -8,15 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+import jax
+
 from fv_jax.config import NetworkExperiment, TokenSettings
 from fv_jax.data.clips import Window
 from fv_jax.data.live import LiveClips
 from fv_jax.data.loader import Clips
-from fv_jax.data.skips import Skips
+from fv_jax.data.skips import Skips, report_problems
 from fv_jax.data.sources import open_source
 from fv_jax.data.split import held_out
 from fv_jax.data.token_cache import MANIFEST, TOKENIZER, Chosen, TokenFolder
-from fv_jax.data.tokenise import tokenise
+from fv_jax.data.tokenise import clips_hash, tokenise
 from fv_jax.tokenizers.interface import FrameTokenizer
 from fv_jax.tokenizers.load import load_tokenizer
 
@@ -72,7 +75,7 @@ def network_data(config: NetworkExperiment, folder: Path) -> NetworkData:
         train, valid = range(len(tokens)), _long(other, range(len(other)), span, config.valid)
     else:
         other = tokens
-        roots = [clip["id"].partition("#")[0] for clip in tokens.clips]  # pieces stay together
+        roots = [clip["whole"] for clip in tokens.clips]  # pieces stay together
         kept = held_out(sorted(set(roots)), config.valid_share)
         train = [i for i, root in enumerate(roots) if root not in kept]
         valid = [i for i, root in enumerate(roots) if root in kept]
@@ -90,10 +93,21 @@ def network_data(config: NetworkExperiment, folder: Path) -> NetworkData:
 def _tokens(name: str, config: NetworkExperiment, folder: Path) -> TokenFolder:
     if (Path(name) / MANIFEST).is_file():
         return TokenFolder(Path(name))
-    source, tokenizer = open_source(name), load_tokenizer(config.tokenizer)
+    if jax.process_count() > 1:
+        raise ValueError(
+            f"{name} must be tokenised before a training with several processes: run "
+            "`fv tokenize` once, and give its folder as --data"
+        )
+    try:
+        source = open_source(name)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"no folder of tokens {name!r} and no source of that name; make tokens with "
+            f"`fv tokenize SOURCE --out {name}` ({error})"
+        ) from error
+    tokenizer = load_tokenizer(config.tokenizer)
     settings = TokenSettings(fps=config.fps, size=config.size, strict=config.strict)
-    ids = " ".join(source[i].id for i in range(len(source)))
-    key = f"{name} {tokenizer.fingerprint()} {config.fps} {config.size} {ids}"
+    key = f"{name} {tokenizer.fingerprint()} {config.fps} {config.size} {clips_hash(source)}"
     words = re.sub(r"[^a-zA-Z0-9]+", "-", name).strip("-")[-40:]
     home = folder / f"{words}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
     return tokenise(source, tokenizer, home, settings)
@@ -124,18 +138,26 @@ def _live(config: NetworkExperiment, folder: Path) -> NetworkData:
     window = Window(config.fps, config.size, config.clip_frames)
     name = hashlib.sha256(str(Path(config.data).resolve()).encode()).hexdigest()[:8]
     skips = Skips(folder / f"left_out-{name}", strict=config.strict)
+    report_problems(source, strict=config.strict)
     entries = [source[i] for i in range(len(source))]
     if config.valid:
         other = open_source(config.valid)
+        report_problems(other, strict=config.strict)
         train, valid = entries, [other[i] for i in range(len(other))]
     else:
         kept = held_out([entry.id for entry in entries], config.valid_share)
         train = [entry for entry in entries if entry.id not in kept]
         valid = [entry for entry in entries if entry.id in kept]
     side = config.size // tokenizer.downsample
+    known = len(skips.problems())
+    if known:
+        print(f"fv: {known} clips are known to be unusable: {skips.folder}", file=sys.stderr)
+    clips = functools.partial(
+        LiveClips, tokenizer=tokenizer, window=window, noise_free=source.noise_free, skips=skips
+    )
     return NetworkData(
-        LiveClips(train, tokenizer, window, mirror=config.mirror, skips=skips),
-        LiveClips(valid, tokenizer, window, mirror=False, skips=skips),
+        clips(train, mirror=config.mirror),
+        clips(valid, centred=True),
         tokenizer,
         (side, side),
         config.fps,

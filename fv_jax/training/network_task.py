@@ -19,6 +19,7 @@ from fv_jax.generate import Generator
 from fv_jax.models.retnet import RetNet, log_decays
 from fv_jax.ops.decay import half_life
 from fv_jax.picture import montage, save_png
+from fv_jax.provenance import cores
 from fv_jax.tokenizers.fsq import FSQTokenizer
 from fv_jax.tokenizers.text import TextTokenizer
 from fv_jax.training.losses import frame_loss
@@ -40,8 +41,15 @@ class NetworkTask:
         before = self._model_to_start_from()
         self.text = before.text if before else _text_tokenizer(config.text, self._data.train.texts)
         texts = {*self._data.train.texts, *self._data.valid.texts}
+        longest = max(texts, key=lambda text: len(self.text.encode(text)))
+        slots = len(self.text.encode(longest))
+        if config.text_tokens and slots > config.text_tokens:
+            raise ValueError(
+                f"a block has text_tokens={config.text_tokens} slots, but the text "
+                f"{longest[:60]!r} has {slots} tokens; give --text-tokens {slots} or more, or 0"
+            )
         self.sequence = SequenceConfig(
-            text_tokens=config.text_tokens or max(1, *(len(self.text.encode(t)) for t in texts)),
+            text_tokens=config.text_tokens or max(1, slots),
             frame_grid=self._data.grid,
             text_vocabulary=self.text.size,
             frame_codes=self.frames.codebook_size,
@@ -61,10 +69,10 @@ class NetworkTask:
                 "raise model.memory_tokens or model.heads",
                 stacklevel=2,
             )
-        self._rows = RowMaker(config, self.sequence, self.text)
+        self.rows = RowMaker(config, self.sequence, self.text)
         self._graph = model_folder.network_graph(self.network, self.sequence)
         self._evaluate = jax.jit(self.loss)
-        self.tokens_per_step = config.run.batch_size * self._rows.blocks * self.sequence.stride
+        self.tokens_per_step = config.run.batch_size * self.rows.blocks * self.sequence.stride
 
     @property
     def prompts(self) -> list[str]:
@@ -94,8 +102,9 @@ class NetworkTask:
         """Batches of packed rows of both tasks, without end."""
         run = self.config.run
         return training_batches(
-            self._data.train, self._rows, seed=run.seed, batch_size=run.batch_size,
+            self._data.train, self.rows, seed=run.seed, batch_size=run.batch_size,
             process=(jax.process_index(), jax.process_count()), workers=self.config.workers,
+            threads=cores() if self.config.live else 1,
         )  # fmt: skip
 
     def sample(self, params: Params, picture: Path) -> dict[str, float]:
@@ -147,7 +156,7 @@ class NetworkTask:
         valid = self._data.valid
         # Few clips are drawn from several times, so that rows of both tasks are among them.
         count = max(len(valid), min(_LEAST_VALID_ROWS, 4 * len(valid)))
-        rows = [self._rows(valid.draw(i % len(valid), rng), rng) for i in range(count)]
+        rows = [self.rows(valid.draw(i % len(valid), rng), rng) for i in range(count)]
         size = min(self.config.run.batch_size * 2, len(rows))
         results = []
         for start in range(0, len(rows) - size + 1, size):

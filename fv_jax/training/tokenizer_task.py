@@ -23,9 +23,9 @@ from fv_jax.config import TokenizerExperiment, to_json
 from fv_jax.data import shapes
 from fv_jax.data.clips import Window, read_centred
 from fv_jax.data.loader import Batches
-from fv_jax.data.pairs import Pairs, ShapePairs, VideoPairs
+from fv_jax.data.pairs import Pairs, ShapePairs, VideoPairs, varied
 from fv_jax.data.readers import ClipError
-from fv_jax.data.skips import Skips
+from fv_jax.data.skips import Skips, report_problems
 from fv_jax.data.sources import Entry, open_source
 from fv_jax.data.split import held_out
 from fv_jax.files import replacing, write_text
@@ -126,20 +126,20 @@ class TokenizerTask:
         config, patch = self.config, self.config.tokenizer.patch
         rng = np.random.default_rng([config.run.seed, index])
         frames = self._pairs.draw(rng)
-        difference = np.abs(frames[0].astype(int) - frames[1]).max(-1, keepdims=True)[None]
-        changed = per_patch(difference, patch).max((0, 2, 4, 5)) > _CHANGE
-        places = np.argwhere(changed)
-        grid = np.asarray(changed.shape)
+        places = np.argwhere(_changed(frames, patch))
+        grid = np.asarray(frames.shape[1:3]) // patch
         centre = places[rng.integers(len(places))] if len(places) else rng.integers(grid)
         low = np.clip(centre - rng.integers(config.crop, size=2), 0, grid - config.crop)
-        rows, columns = (slice(start, start + config.crop) for start in low)
-        pixel_rows, pixel_columns = (
-            slice(start * patch, (start + config.crop) * patch) for start in low
-        )
-        return {
-            "frames": frames[:, pixel_rows, pixel_columns],
-            "changed": np.stack([changed[rows, columns]] * 2),
-        }
+        rows, columns = (slice(start * patch, (start + config.crop) * patch) for start in low)
+        crops = frames[:, rows, columns]
+        crops = varied(crops, rng) if config.augment else crops
+        return {"frames": crops, "changed": np.stack([_changed(crops, patch)] * 2)}
+
+
+def _changed(pair: np.ndarray, patch: int) -> np.ndarray:
+    """Which patches differ between two frames, bool [h, w]."""
+    difference = np.abs(pair[0].astype(int) - pair[1]).max(-1, keepdims=True)[None]
+    return np.asarray(per_patch(difference, patch).max((0, 2, 4, 5)) > _CHANGE)
 
 
 class _LossInputs(Batches):
@@ -172,9 +172,11 @@ def _renamed(loaded: Params, names: Params) -> Params:
 def _entries(config: TokenizerExperiment) -> tuple[list[Entry], list[Entry]]:
     """Clips to train on and clips to look at."""
     source = open_source(config.data)
+    report_problems(source, strict=config.strict)
     entries = [source[i] for i in range(len(source))]
     if config.valid:
         other = open_source(config.valid)
+        report_problems(other, strict=config.strict)
         return entries, [other[i] for i in range(len(other))]
     kept = held_out([entry.id for entry in entries], config.valid_share)
     return [e for e in entries if e.id not in kept], [e for e in entries if e.id in kept]

@@ -55,6 +55,14 @@ def test_names_may_hold_anything(tmp_path):
     assert ids(open_folder(tmp_path, match="line*")) == ["line\nbreak.mp4"]
 
 
+def test_names_that_are_no_text_are_still_ids_and_texts(tmp_path):
+    touch(tmp_path, b"b\xff/\xff.mp4".decode("utf-8", "surrogateescape"))
+    source = open_folder(tmp_path)
+    assert (source[0].id, source[0].text) == ("b\\udcff/\\udcff.mp4", "b\\udcff")
+    with pytest.raises(ClipError, match="not a video"):
+        source[0].open()
+
+
 def test_a_pattern_chooses_clips(tmp_path):
     touch(tmp_path, "train/a/1.mp4", "train/b/2.mp4", "test/a/3.mp4")
     assert ids(open_folder(tmp_path, match="train/*")) == ["train/a/1.mp4", "train/b/2.mp4"]
@@ -198,6 +206,7 @@ def test_captions_and_clips_that_do_not_match_are_problems(name, tmp_path):
         ("captions.jsonl", b'{"file_name": "a.mp4", "text": "\xff"}\n', "no UTF-8 text file"),
         ("captions.csv", b"clip;words\na.mp4;a cat\n", "line 2: want file_name and text"),
         ("captions.csv", b"\xff\xfef\0i\0", "no UTF-8 text file"),
+        ("captions.csv", b'file_name,text\na.mp4,"' + b"a\n" * 70_000, "not CSV"),
     ],
 )
 def test_a_wrong_file_of_captions_is_named(name, content, words, tmp_path):

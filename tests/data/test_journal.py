@@ -55,3 +55,9 @@ def test_a_flipped_bit_ends_the_journal_there(tmp_path):
     data[16] ^= 1  # the first byte of the second record: two headers of 8 bytes come before
     path.write_bytes(data)
     assert read(path) == RECORDS[:1]
+
+
+def test_zeros_at_the_end_are_no_records(tmp_path):
+    path = written(tmp_path / "j", RECORDS)
+    path.write_bytes(path.read_bytes() + bytes(40))
+    assert read(path) == RECORDS

@@ -94,11 +94,14 @@ def test_two_csvs_of_a_split_are_refused(tmp_path):
         ("youtube_id,label\n", "no column time_start, time_end; want label,youtube_id"),
         ("", "no column label, youtube_id"),
         (f"{HEADER}\nzumba,abc,one,11,train\n", "line 2: want .*, got zumba,abc,one,11,train"),
+        (f"{HEADER}\nzumba,abc,1e999,11,train\n", "line 2: want .*, got zumba,abc,1e999"),
+        (f"{HEADER}\ncaf\xe9,abc,1,11,train\n", "no CSV file in UTF-8"),
+        (f'{HEADER}\n"' + "zumba\n" * 25_000, "no CSV file in UTF-8"),
         (f"{HEADER}\nzumba,abc\n", "line 2: want .*, got zumba,abc,None"),
     ],
 )
 def test_other_csvs_are_refused(tmp_path, text, message):
-    (tmp_path / "train.csv").write_text(text)
+    (tmp_path / "train.csv").write_bytes(text.encode("latin-1"))
     with pytest.raises(ValueError, match=message):
         open_source(f"kinetics600:{tmp_path}")
 

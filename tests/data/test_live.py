@@ -23,11 +23,11 @@ def gradient(count=8, level=0):
     return frames + np.uint8(level)
 
 
-def live(folder, videos, *, mirror=False, strict=False):
+def live(folder, videos, *, strict=False, **options):
     source = tiny.ListSource(videos)
     entries = [source[i] for i in range(len(videos))]
     skips = Skips(folder, strict=strict)
-    return LiveClips(entries, tiny.MeanTokenizer(), WINDOW, mirror=mirror, skips=skips)
+    return LiveClips(entries, tiny.MeanTokenizer(), WINDOW, skips=skips, **options)
 
 
 def draws(clips, index, count=60):
@@ -41,6 +41,11 @@ def test_every_window_of_a_clip_comes_and_nothing_else(tmp_path):
         assert (np.diff(ids[:, 0].astype(int)) == 3).all()  # 24 levels a frame, 8 levels an id
         firsts[int(ids[0, 0]) // 3] += 1
     assert set(firsts) == set(range(6))
+
+
+def test_evaluation_always_reads_the_middle(tmp_path):
+    firsts = {ids[0, 0] // 3 for _, ids in draws(live(tmp_path, [gradient(9)], centred=True), 0)}
+    assert firsts == {3}  # frames 3, 4, 5 of 0 .. 8
 
 
 def test_half_of_the_draws_are_mirrored_where_asked(tmp_path):

@@ -162,6 +162,13 @@ def test_an_iterators_state_resumes_exactly_whatever_the_number_of_workers(befor
         assert_same(next(resumed), want)
 
 
+def test_a_batch_may_be_a_single_row():
+    four, ones = next(batches()), batches(batch_size=1)
+    np.testing.assert_array_equal(
+        np.concatenate([next(ones)["tokens"] for _ in range(4)]), four["tokens"]
+    )
+
+
 def test_threads_keep_the_order():
     one, four = batches(), batches(threads=4)
     for _ in range(8):

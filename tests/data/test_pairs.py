@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny
 
-from fv_jax.data.pairs import ShapePairs, VideoPairs
+from fv_jax.data.pairs import ShapePairs, VideoPairs, varied
 from fv_jax.data.readers import ClipError
 from fv_jax.data.skips import Skips
 
@@ -173,3 +173,19 @@ def test_pairs_of_shapes_are_two_frames_of_one_clip():
     assert (draws[0] != draws[2]).any()
     changed = (draws[0][0] != draws[0][1]).any(-1).mean()
     assert 0 < changed < 0.5  # the object moves, the background stays
+
+
+def test_both_frames_are_varied_alike_and_what_is_equal_stays_equal():
+    pair = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype(np.uint8)
+    pair[1, :4] = pair[0, :4]
+    seen = set()
+    for seed in range(40):
+        one = varied(pair, np.random.default_rng(seed))
+        assert (one.shape, one.dtype) == (pair.shape, np.uint8)
+        same, kept = (pair[0] == pair[1]).all(-1), (one[0] == one[1]).all(-1)
+        assert kept.sum() >= same.sum() == 32
+        twice = varied(np.stack([pair[0], pair[0]]), np.random.default_rng(seed))
+        np.testing.assert_array_equal(twice[0], one[0])
+        np.testing.assert_array_equal(twice[0], twice[1])
+        seen.add(one.tobytes())
+    assert len(seen) == 40

@@ -1,6 +1,7 @@
 """Folders of tokens: random access, and refusal of what is not whole."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -83,3 +84,11 @@ def test_a_truncated_shard_is_refused(folder):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match="damaged"):
         TokenFolder(folder)
+
+
+def test_no_file_stays_open_however_many_shards_there_are(folder):
+    tokens = TokenFolder(folder)
+    before = len(os.listdir("/proc/self/fd"))
+    for i in range(len(tokens)):
+        tokens[i]
+    assert len(os.listdir("/proc/self/fd")) == before

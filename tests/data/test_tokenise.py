@@ -10,6 +10,7 @@ import tiny
 from fv_jax.config import TokenSettings
 from fv_jax.data import tokenise as module
 from fv_jax.data.readers import ClipError
+from fv_jax.data.sources import Problem
 from fv_jax.data.token_cache import TokenFolder
 from fv_jax.data.tokenise import tokenise
 
@@ -86,6 +87,24 @@ def test_strict_stops_at_the_first_unusable_clip(tmp_path):
         tokenise(tiny.ListSource([*clips(1), BROKEN]), tiny.MeanTokenizer(), tmp_path, settings)
 
 
+def test_strict_stops_at_what_was_left_out_before(tmp_path, capsys):
+    source, strict = (
+        tiny.ListSource([*clips(1), BROKEN]),
+        dataclasses.replace(SETTINGS, strict=True),
+    )
+    tokenise(source, tiny.MeanTokenizer(), tmp_path / "made", SETTINGS)
+    with pytest.raises(ValueError, match=r"1 clips of .*made, e\.g\. clip/1: not a video"):
+        tokenise(source, tiny.MeanTokenizer(), tmp_path / "made", strict)
+    source = tiny.ListSource(clips(1))
+    source.problems = [Problem("clip/1", "no such file")]
+    with pytest.raises(ValueError, match=r"1 clips of list, e\.g\. clip/1: no such file"):
+        tokenise(source, tiny.MeanTokenizer(), tmp_path / "new", strict)
+    assert not (tmp_path / "new" / "manifest.json").exists()
+    tokens = tokenise(source, tiny.MeanTokenizer(), tmp_path / "new", SETTINGS)
+    assert len(tokens.manifest.left_out) == 1
+    assert "left out 1 clips of list, e.g. clip/1: no such file" in capsys.readouterr().err
+
+
 def test_long_clips_are_cut_into_pieces(tmp_path):
     video = tiny.video(21)
     settings = dataclasses.replace(SETTINGS, piece_seconds=1.25)  # 10 frames
@@ -93,6 +112,35 @@ def test_long_clips_are_cut_into_pieces(tmp_path):
     # The rest is a single frame, which is no clip.
     assert [(c["id"], c["frames"]) for c in tokens.clips] == [("clip/0#0", 10), ("clip/0#1", 10)]
     np.testing.assert_array_equal(tokens[1][1], expected(video)[10:20])
+
+
+def test_a_film_s_pieces_are_decoded_one_after_the_other_with_the_same_ids(tmp_path, monkeypatch):
+    videos = [*clips(1), tiny.video(60), *clips(2, seed=1)]
+    settings = dataclasses.replace(SETTINGS, piece_seconds=1.25)
+    source, tokenizer = tiny.ListSource(videos), tiny.MeanTokenizer()
+    film = tokenise(source, tokenizer, tmp_path / "film", settings)
+    assert [clip["frames"] for clip in film.clips].count(10) >= 6
+    monkeypatch.setattr(module, "_MOST_PIECES", 100)
+    whole = tokenise(tiny.ListSource(videos), tokenizer, tmp_path / "whole", settings)
+    assert contents(film) == contents(whole)
+
+
+def test_a_film_that_breaks_off_is_left_out_as_a_whole(tmp_path, monkeypatch):
+    read, parts = module.read_frames, []
+
+    def break_off(reader, numbers, size):
+        parts.append(len(numbers))
+        if len(parts) == 3:
+            raise ClipError("frame 25 is damaged")
+        return read(reader, numbers, size)
+
+    monkeypatch.setattr(module, "read_frames", break_off)
+    settings = dataclasses.replace(SETTINGS, piece_seconds=1.25, threads=1)
+    source = tiny.ListSource([tiny.video(60), *clips(2)])
+    monkeypatch.setattr(module, "cores", lambda: 0)  # nothing is decoded ahead
+    tokens = tokenise(source, tiny.MeanTokenizer(), tmp_path, settings)
+    assert {clip["whole"] for clip in tokens.clips} == {"clip/1", "clip/2"}
+    assert tokens.manifest.left_out[0] == {"id": "clip/0", "reason": "frame 25 is damaged"}
 
 
 def test_frames_are_taken_at_the_rate_asked_for(tmp_path):
@@ -158,6 +206,18 @@ def test_a_finished_folder_is_only_opened(tmp_path):
             tiny.MeanTokenizer(),
             dataclasses.replace(SETTINGS, fps=4.0),
             "fps 8.0 instead of 4.0",
+        ),
+        (
+            tiny.ListSource(clips(4), texts=["other"] * 4),
+            tiny.MeanTokenizer(),
+            SETTINGS,
+            "entries_hash",
+        ),
+        (
+            tiny.ListSource(clips(4), name="list,camera=image_main"),
+            tiny.MeanTokenizer(),
+            SETTINGS,
+            "source list instead of list,camera=image_main",
         ),
     ],
 )

@@ -19,13 +19,20 @@ SETTINGS = TokenSettings(fps=8.0, size=64)
 LENGTHS = (5, 9, 4, 12, 7, 5)  # the third is too short
 
 
-def tokens(folder, lengths=LENGTHS, settings=SETTINGS, levels=(4, 3, 3)):
+class Numbered(tiny.ListSource):
+    """Ids that look like pieces of one clip."""
+
+    def __getitem__(self, index):
+        return dataclasses.replace(super().__getitem__(index), id=f"clip#{index}")
+
+
+def tokens(folder, lengths=LENGTHS, settings=SETTINGS, levels=(4, 3, 3), kind=tiny.ListSource):
     videos = [tiny.video(n, seed=i) for i, n in enumerate(lengths)]
     trained = tiny.frames(dataclasses.replace(tiny.TOKENIZER, levels=levels))
     folder.mkdir()
     trained.save(folder / "any.safetensors")  # as bfloat16
     tokenizer = FSQTokenizer.load(folder / "any.safetensors")
-    tokenise(tiny.ListSource(videos), tokenizer, folder, settings)
+    tokenise(kind(videos), tokenizer, folder, settings)
     return str(folder)
 
 
@@ -52,6 +59,12 @@ def test_pieces_of_one_clip_stay_on_one_side(tmp_path):
     data = network_data(dataclasses.replace(CONFIG, data=folder, valid_share=0.5), tmp_path)
     assert sorted(map(len, (data.train, data.valid))) == [8, 8]
     assert not set(texts(data.train)) & set(texts(data.valid))
+
+
+def test_names_that_look_like_pieces_are_clips_of_their_own(tmp_path):
+    folder = tokens(tmp_path / "t", (9, 9, 9, 9), kind=Numbered)
+    data = network_data(dataclasses.replace(CONFIG, data=folder, valid_share=0.5), tmp_path)
+    assert list(map(len, (data.train, data.valid))) == [2, 2]
 
 
 def test_other_tokens_may_be_for_evaluation(tmp_path):

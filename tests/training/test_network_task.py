@@ -100,6 +100,11 @@ def test_text_slots_follow_from_the_longest_text_where_they_are_not_given(config
     assert task.sequence.text_tokens == len(tiny.PROMPTS[0].split()) == 8
 
 
+def test_a_text_that_is_too_long_is_refused_before_training(config, tmp_path):
+    with pytest.raises(ValueError, match=r"'a .* moves .*' has 8 tokens; give --text-tokens 8 or"):
+        NetworkTask(dataclasses.replace(config, text_tokens=7), tmp_path)
+
+
 def test_a_text_model_may_be_given(config, tmp_path):
     path = tmp_path / "text.model"
     path.write_bytes(tiny.text().model)
