@@ -37,7 +37,7 @@ setup() {
         uv pip install --python .venv/bin/python -r requirements.txt
         uv pip install -q --python .venv/bin/python --no-deps -e .
     else
-        echo "launch.sh: installing into .venv with pip (about 400 MB; a minute or two)"
+        echo "launch.sh: installing into .venv with pip (1.3 GB in the end; a minute or two)"
         [ -x .venv/bin/pip ] || "$(find_python)" -m venv --clear .venv
         .venv/bin/pip install --disable-pip-version-check --progress-bar on -q -r requirements.txt
         .venv/bin/pip install --disable-pip-version-check -q --no-deps -e .

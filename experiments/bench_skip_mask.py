@@ -21,7 +21,7 @@ import numpy as np
 
 from fv_jax.bench_record import markdown, record
 from fv_jax.data.clips import Window, read
-from fv_jax.data.readers import fps_of
+from fv_jax.data.readers import ClipError, fps_of
 from fv_jax.data.sources import open_source
 from fv_jax.files import replacing
 from fv_jax.interpolation.skip_mask import regions
@@ -66,6 +66,8 @@ def run(settings: Settings) -> None:
                     values[f"{name} | {clip} | {gap}"] = shares
                     percent = [f"{100 * share:.1f}%" for share in shares.values()]
                     rows.append([name, clip, gap, f"{seconds:.2f}", *percent])
+    if not values:
+        raise ValueError(f"no clip of {settings.data} has more than {min(settings.gaps)} frames")
     header = ["tokenizer", "clip", "frames apart", "seconds", *next(iter(values.values()))]
     _draw(first, settings)
     table = markdown(header, rows)
@@ -82,8 +84,11 @@ def _clips(settings: Settings) -> dict[str, tuple[np.ndarray, float]]:
     source, clips = open_source(settings.data), {}
     for index in range(len(source)):
         entry = source[index]
-        reader = entry.open()
-        clips[entry.id] = read(reader, Window(0, settings.size)), fps_of(reader)
+        try:
+            reader = entry.open()
+            clips[entry.id] = read(reader, Window(0, settings.size)), fps_of(reader)
+        except ClipError as error:
+            print(f"left out {entry.id}: {error}")
     return clips
 
 

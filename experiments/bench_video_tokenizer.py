@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from fv_jax.bench_record import markdown, record
 from fv_jax.data.clips import Window, read
+from fv_jax.data.readers import ClipError
 from fv_jax.data.sources import open_source
 from fv_jax.data.split import held_out
 from fv_jax.metrics.frame_quality import psnr, ssim
@@ -88,19 +89,24 @@ def _clips(settings: Settings) -> dict[str, np.ndarray]:
         entries = [entry for entry in entries if entry.id in kept]
     clips = {}
     for entry in tqdm(entries, desc="reading", unit="clip"):
-        reader = entry.open()
-        count = int(np.searchsorted(reader.times, settings.seconds))
-        clips[entry.id] = read(reader, Window(0, settings.size, count))
+        try:
+            reader = entry.open()
+            count = int(np.searchsorted(reader.times, settings.seconds))
+            clips[entry.id] = read(reader, Window(0, settings.size, count))
+        except ClipError as error:
+            tqdm.write(f"left out {entry.id}: {error}")
+    if not clips:
+        raise ValueError(f"no clip of {settings.data} can be read")
     return clips
 
 
 def _measure(tokenizer, clips: dict[str, np.ndarray], whole: bool) -> dict[str, float]:
     frames = sum(map(len, clips.values()))
-    tokenizer.decode(tokenizer.encode(next(iter(clips.values()))))  # compiled apart
-    start = time.perf_counter()
     encode = (
         tokenizer.encode_clips if whole else lambda videos: [tokenizer.encode(v) for v in videos]
     )
+    tokenizer.decode(encode([next(iter(clips.values()))])[0])  # compiled apart
+    start = time.perf_counter()
     ids = encode(list(clips.values()))
     encoded = time.perf_counter()
     decoded = [tokenizer.decode(grid) for grid in ids]

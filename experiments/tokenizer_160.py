@@ -1,4 +1,34 @@
-"""The frame tokenizer at real size: 160x160 px to 20x20 ids of 20,000 codes, on any videos."""
+"""The frame tokenizer at the paper's size, on any videos: 160x160 px to 20x20 ids of 20,000 codes.
+
+    command     fv train tokenizer_160 --data clips --valid-share 0.4 --augment
+    cost        5,000 steps of 12 crop pairs: 20 to 30 minutes on one CPU core (EPYC)
+    size        4.32 M parameters, 20,000 codes (levels 8, 5, 5, 5, 5, 4)
+    seed        0
+    expected    ids steady where the picture is; 24 dB or more on videos like those trained on
+    measured    @@MEASURED@@
+
+The figures are from three clips of a few seconds (carphone, BAIR's GIF, a swimming pool of
+mmaction2) and two never seen (UCF-101 ApplyEyeMakeup g01 c01, Kinetics arm wrestling): far too few
+to learn what video looks like. On crops of the three it reaches 26 dB without `--augment`, four
+more than on the others; turning crops and swapping their colours narrows that. A linear code of
+six numbers a patch (PCA of the same three clips, not quantised) has 22.7 dB on the two. Give it
+your own data set, and leave `--augment` out if that is large.
+
+What keeps ids steady, before and after (share of ids that stay from one frame to the next where
+no pixel of the patch changes by more than 2/255, each frame encoded alone):
+
+- without noise on the input and without consistency losses (`--noise 0 --noise-consistency 0
+  --still-consistency 0`): 99.09%, and 21.5 dB;
+- with them: 99.58%, and 21.8 dB;
+- with the hysteresis that whole clips are encoded with: 99.9% either way. Hysteresis alone does
+  nearly all; it costs 0.1 dB, and ids then change in 83 to 84% of the patches that change by more
+  than 8/255 instead of 91%.
+
+Later, for texture: `--start out/tokenizer_160/model --adversarial-weight 0.1` adds a discriminator
+(PatchGAN, hinge, R1), `--lpips-weight` with your own LPIPS weights that distance. 600 steps with
+the discriminator were tried: 22.0 dB as before, its hinge loss fell from 2.00 to 1.93, which is
+too short for it to change anything.
+"""
 
 from fv_jax.config import OptimizerConfig, RunConfig, TokenizerConfig, TokenizerExperiment
 

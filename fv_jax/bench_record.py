@@ -63,6 +63,8 @@ def _changed(settings: Any, default: Any, prefix: str = "") -> Iterator[str]:
             yield from _changed(value, before, f"{prefix}{option}.")
         elif value != before and isinstance(value, bool):
             yield f"--{prefix}{option if value else f'no-{option}'}"
+        elif value != before and isinstance(value, tuple):
+            yield " ".join([f"--{prefix}{option}", *(shlex.quote(str(item)) for item in value)])
         elif value != before:
             yield f"--{prefix}{option} {shlex.quote(str(value))}"
 

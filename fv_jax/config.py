@@ -236,7 +236,8 @@ class TokenizerExperiment:
         augment: turn pairs of videos, swap their colours, change brightness and contrast at every
             draw: a few clips then teach more than how they look themselves.
         strict: stop at a clip that cannot be read, instead of leaving it out.
-        start: tokenizer file whose weights the training starts from; "" for random ones.
+        start: file or folder of the tokenizer whose weights the training starts from; "" for
+            random ones.
         crop: side of the training crops, in patches. Crops are taken where two frames differ.
         changed_weight / plain_weight: loss weights of patches that differ between the two
             frames and of those that do not. Plain background fills most of a frame, and a loss

@@ -14,6 +14,7 @@ from fv_jax.config import Options
 class Settings:
     model: str = "shapes"
     clips_of_each: int = 3
+    names: tuple[str, ...] = ()
     options: Options = Options()
     out: Path = Path("out/bench")
 
@@ -50,6 +51,7 @@ def test_the_command_holds_what_is_not_the_default(tmp_path, monkeypatch):
     assert command() == f"fv bench one --out {tmp_path}"
     assert command(model="a b") == f"fv bench one --model 'a b' --out {tmp_path}"
     assert "--clips-of-each 5" in command(clips_of_each=5)
+    assert "one --names a 'b c' --out" in command(names=("a", "b c"))
     options = Options(guidance=1.0, drafts=False)
     assert "one --options.guidance 1.0 --options.no-drafts --out" in command(options=options)
     monkeypatch.setenv("NPROC", "1")

@@ -1,6 +1,6 @@
 """A contact sheet: the first, middle and last frame of each clip, its name and its text below."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -12,11 +12,11 @@ _PAPER, _NAME, _TEXT = (24, 24, 28), (235, 235, 235), (150, 170, 190)
 
 
 def contact_sheet(
-    clips: Sequence[tuple[str, str, UInt8[np.ndarray, "n _ _ 3"]]],
+    clips: Iterable[tuple[str, str, UInt8[np.ndarray, "n _ _ 3"]]], count: int
 ) -> UInt8[np.ndarray, "Y X 3"]:
-    """One picture of all clips, each a name, a text and three frames."""
-    columns = min(_COLUMNS, len(clips))
-    rows = -(-len(clips) // columns)
+    """One picture of `count` clips, each a name, a text and three frames; taken one at a time."""
+    columns = min(_COLUMNS, count)
+    rows = -(-count // columns)
     width, height = 3 * _CELL[0] + 4, _CELL[1] + 2 * _LINE + 4
     size = (columns * (width + _GAP) + _GAP, rows * (height + _GAP) + _GAP)
     sheet = Image.new("RGB", size, _PAPER)

@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,7 +59,8 @@ def inspect(command: "Inspect") -> int:
             f"none of {len(numbers)} clips of {source.name} can be read; {_shown(first.id)}: "
             f"{_shown(first.reason)} (all in {beside})"
         )
-    save_png(contact_sheet(_thumbnails(source, facts)), command.sheet)
+    some = [facts[i] for i in _evenly(len(facts), _SHOWN)]
+    save_png(contact_sheet(_thumbnails(source, some), len(some)), command.sheet)
     print("\n".join(_lines(report)))
     print(f"wrote      {command.sheet}, {beside}")
     if problems and command.strict:
@@ -104,12 +106,12 @@ def _three(reader: Reader) -> list[int]:
     return [0, last // 2, last]
 
 
-def _thumbnails(source: Source, facts: list[Facts]) -> list[tuple[str, str, np.ndarray]]:
-    """Name, text and three frames of some of the readable clips."""
-    some = [facts[i] for i in _evenly(len(facts), _SHOWN)]
-    entries = [source[fact.index] for fact in some]
-    readers = ((entry, entry.open()) for entry in entries)
-    return [(_shown(e.id), _shown(e.text), reader.frames(_three(reader))) for e, reader in readers]
+def _thumbnails(source: Source, facts: list[Facts]) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Name, text and three frames of each clip."""
+    for fact in facts:
+        entry = source[fact.index]
+        reader = entry.open()
+        yield _shown(entry.id), _shown(entry.text), reader.frames(_three(reader))
 
 
 def _report(

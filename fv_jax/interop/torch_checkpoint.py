@@ -15,6 +15,7 @@ import math
 import os
 import pickle
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +36,10 @@ _STORAGES = {
 }
 _OLD_FORMAT = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # its magic number
 _LOCAL_HEADER = 30  # bytes before a zip member's name
+# zipfile believes what a damaged directory says: encryption, versions, places, names.
+_ZIP_ERRORS = (
+    zipfile.BadZipFile, zlib.error, RuntimeError, OSError, EOFError, UnicodeDecodeError
+)  # fmt: skip
 
 
 def read_checkpoint(path: str | os.PathLike) -> Any:
@@ -51,11 +56,13 @@ def read_checkpoint(path: str | os.PathLike) -> Any:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return _Archive(path, archive).read()
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{path} {_what_else(path)}") from error
+    with path.open("rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                return _Archive(path, archive).read()
+        except _ZIP_ERRORS as error:
+            what = _damaged(error) if zipfile.is_zipfile(path) else _what_else(path)
+            raise ValueError(f"{path} {what}") from error
 
 
 def state_dict(checkpoint: Any, name: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -145,10 +152,8 @@ class _Archive(pickle.Unpickler):
             return self.load()
         except _RefusedError as error:
             raise ValueError(f"{self._path} {error}") from None
-        except zipfile.BadZipFile:
-            raise
         except Exception as error:  # a damaged pickle can fail in any way
-            raise ValueError(f"{self._path} is damaged: {error or type(error).__name__}") from error
+            raise ValueError(f"{self._path} {_damaged(error)}") from error
 
     def find_class(self, module: str, name: str) -> Any:
         """Called for every name in the pickle. Nothing is imported, whatever the answer."""
@@ -209,6 +214,10 @@ class _Archive(pickle.Unpickler):
 
 class _RefusedError(Exception):
     """A name that no state dict needs."""
+
+
+def _damaged(error: Exception) -> str:
+    return f"is damaged: {str(error) or type(error).__name__}"
 
 
 def _what_else(path: Path) -> str:

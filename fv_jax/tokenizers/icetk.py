@@ -39,8 +39,8 @@ _STD = np.array([0.30379, 0.32279, 0.32800], np.float32)
 _PIXELS = 16 * 160 * 160  # of a batch
 _FILES = (
     "icetk needs ice_image.pt (the weights, about 410 MB if float32) and, for text, "
-    "ice_text.model. The package icetk downloads both into ~/.icetk_models when it is first used; "
-    "then give IceTokenizer.load their paths"
+    "ice_text.model (about 2.7 MB). The package icetk downloads both into ~/.icetk_models when it "
+    "is first used; then give IceTokenizer.load their paths, or --tokenizer icetk:FOLDER"
 )
 
 

@@ -27,7 +27,7 @@ def load_tokenizer(name: str) -> FSQTokenizer | IceTokenizer:
     """
     kind, _, rest = name.partition(":")
     if kind == "icetk":
-        path = Path(rest)
+        path = Path(rest).expanduser()  # behind the colon no shell does
         return _icetk(path / "ice_image.pt" if path.is_dir() else path)
     path = Path(name)
     if path.is_dir():

@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 from flax import nnx
 from PIL import Image
 
-from fv_jax.config import TokenizerExperiment, to_json
+from fv_jax.config import TokenizerExperiment, TokenSettings, to_json
 from fv_jax.data import shapes
 from fv_jax.data.clips import Window, read_centred
 from fv_jax.data.loader import Batches
@@ -32,6 +33,7 @@ from fv_jax.files import replacing, write_text
 from fv_jax.metrics.frame_quality import psnr
 from fv_jax.metrics.token_stability import stability
 from fv_jax.tokenizers.fsq import FSQTokenizer
+from fv_jax.tokenizers.load import load_tokenizer
 from fv_jax.training.discriminator import Discriminator
 from fv_jax.training.state import Params
 from fv_jax.training.tokenizer_losses import TokenizerLoss, per_patch
@@ -51,7 +53,7 @@ class TokenizerTask:
         self.config = config
         self.tokens_per_step = 2 * config.run.batch_size * config.crop**2
         self.loss = TokenizerLoss(config)
-        self._start = FSQTokenizer.load(config.start) if config.start else None
+        self._start = load_tokenizer(config.start) if config.start else None
         if self._start and self._start.config != config.tokenizer:
             raise ValueError(
                 f"cannot start from {config.start}: its config is "
@@ -73,8 +75,9 @@ class TokenizerTask:
 
     def next_command(self, model: Path) -> str:
         """What to do with the trained tokenizer."""
-        source = "SOURCE" if self.config.data == "shapes" else self.config.data
-        return f"fv tokenize {source} --tokenizer {model} --out out/tokens/mine"
+        source = "SOURCE" if self.config.data == "shapes" else shlex.quote(self.config.data)
+        size = "" if self.config.size == TokenSettings.size else f" --size {self.config.size}"
+        return f"fv tokenize {source} --tokenizer {model}{size} --out out/tokens/mine"
 
     def init(self, key: jax.Array) -> Params:
         """Random weights, or those of the tokenizer that the config says to start from."""

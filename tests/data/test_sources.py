@@ -70,7 +70,7 @@ def test_what_is_written_is_read(kind, place, options):
         ("shapes,name=x", r"shapes has no option name; it has"),
         ("shapes,place=x", r"shapes has no option place; it has"),
         ("shapes,split=nosuch", r"nosuch"),
-        ("shapes,count=0", r"no clips in shapes,count=0"),
+        ("shapes,count=0", "shapes's count must be >= 1, got 0"),
     ],
 )
 def test_mistakes_are_one_clear_line(name, words):

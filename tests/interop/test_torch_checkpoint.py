@@ -152,6 +152,18 @@ def test_a_truncated_file_says_so(tmp_path, length):
         read_checkpoint(tmp_path / "a.pt")
 
 
+@pytest.mark.parametrize(("place", "message"), [(8, "encrypted"), (10, "compression"), (16, "CRC")])
+def test_a_damaged_zip_directory_says_so(tmp_path, place, message):
+    path = tmp_path / "a.pt"
+    torch_file.save(path, {"w": array("float32")}, **{"data.pkl": b"\x80\x02N.", "data/0": None})
+    content = bytearray(path.read_bytes())
+    entry = content.index(b"PK\x01\x02")  # data.pkl's, the first
+    content[entry + place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"a\.pt is damaged: .*{message}"):
+        read_checkpoint(path)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -55,6 +55,9 @@ def test_icetks_files_are_found_by_path_or_folder(tmp_path, monkeypatch):
     text.touch()
     load_tokenizer(str(weights))
     assert calls == [(weights, None)] * 3 + [(weights, text)]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    load_tokenizer("icetk:~")
+    assert calls[-1] == (weights, text)
 
 
 def test_names_of_nothing_list_what_is_possible(tmp_path):

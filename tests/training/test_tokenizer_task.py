@@ -213,7 +213,7 @@ def test_videos_too_short_to_look_at_say_so(videos, tmp_path, capfd):
 def test_a_training_starts_from_an_exported_tokenizer(tmp_path):
     TASK.export(PARAMS, tmp_path, {})
     path = tmp_path / "tokenizer.safetensors"
-    task = TokenizerTask(dataclasses.replace(CONFIG, start=str(path)), tmp_path)
+    task = TokenizerTask(dataclasses.replace(CONFIG, start=str(tmp_path)), tmp_path)
     params, again = (task.init(jax.random.key(seed)) for seed in (0, 1))
     expected = FSQTokenizer.load(path)
     frames = tiny.video(2)
