@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from fv_jax.bench_record import markdown, record
-from fv_jax.config import NetworkExperiment, TokenSettings
+from fv_jax.config import TokenSettings
 from fv_jax.data.clips import Window, read_random
 from fv_jax.data.live import LiveClips
 from fv_jax.data.skips import Skips
 from fv_jax.data.sources import open_source
 from fv_jax.data.tokenise import tokenise
+from fv_jax.experiment_config import NetworkExperiment
 from fv_jax.tokenizers.load import load_tokenizer
 from fv_jax.training.network_task import NetworkTask
 

@@ -10,7 +10,8 @@ For a model worth looking at raise `--run.steps`, `--model.width`, `--model.laye
 `--model.heads`, on a GPU or TPU.
 """
 
-from fv_jax.config import NetworkExperiment, OptimizerConfig, RetNetConfig, RunConfig
+from fv_jax.config import RetNetConfig
+from fv_jax.experiment_config import NetworkExperiment, OptimizerConfig, RunConfig
 
 
 def get_config() -> NetworkExperiment:

@@ -36,7 +36,8 @@ where an object could begin at many places each is less likely than 5%, and top-
 lets it begin.
 """
 
-from fv_jax.config import PRESETS, NetworkExperiment, OptimizerConfig, RunConfig
+from fv_jax.config import PRESETS
+from fv_jax.experiment_config import NetworkExperiment, OptimizerConfig, RunConfig
 
 
 def get_config() -> NetworkExperiment:

@@ -19,7 +19,8 @@ def require(ok: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def _at_least(config: Any, **bounds: float) -> None:
+def at_least(config: Any, **bounds: float) -> None:
+    """Raise `ValueError` unless each named field is at least its bound."""
     for name, low in bounds.items():
         value = getattr(config, name)
         kind = type(config).__name__
@@ -49,7 +50,7 @@ class TokenizerConfig:
     hysteresis: float = 0.15
 
     def __post_init__(self) -> None:
-        _at_least(self, patch=1, width=1, encoder_depth=1, decoder_depth=1, halo=0, hysteresis=0)
+        at_least(self, patch=1, width=1, encoder_depth=1, decoder_depth=1, halo=0, hysteresis=0)
         require(
             bool(self.levels) and min(self.levels) >= 3,
             f"TokenizerConfig.levels must be integers >= 3, got {self.levels}",
@@ -97,7 +98,7 @@ class RetNetConfig:
     matmul_dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        _at_least(self, width=1, layers=1, heads=1, value_width=1, hidden=1, chunk=1, slots=0)
+        at_least(self, width=1, layers=1, heads=1, value_width=1, hidden=1, chunk=1, slots=0)
         for name in ("width", "value_width"):
             value = getattr(self, name)
             require(
@@ -156,7 +157,7 @@ class SequenceConfig:
     serial_numbers: int = 16
 
     def __post_init__(self) -> None:
-        _at_least(self, text_tokens=1, text_vocabulary=1, frame_codes=2, serial_numbers=1)
+        at_least(self, text_tokens=1, text_vocabulary=1, frame_codes=2, serial_numbers=1)
         require(
             min(self.frame_grid) >= 1,
             f"SequenceConfig.frame_grid must be positive, got {self.frame_grid}",
@@ -171,223 +172,6 @@ class SequenceConfig:
     def stride(self) -> int:
         """Tokens of one block: text, serial number, frame. The same for every block."""
         return self.text_tokens + 1 + self.frame_tokens
-
-
-@dataclasses.dataclass(frozen=True)
-class OptimizerConfig:
-    """Adam with warm-up, cosine decay, clipping, decoupled weight decay and weight averaging."""
-
-    learning_rate: float = 3e-3
-    final_learning_rate: float = 3e-5
-    warmup_steps: int = 200
-    clip_norm: float = 1.0
-    weight_decay: float = 1e-4
-    beta2: float = 0.98
-    ema_decay: float = 0.998
-
-    def __post_init__(self) -> None:
-        _at_least(self, learning_rate=0, warmup_steps=0, weight_decay=0)
-        require(self.clip_norm > 0, f"OptimizerConfig.clip_norm must be > 0, got {self.clip_norm}")
-        require(
-            0 <= self.ema_decay < 1,
-            f"OptimizerConfig.ema_decay must be in [0, 1), got {self.ema_decay}",
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class RunConfig:
-    """How long to train, and how often to look.
-
-    Attributes:
-        steps: optimizer steps in all; the learning rate's schedule ends there.
-        batch_size: rows of one step.
-        seed: of the initialisation and of the order of the data.
-        folder: where checkpoints, logs and samples go ("" means out/EXPERIMENT).
-        log_every / sample_every / checkpoint_every: in steps.
-        keep_checkpoints: how many of the newest checkpoints stay on disk.
-    """
-
-    steps: int = 1000
-    batch_size: int = 16
-    seed: int = 0
-    folder: str = ""
-    log_every: int = 20
-    sample_every: int = 500
-    checkpoint_every: int = 200
-    keep_checkpoints: int = 2
-
-    def __post_init__(self) -> None:
-        _at_least(
-            self, steps=1, batch_size=1, log_every=1, sample_every=1, checkpoint_every=1,
-            keep_checkpoints=1,
-        )  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True)
-class TokenizerExperiment:
-    """A run of `fv train` that makes a frame tokenizer.
-
-    Attributes:
-        data: a source of clips (`fv data inspect --help` lists the kinds).
-        valid: another one for evaluation; "" holds clips of `data` out.
-        valid_share: share of the clips that is held out.
-        size: side of the square frames that videos are scaled to, px; `shapes` keeps its own.
-        pairs: consecutive frames that are read once from videos, to train on.
-        augment: turn pairs of videos, swap their colours, change brightness and contrast at every
-            draw: a few clips then teach more than how they look themselves.
-        strict: stop at a clip that cannot be read, instead of leaving it out.
-        start: file or folder of the tokenizer whose weights the training starts from; "" for
-            random ones.
-        crop: side of the training crops, in patches. Crops are taken where two frames differ.
-        changed_weight / plain_weight: loss weights of patches that differ between the two
-            frames and of those that do not. Plain background fills most of a frame, and a loss
-            that ignores this collapses onto it.
-        gradient_weight: of the absolute error of differences between neighbouring pixels.
-        noise: standard deviation of the noise on the encoder's input, in levels of 255; drawn
-            from 0 to this, so that ids are stable under camera noise.
-        noise_consistency: weight of how far noise moves the latents, in steps squared.
-        still_consistency: weight of how far latents move from one frame to the next where no
-            pixel of the patch changes by more than two levels.
-        adversarial_weight: of the discriminator's opinion; begin without (`start`).
-        lpips_weight: of the LPIPS distance, with the user's own weights:
-        lpips_trunk / lpips_heads: files of them (`metrics/lpips.py`).
-        evaluation_clips: unseen clips for the sample grid and the numbers beside it.
-    """
-
-    name: str
-    data: str = "shapes"
-    valid: str = ""
-    valid_share: float = 0.1
-    size: int = 64
-    pairs: int = 4000
-    augment: bool = False
-    strict: bool = False
-    start: str = ""
-    tokenizer: TokenizerConfig = TokenizerConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
-    run: RunConfig = RunConfig()
-    crop: int = 5
-    changed_weight: float = 8.0
-    plain_weight: float = 0.3
-    gradient_weight: float = 0.0
-    noise: float = 2.0
-    noise_consistency: float = 0.0
-    still_consistency: float = 0.0
-    adversarial_weight: float = 0.0
-    lpips_weight: float = 0.0
-    lpips_trunk: str = ""
-    lpips_heads: str = ""
-    evaluation_clips: int = 32
-
-    def __post_init__(self) -> None:
-        _at_least(
-            self, size=1, pairs=1, crop=1, changed_weight=0, plain_weight=0, gradient_weight=0,
-            noise=0, noise_consistency=0, still_consistency=0, adversarial_weight=0,
-            lpips_weight=0, evaluation_clips=1,
-        )  # fmt: skip
-        require(
-            self.size % self.tokenizer.patch == 0 and self.size >= self.crop * self.tokenizer.patch,
-            f"TokenizerExperiment.size must be a multiple of patch={self.tokenizer.patch} and hold "
-            f"{self.crop} of them, got {self.size}",
-        )
-        require(
-            self.data != "shapes" or (self.size == 64 and not self.valid),
-            "TokenizerExperiment.data=shapes has 64 px and its own clips for evaluation; got "
-            f"size={self.size}, valid={self.valid!r}",
-        )
-        require(
-            not self.lpips_weight or bool(self.lpips_trunk and self.lpips_heads),
-            "TokenizerExperiment.lpips_weight needs lpips_trunk and lpips_heads, files of weights",
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class NetworkExperiment:
-    """A run of `fv train` that makes a text-to-video network.
-
-    Attributes:
-        data: a folder that `fv tokenize` wrote, or a source of clips (`fv data inspect --help`
-            lists the kinds), which is tokenised first.
-        valid: the same for evaluation; "" holds clips of `data` out.
-        valid_share: share of the clips that is held out.
-        tokenizer: for a source: a trained tokenizer's file, or the name of a shipped model.
-        fps / size: for a source: frames per second, and side of the square frames, px.
-        live: tokenise a source while training, a new window of the video at every draw.
-        mirror: with `live`, show half of the draws mirrored left to right.
-        strict: stop at a clip that cannot be used, instead of leaving it out.
-        workers: processes that make the batches; 0 for threads. Not with `live`.
-        text: sentencepiece file; "" makes one of the words of the training texts.
-        start: model folder (or shipped model) whose weights the training starts from; "" for
-            random ones. Its network and sequence must be the same.
-        slot_embeddings: give every slot of a block a learned embedding (`RetNetConfig.slots`).
-        level_embeddings: read and score ids by their FSQ levels, too (`RetNetConfig.code_levels`).
-        key_frame_share: share of rows that are the key-frame task; the rest interpolate.
-        key_frames: M, key frames of a clip; 1 for images.
-        key_frame_stride: frames from one key frame to the next.
-        insertions: (gap, inserted) pairs that the interpolation task draws from: `gap` frames
-            lie from A to B, of which `inserted` are put between.
-        text_tokens: text slots of a block; 0 for as many as the longest text of the data needs.
-        text_drop: share of rows that are trained without their text (for guidance).
-    """
-
-    name: str
-    data: str = "shapes,split=train,count=10000"
-    valid: str = ""
-    valid_share: float = 0.1
-    tokenizer: str = "shapes"
-    fps: float = 8.0
-    size: int = 64
-    live: bool = False
-    mirror: bool = False
-    strict: bool = False
-    workers: int = 0
-    text: str = ""
-    start: str = ""
-    model: RetNetConfig = RetNetConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
-    run: RunConfig = RunConfig()
-    slot_embeddings: bool = True
-    level_embeddings: bool = True
-    text_tokens: int = 12
-    serial_numbers: int = 16
-    key_frame_share: float = 0.5
-    key_frames: int = 5
-    key_frame_stride: int = 4
-    insertions: tuple[tuple[int, int], ...] = ((4, 3),)
-    text_drop: float = 0.1
-
-    def __post_init__(self) -> None:
-        _at_least(
-            self, text_tokens=0, serial_numbers=1, key_frames=1, key_frame_stride=1, size=1,
-            workers=0,
-        )  # fmt: skip
-        require(self.fps > 0, f"NetworkExperiment.fps must be > 0, got {self.fps}")
-        require(
-            self.live or not self.mirror, "NetworkExperiment.mirror needs live: cached ids stay"
-        )
-        require(
-            not (self.live and self.workers), "NetworkExperiment.live works in threads: workers 0"
-        )
-        for name in ("key_frame_share", "text_drop"):
-            value = getattr(self, name)
-            require(0 <= value <= 1, f"NetworkExperiment.{name} must be in [0, 1], got {value}")
-        for gap, inserted in self.insertions:
-            require(
-                inserted >= 1 and gap % (inserted + 1) == 0,
-                f"NetworkExperiment.insertions needs (gap, inserted) with gap divisible by "
-                f"inserted + 1, got {(gap, inserted)}",
-            )
-        longest = max([self.key_frames] + [n + 2 for _, n in self.insertions])
-        require(
-            self.serial_numbers >= longest,
-            f"NetworkExperiment.serial_numbers must be >= {longest}, got {self.serial_numbers}",
-        )
-
-    @property
-    def clip_frames(self) -> int:
-        """Frames that a clip must have for either task."""
-        gaps = [gap for gap, _ in self.insertions]
-        return 1 + max([(self.key_frames - 1) * self.key_frame_stride, *gaps])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -408,7 +192,7 @@ class TokenSettings:
     """Threads that decode; 0 for as many as there are cores."""
 
     def __post_init__(self) -> None:
-        _at_least(self, size=1, shard_clips=1, threads=0)
+        at_least(self, size=1, shard_clips=1, threads=0)
         require(self.fps > 0, f"fps must be > 0, got {self.fps}")
         require(self.piece_seconds > 0, f"piece_seconds must be > 0, got {self.piece_seconds}")
 
@@ -441,7 +225,7 @@ class Options:
     """Guess ids from neighbouring frames and check several at once; the result is the same."""
 
     def __post_init__(self) -> None:
-        _at_least(
+        at_least(
             self, key_frames=0, insert=-1, levels=0, temperature=0, insert_temperature=0, top_k=0,
             guidance=0, window=0,
         )  # fmt: skip

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from fv_jax.config import NetworkExperiment, TokenizerExperiment
+from fv_jax.experiment_config import NetworkExperiment, TokenizerExperiment
 from fv_jax.training.loop import fit
 
 Parse = Callable[..., Any]

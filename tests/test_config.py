@@ -7,16 +7,18 @@ import pytest
 
 from fv_jax.config import (
     PRESETS,
-    NetworkExperiment,
-    OptimizerConfig,
     Options,
     RetNetConfig,
-    RunConfig,
     SequenceConfig,
     TokenizerConfig,
-    TokenizerExperiment,
     from_json,
     to_json,
+)
+from fv_jax.experiment_config import (
+    NetworkExperiment,
+    OptimizerConfig,
+    RunConfig,
+    TokenizerExperiment,
 )
 
 CONFIGS = [

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fv_jax.config import OptimizerConfig, RunConfig
+from fv_jax.experiment_config import OptimizerConfig, RunConfig
 
 
 @dataclasses.dataclass(frozen=True)

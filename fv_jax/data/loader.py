@@ -13,7 +13,8 @@ import grain
 import numpy as np
 from jaxtyping import UInt16
 
-from fv_jax.config import NetworkExperiment, SequenceConfig
+from fv_jax.config import SequenceConfig
+from fv_jax.experiment_config import NetworkExperiment
 from fv_jax.sequence import interpolation_serials, key_frame_serials, pack, pad_text
 from fv_jax.tokenizers.text import TextTokenizer
 from fv_jax.vocab import PAD

@@ -23,7 +23,8 @@ import jax.numpy as jnp
 import tensorboardX
 from tqdm import tqdm
 
-from fv_jax.config import OptimizerConfig, RunConfig, to_json
+from fv_jax.config import to_json
+from fv_jax.experiment_config import OptimizerConfig, RunConfig
 from fv_jax.files import only_process_in
 from fv_jax.provenance import provenance
 from fv_jax.training.checkpoint import Checkpointer

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import jax
 
-from fv_jax.config import NetworkExperiment, TokenSettings
+from fv_jax.config import TokenSettings
 from fv_jax.data.clips import Window
 from fv_jax.data.live import LiveClips
 from fv_jax.data.loader import Clips
@@ -20,6 +20,7 @@ from fv_jax.data.sources import open_source
 from fv_jax.data.split import held_out
 from fv_jax.data.token_cache import MANIFEST, TOKENIZER, Chosen, TokenFolder
 from fv_jax.data.tokenise import clips_hash, tokenise
+from fv_jax.experiment_config import NetworkExperiment
 from fv_jax.tokenizers.interface import FrameTokenizer
 from fv_jax.tokenizers.load import load_tokenizer
 

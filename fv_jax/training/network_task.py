@@ -13,8 +13,9 @@ import numpy as np
 from flax import nnx
 
 from fv_jax import model_folder
-from fv_jax.config import NetworkExperiment, Options, RetNetConfig, SequenceConfig, to_json
+from fv_jax.config import Options, RetNetConfig, SequenceConfig, to_json
 from fv_jax.data.loader import Batches, RowMaker, training_batches
+from fv_jax.experiment_config import NetworkExperiment
 from fv_jax.generate import Generator
 from fv_jax.models.retnet import RetNet, log_decays
 from fv_jax.ops.decay import half_life

@@ -16,7 +16,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from fv_jax.config import TokenizerExperiment
+from fv_jax.experiment_config import TokenizerExperiment
 from fv_jax.metrics.lpips import LPIPS
 from fv_jax.tokenizers.fsq import to_float
 from fv_jax.tokenizers.patch_autoencoder import PatchAutoencoder

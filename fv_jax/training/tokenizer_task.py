@@ -20,7 +20,7 @@ import numpy as np
 from flax import nnx
 from PIL import Image
 
-from fv_jax.config import TokenizerExperiment, TokenSettings, to_json
+from fv_jax.config import TokenSettings, to_json
 from fv_jax.data import shapes
 from fv_jax.data.clips import Window, read_centred
 from fv_jax.data.loader import Batches
@@ -29,6 +29,7 @@ from fv_jax.data.readers import ClipError
 from fv_jax.data.skips import Skips, report_problems
 from fv_jax.data.sources import Entry, open_source
 from fv_jax.data.split import held_out
+from fv_jax.experiment_config import TokenizerExperiment
 from fv_jax.files import replacing, write_text
 from fv_jax.metrics.frame_quality import psnr
 from fv_jax.metrics.token_stability import stability

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tiny
 
-from fv_jax.config import NetworkExperiment
 from fv_jax.data.loader import RowMaker, training_batches
+from fv_jax.experiment_config import NetworkExperiment
 from fv_jax.sequence import unpack
 from fv_jax.vocab import PAD, Vocab
 

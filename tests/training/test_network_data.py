@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import tiny
 
-from fv_jax.config import NetworkExperiment, TokenSettings
+from fv_jax.config import TokenSettings
 from fv_jax.data.tokenise import tokenise
+from fv_jax.experiment_config import NetworkExperiment
 from fv_jax.tokenizers.fsq import FSQTokenizer
 from fv_jax.training.network_data import network_data
 from fv_jax.video import write_mp4

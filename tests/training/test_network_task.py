@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny
 
-from fv_jax.config import NetworkExperiment, OptimizerConfig, RunConfig
+from fv_jax.experiment_config import NetworkExperiment, OptimizerConfig, RunConfig
 from fv_jax.generate import Generator
 from fv_jax.sequence import unpack
 from fv_jax.training.loop import fit

@@ -10,7 +10,8 @@ import pytest
 import tiny
 from flax import nnx
 
-from fv_jax.config import TokenizerConfig, TokenizerExperiment
+from fv_jax.config import TokenizerConfig
+from fv_jax.experiment_config import TokenizerExperiment
 from fv_jax.metrics.lpips import LPIPS
 from fv_jax.tokenizers.fsq import to_float
 from fv_jax.tokenizers.patch_autoencoder import PatchAutoencoder

@@ -11,8 +11,8 @@ import pytest
 import tiny
 from PIL import Image
 
-from fv_jax.config import OptimizerConfig, RunConfig, TokenizerExperiment
 from fv_jax.data.split import held_out
+from fv_jax.experiment_config import OptimizerConfig, RunConfig, TokenizerExperiment
 from fv_jax.metrics.lpips import LPIPS
 from fv_jax.tokenizers.fsq import FSQTokenizer
 from fv_jax.training.loop import fit
