@@ -23,6 +23,7 @@ Dimension key:  B rows, T tokens, D width, H heads, K / E key / value channels o
 from typing import TYPE_CHECKING
 
 from fv_jax.config import Options
+from fv_jax.lazy import lazy
 
 if TYPE_CHECKING:
     from fv_jax.generate import Clip, Generator
@@ -31,11 +32,4 @@ __version__ = "0.1.0"
 
 __all__ = ["Clip", "Generator", "Options", "__version__"]
 
-
-def __getattr__(name: str):
-    # Lazily, so that `fv --help` does not wait for jax.
-    if name in ("Clip", "Generator"):
-        from fv_jax import generate
-
-        return getattr(generate, name)
-    raise AttributeError(f"module 'fv_jax' has no attribute {name!r}")
+__getattr__ = lazy(__name__, {"Clip": "generate", "Generator": "generate"})

@@ -1,7 +1,8 @@
 """Text and frames to ids and back."""
 
-import importlib
 from typing import TYPE_CHECKING
+
+from fv_jax.lazy import lazy
 
 if TYPE_CHECKING:
     from fv_jax.tokenizers.fsq import FSQTokenizer
@@ -10,11 +11,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FSQTokenizer", "IceTokenizer", "load_tokenizer"]
 
-_HOMES = {"FSQTokenizer": "fsq", "IceTokenizer": "icetk", "load_tokenizer": "load"}
-
-
-def __getattr__(name: str):
-    # Lazily, so that importing one of the modules here does not wait for jax.
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy(
+    __name__, {"FSQTokenizer": "fsq", "IceTokenizer": "icetk", "load_tokenizer": "load"}
+)

@@ -17,6 +17,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, UInt8
 
 from fv_jax.config import TokenizerConfig, from_json, to_json
+from fv_jax.tokenizers.batched import batched
 from fv_jax.tokenizers.patch_autoencoder import PatchAutoencoder
 from fv_jax.tokenizers.quantiser import FSQ, hysteresis
 from fv_jax.weights import params_from_tensors, read_safetensors, write_params
@@ -184,11 +185,4 @@ def _integer_keys(tree):
 
 
 def _batched(function, inputs: np.ndarray) -> np.ndarray:
-    """Apply a jitted function in batches of one size (the last one padded)."""
-    size = _BATCH if len(inputs) > 8 else 8
-    outputs = []
-    for start in range(0, max(len(inputs), 1), size):
-        part = inputs[start : start + size]
-        padded = np.pad(part, [(0, size - len(part))] + [(0, 0)] * (inputs.ndim - 1))
-        outputs.append(np.asarray(function(padded))[: len(part)])
-    return np.concatenate(outputs)
+    return batched(function, inputs, _BATCH if len(inputs) > 8 else 8)

@@ -29,6 +29,7 @@ from fv_jax.config import from_json, to_json
 from fv_jax.files import replacing
 from fv_jax.interop.torch_checkpoint import read_checkpoint, state_dict
 from fv_jax.tokenizers import icetk_weights
+from fv_jax.tokenizers.batched import batched
 from fv_jax.tokenizers.icetk_network import RATES, IceConfig, nearest, with_parameters
 from fv_jax.tokenizers.icetk_text import IceText
 from fv_jax.weights import read_safetensors
@@ -264,17 +265,8 @@ def _decode(config: IceConfig, rate: int, params: dict, ids: Array) -> Array:
 
 
 def _batched(function, inputs: np.ndarray, rate: int = 1) -> np.ndarray:
-    """Apply a jitted function in batches of one size (the last one padded).
-
-    `rate` is how many pixels an element of the input stands for along each side.
-    """
-    size = _frames_per_call(inputs.shape[1] * inputs.shape[2] * rate**2)
-    outputs = []
-    for start in range(0, max(len(inputs), 1), size):
-        part = inputs[start : start + size]
-        padded = np.pad(part, [(0, size - len(part))] + [(0, 0)] * (inputs.ndim - 1))
-        outputs.append(np.asarray(function(padded))[: len(part)])
-    return np.concatenate(outputs)
+    """Batches of a size that suits the frames; an element of the input is `rate` px a side."""
+    return batched(function, inputs, _frames_per_call(inputs.shape[1] * inputs.shape[2] * rate**2))
 
 
 def _frames_per_call(pixels: int) -> int:

@@ -43,14 +43,14 @@ class NetworkTask:
         self.text = before.text if before else _text_tokenizer(config.text, self._data.train.texts)
         texts = {*self._data.train.texts, *self._data.valid.texts}
         longest = max(texts, key=lambda text: len(self.text.encode(text)))
-        slots = len(self.text.encode(longest))
-        if config.text_tokens and slots > config.text_tokens:
+        needed = len(self.text.encode(longest))
+        if config.text_tokens and needed > config.text_tokens:
             raise ValueError(
                 f"a block has text_tokens={config.text_tokens} slots, but the text "
-                f"{longest[:60]!r} has {slots} tokens; give --text-tokens {slots} or more, or 0"
+                f"{longest[:60]!r} has {needed} tokens; give --text-tokens {needed} or more, or 0"
             )
         self.sequence = SequenceConfig(
-            text_tokens=config.text_tokens or max(1, slots),
+            text_tokens=config.text_tokens or max(1, needed),
             frame_grid=self._data.grid,
             text_vocabulary=self.text.size,
             frame_codes=self.frames.codebook_size,

@@ -65,13 +65,11 @@ class TokenizerTask:
             self._pairs, self._valid = ShapePairs(), _shape_frames(config.evaluation_clips)
         else:
             train, valid = _entries(config)
-            home = _home(folder, config.valid or config.data)
-            skips = Skips(home / "left_out", strict=config.strict)
-            self._valid = _video_frames(valid, config, skips)
-            home = _home(folder, config.data)
-            skips = Skips(home / "left_out", strict=config.strict)
+            home, other = (_home(folder, s) for s in (config.data, config.valid or config.data))
+            skips = lambda source: Skips(source / "left_out", strict=config.strict)
+            self._valid = _video_frames(valid, config, skips(other))
             self._pairs = VideoPairs(
-                train, count=config.pairs, size=config.size, folder=home, skips=skips
+                train, count=config.pairs, size=config.size, folder=home, skips=skips(home)
             )
 
     def next_command(self, model: Path) -> str:

@@ -45,7 +45,7 @@ def test_real_clips_frame_by_frame(path):
 
 def test_there_are_real_clips():
     if not REAL:
-        pytest.skip("no recorded clips here: set FV_SHARED to a folder with clips/*.mp4")
+        pytest.skip(reason="no recorded clips here: set FV_SHARED to a folder with clips/*.mp4")
     assert {path.suffix for path in REAL} == {".mp4", ".avi", ".gif"}
 
 

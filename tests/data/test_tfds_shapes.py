@@ -97,7 +97,7 @@ def test_tfds_s_own_checks(tmp_path):
     # In a process of its own, for the other tests are to see that nothing imports TensorFlow.
     for module in ("tensorflow", "dill"):
         if importlib.util.find_spec(module) is None:
-            pytest.skip(f"{module} is not installed; TFDS's DatasetBuilderTestCase needs it")
+            pytest.skip(reason=f"{module} is not installed; TFDS's DatasetBuilderTestCase needs it")
     path = tmp_path / "checks.py"
     path.write_text(CHECKS)
     root = Path(__file__).parents[2]

@@ -203,7 +203,7 @@ def test_tfrecords_say_how_to_prepare_them_again(plain):
 
 def test_video_features_say_that_they_need_tensorflow(plain):
     if importlib.util.find_spec("tensorflow"):
-        pytest.skip("TensorFlow is installed: Video features can be read")
+        pytest.skip(reason="TensorFlow is installed: Video features can be read")
     path = plain / "features.json"
     features = json.loads(path.read_text())
     features["featuresDict"]["features"]["video"] = {
