@@ -216,27 +216,37 @@ def their_network(torch: Any, case: Case) -> Any:
 def from_torchscale(tensors: Mapping[str, np.ndarray], config: RetNetConfig) -> dict[str, Any]:
     """Parameters of our `RetNet` that compute torchscale's function.
 
-    torchscale's matrices are [outputs, inputs], ours [inputs, outputs]; what reads the same
-    vector is one matrix here; layers are stacked.
+    torchscale's matrices are [outputs, inputs], ours [inputs, outputs]; layers are stacked;
+    channels that turn together lie half a head apart, not beside each other.
     """
 
-    def stack(*names: str) -> Array:
-        parts = [[tensors[f"layers.{i}.{n}.weight"].T for n in names] for i in range(config.layers)]
-        return jnp.asarray(np.stack([np.concatenate(layer, axis=-1) for layer in parts]))
+    def stack(name: str) -> Array:
+        layers = [tensors[f"layers.{i}.{name}.weight"].T for i in range(config.layers)]
+        return jnp.asarray(np.stack(layers))
 
-    qkvg = stack(*(f"retention.{n}_proj" for n in "qkvg"))
+    def halves(x: Array) -> Array:
+        pairs = x.reshape(*x.shape[:-1], config.heads, -1, 2)
+        return pairs.swapaxes(-1, -2).reshape(x.shape)
+
+    matrix = lambda name: {"weight": stack(name)}
+    turned = lambda name: {"weight": halves(stack(name))}
     return {
         "embedding": jnp.asarray(tensors["embed_tokens.weight"]),
         "blocks": {
             "retention_norm": {"scale": stack("retention_layer_norm")},
             "retention": {
-                "qkvg": {"weight": qkvg},
-                "out": {"weight": stack("retention.out_proj")},
+                "qkvg": {
+                    "query": turned("retention.q_proj"),
+                    "key": turned("retention.k_proj"),
+                    "value": matrix("retention.v_proj"),
+                    "gate": matrix("retention.g_proj"),
+                },
+                "out": matrix("retention.out_proj"),
             },
             "glu_norm": {"scale": stack("final_layer_norm")},
             "glu": {
-                "up_gate": {"weight": stack("ffn.fc1", "ffn.gate")},
-                "down": {"weight": stack("ffn.fc2")},
+                "up_gate": {"up": matrix("ffn.fc1"), "gate": matrix("ffn.gate")},
+                "down": matrix("ffn.fc2"),
             },
         },
         "norm": {"scale": jnp.asarray(tensors["layer_norm.weight"])},

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -136,7 +137,12 @@ class Train:
     """Train an experiment of experiments/ (or a .py file); a run started again continues.
 
     Every setting can be overridden: `fv train shapes_images --run.steps 100 --model.layers 2`.
-    `fv train EXPERIMENT --help` lists them.
+    `fv train EXPERIMENT --help` lists them, and these flags:
+
+    - `--estimate` says what the training would cost (memory, FLOPs, hours) and stops; with
+      `--devices N` or `--topology v5e:2x4` for devices that are not here
+    - `--profile` records some steps for a profiler
+    - some experiments have variants: `fv train ucf101 --stage key_frames --preset tiny`
     """
 
     experiment: tyro.conf.Positional[str]
@@ -159,7 +165,8 @@ def main(args: list[str] | None = None) -> int:
     except SystemExit as stop:
         return int(stop.code or 0)
     except KeyboardInterrupt as stop:
-        return _fail(str(stop) or "stopped by Ctrl-C; no half-written file was left", 130)
+        message = str(stop) or "stopped by Ctrl-C; no half-written file was left"
+        return _fail(message, getattr(stop, "exit_code", 130))  # 0 of SIGTERM in a training
     except (ValueError, OSError) as error:
         if os.environ.get("FV_TRACEBACK"):
             raise
@@ -172,7 +179,7 @@ def _dispatch(args: list[str]) -> int:
         from fv_jax import experiment
 
         run = experiment.train if args[0] == "train" else experiment.bench
-        return run(args[1], lambda kind, **more: _parse(kind, args[2:], **more))
+        return run(args[1], args[2:], _parse)
     if args[:1] == ["data"]:
         command = _parse({"inspect": Inspect}, args[1:], prog="fv data", description=Data.__doc__)
         from fv_jax.data.inspect import inspect
@@ -199,7 +206,7 @@ def _dispatch(args: list[str]) -> int:
     return run_generate.interpolate(command)
 
 
-def _parse(kind: Any, args: list[str], **more: Any) -> Any:
+def _parse(kind: Any, args: Sequence[str], **more: Any) -> Any:
     """tyro, with its boxed error messages turned into one line."""
     captured = io.StringIO()
     try:

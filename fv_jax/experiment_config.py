@@ -30,32 +30,73 @@ class OptimizerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """How a training is spread over devices (`training/mesh.py`). One size may be -1: what is left.
+
+    Attributes:
+        data: copies of the weights, each with rows of its own.
+        fsdp: parts that every weight, its average and its optimizer state are cut into; each part
+            has rows of its own, too.
+        tensor: parts of the heads, the GLU's channels and the vocabulary.
+        sequence: parts of every row's tokens.
+    """
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+    sequence: int = 1
+
+    def __post_init__(self) -> None:
+        sizes = dataclasses.asdict(self)
+        good = all(size == -1 or size >= 1 for size in sizes.values())
+        require(
+            good and list(sizes.values()).count(-1) <= 1,
+            f"MeshConfig sizes must be >= 1, one of them may be -1, got {sizes}",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
 class RunConfig:
     """How long to train, and how often to look.
 
     Attributes:
         steps: optimizer steps in all; the learning rate's schedule ends there.
-        batch_size: rows of one step.
+        batch_size: rows of one step, on all devices together.
+        accumulate: parts that a batch is cut into, one after the other; the step is the same
+            and needs the memory of one part.
+        mesh: how it is spread over devices.
         seed: of the initialisation and of the order of the data.
         folder: where checkpoints, logs and samples go ("" means out/EXPERIMENT).
         log_every / sample_every / checkpoint_every: in steps.
         keep_checkpoints: how many of the newest checkpoints stay on disk.
+        keep_every: beside them those whose step is a multiple of this stay; 0 for none.
+        max_skipped: how many steps may be left out because their loss or gradient is not finite
+            before the run stops.
     """
 
     steps: int = 1000
     batch_size: int = 16
+    accumulate: int = 1
+    mesh: MeshConfig = MeshConfig()
     seed: int = 0
     folder: str = ""
     log_every: int = 20
     sample_every: int = 500
     checkpoint_every: int = 200
     keep_checkpoints: int = 2
+    keep_every: int = 0
+    max_skipped: int = 20
 
     def __post_init__(self) -> None:
         at_least(
-            self, steps=1, batch_size=1, log_every=1, sample_every=1, checkpoint_every=1,
-            keep_checkpoints=1,
+            self, steps=1, batch_size=1, accumulate=1, log_every=1, sample_every=1,
+            checkpoint_every=1, keep_checkpoints=1, keep_every=0, max_skipped=0,
         )  # fmt: skip
+        require(
+            self.batch_size % self.accumulate == 0,
+            f"RunConfig.batch_size must be divisible by accumulate={self.accumulate}, "
+            f"got {self.batch_size}",
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,6 +177,31 @@ class TokenizerExperiment:
         )
 
 
+REMAT = ("none", "block", "cheap")
+
+
+@dataclasses.dataclass(frozen=True)
+class ExpectedData:
+    """Sizes of a data set and its ids, known without reading them.
+
+    Attributes:
+        clips: of one epoch.
+        frame_grid: (h, w) ids of a frame.
+        frame_codes: of the tokenizer's codebook.
+        text_vocabulary: text ids.
+        code_levels: FSQ levels of the codes, if they have any.
+    """
+
+    clips: int
+    frame_grid: tuple[int, int]
+    frame_codes: int
+    text_vocabulary: int
+    code_levels: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        at_least(self, clips=1, frame_codes=2, text_vocabulary=1)
+
+
 @dataclasses.dataclass(frozen=True)
 class NetworkExperiment:
     """A run of `fv train` that makes a text-to-video network.
@@ -163,6 +229,10 @@ class NetworkExperiment:
             lie from A to B, of which `inserted` are put between.
         text_tokens: text slots of a block; 0 for as many as the longest text of the data needs.
         text_drop: share of rows that are trained without their text (for guidance).
+        remat: what the backward pass computes again instead of keeping it: "none", "block" (all
+            of a layer but its input) or "cheap" (all but the results of matmuls).
+        loss_chunk: codes that are scored at a time; logits of all of them never exist at once.
+        expected: sizes of the data, for `--estimate` where the data is not at hand.
     """
 
     name: str
@@ -190,8 +260,15 @@ class NetworkExperiment:
     key_frame_stride: int = 4
     insertions: tuple[tuple[int, int], ...] = ((4, 3),)
     text_drop: float = 0.1
+    remat: str = "none"
+    loss_chunk: int = 4096
+    expected: ExpectedData | None = None
 
     def __post_init__(self) -> None:
+        require(
+            self.remat in REMAT, f"NetworkExperiment.remat must be one of {REMAT}, got {self.remat}"
+        )
+        at_least(self, loss_chunk=1)
         at_least(
             self, text_tokens=0, serial_numbers=1, key_frames=1, key_frame_stride=1, size=1,
             workers=0,

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fv_jax.data.loader import Batches, OwnRows
 from fv_jax.experiment_config import OptimizerConfig, RunConfig
 
 
@@ -28,6 +29,8 @@ class LineTask:
     """A `loop.Task`. `on_sample` runs whenever a sample is drawn, to raise or send signals."""
 
     tokens_per_step = 4
+    start = None
+    frozen: dict[str, Any] = {}  # noqa: RUF012
 
     def __init__(self, on_sample: Callable[[], Any] = lambda: None):
         self.on_sample = on_sample
@@ -41,9 +44,12 @@ class LineTask:
         error = x @ params["layer"]["w"] + params["layer"]["b"] - batch["y"]
         return jnp.mean(error**2), {"largest": jnp.abs(error).max()}
 
-    def data(self) -> grain.DatasetIterator:
-        dataset = grain.MapDataset.range(50).seed(3).shuffle().repeat().map(_example).batch(4)
-        return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=1)))
+    def axes(self) -> Any:
+        return None
+
+    def data(self, rows: range = range(4)) -> grain.DatasetIterator:
+        examples = grain.MapDataset.range(50).seed(3).shuffle().repeat().map(_example)
+        return Batches(grain.MapDataset.source(OwnRows(examples, 4, rows)).batch(len(rows)))
 
     def sample(self, params: Any, picture: Path) -> dict[str, float]:
         self.on_sample()

@@ -45,11 +45,7 @@ class RowMaker:
     experiment: NetworkExperiment
     sequence: SequenceConfig
     text: TextTokenizer
-
-    @property
-    def blocks(self) -> int:
-        """M: blocks of a row."""
-        return max([self.experiment.key_frames] + [n + 2 for _, n in self.experiment.insertions])
+    blocks: int  # M, see `blocks_of_a_row`
 
     def __call__(
         self, clip: tuple[str, np.ndarray], rng: np.random.Generator
@@ -78,6 +74,12 @@ class RowMaker:
         weight[given : len(serials)] = 1
         padding = self.blocks * self.sequence.stride - len(tokens)
         return {"tokens": np.pad(tokens, (0, padding), constant_values=PAD), "weight": weight}
+
+
+def blocks_of_a_row(experiment: NetworkExperiment, parts: int = 1) -> int:
+    """M: blocks of the longest task's row, and more until it can be cut into as many parts."""
+    need = max([experiment.key_frames] + [n + 2 for _, n in experiment.insertions])
+    return -(-need // parts) * parts
 
 
 class Batches(grain.DatasetIterator):
@@ -129,7 +131,7 @@ def training_batches(
     *,
     seed: int,
     batch_size: int,
-    process: tuple[int, int] = (0, 1),
+    own: range | None = None,
     threads: int = 1,
     workers: int = 0,
 ) -> Batches:
@@ -140,26 +142,39 @@ def training_batches(
         rows: makes a row of a clip.
         seed: of the order and of all random choices.
         batch_size: rows of all processes together.
-        process: (p, n): this process takes row p of every n, so that the n parts of a batch
-            make up the batch of a single process.
+        own: those rows of every batch that are made here; None for all.
         threads: that make batches ahead of time.
         workers: processes that do, instead.
-
-    Raises:
-        ValueError: a batch cannot be divided among the processes.
     """
-    which, count = process
-    if batch_size % count:
-        raise ValueError(f"batch_size must be divisible by {count} processes, got {batch_size}")
-    dataset = (
-        grain.MapDataset.range(len(clips))
-        .seed(seed)
-        .shuffle()
-        .repeat()
-        .random_map(_Draw(clips, rows))[which:_ENOUGH:count]
-        .batch(batch_size // count)
-    )
+    every = (
+        grain.MapDataset.range(len(clips)).seed(seed).shuffle().repeat()
+        .random_map(_Draw(clips, rows))
+    )  # fmt: skip
+    own = range(batch_size) if own is None else own
+    dataset = grain.MapDataset.source(OwnRows(every, batch_size, own)).batch(len(own))
     return Batches(dataset, threads=threads, workers=workers)
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnRows:
+    """Of every batch only some rows, by number: what one of several processes makes.
+
+    Attributes:
+        every: the rows of all batches, one batch after the other.
+        batch_size: rows of a batch.
+        own: those that are wanted.
+    """
+
+    every: grain.MapDataset
+    batch_size: int
+    own: range
+
+    def __len__(self) -> int:
+        return min(len(self.every), _ENOUGH) // self.batch_size * len(self.own)
+
+    def __getitem__(self, index: int) -> Any:
+        batch, row = divmod(int(index), len(self.own))
+        return self.every[batch * self.batch_size + self.own[row]]
 
 
 @dataclasses.dataclass(frozen=True)

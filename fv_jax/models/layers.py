@@ -4,10 +4,16 @@ Statistics of the norms are float32 at least; matmul inputs take the config's dt
 accumulate in float32 (float64 stays float64 throughout, for the tests).
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
+
+from fv_jax.models.logical_axes import Axes, gathered
 
 NORM_EPSILON = 1e-6
 
@@ -23,43 +29,97 @@ class RMSNorm(nnx.Module):
     """RMSNorm with a learnt scale."""
 
     def __init__(self, width: int):
-        self.scale = nnx.Param(jnp.ones((width,)))
+        self.scale = nnx.Param(jnp.ones((width,)), axes=("norm",))
 
     def __call__(self, x: Float[Array, "*b D"]) -> Float[Array, "*b D"]:
         return rms_normalise(x) * self.scale[...]
 
 
 class Dense(nnx.Module):
-    """x W, no bias. `dtype` is that of the matmul's inputs; the result has x's dtype."""
+    """x W, no bias. `dtype` is that of the matmul's inputs; the result is float32 or wider."""
 
-    def __init__(self, inputs: int, outputs: int, *, dtype: str, gain: float, rngs: nnx.Rngs):
-        bound = gain * (6.0 / (inputs + outputs)) ** 0.5  # Xavier-uniform
-        shape = (inputs, outputs)
-        self.weight = nnx.Param(
-            jax.random.uniform(rngs.params(), shape, minval=-bound, maxval=bound)
-        )
+    def __init__(
+        self, inputs: int, outputs: int, *, dtype: str, gain: float, rngs: nnx.Rngs,
+        axes: Axes = (None, None), beside: int = 0,
+    ):  # fmt: skip
+        """Args:
+        axes: names of W's (`models/logical_axes.py`).
+        beside: outputs of other matrices that read the same x, for the scale of random weights.
+        """
+        bound = gain * (6.0 / (inputs + outputs + beside)) ** 0.5  # Xavier-uniform
+        weight = jax.random.uniform(rngs.params(), (inputs, outputs), minval=-bound, maxval=bound)
+        self.weight = nnx.Param(weight, axes=axes)
         self.dtype = dtype
 
     def __call__(self, x: Float[Array, "*b I"]) -> Float[Array, "*b O"]:
-        return matmul(x, self.weight[...], self.dtype)
+        weight = self.weight[...]
+        if self.dtype == "bfloat16":
+            weight = weight.astype(jnp.bfloat16)  # before it is gathered: half the bytes
+        return matmul(x, gathered(weight, self.weight.get_metadata("axes")), self.dtype)
+
+
+class Projections(nnx.Module):
+    """Several matrices that read the same x, by name; `joined` they are one.
+
+    Apart each result lies by itself, and heads or channels can be cut: for training. For the few
+    tokens of a decoding step one matmul is faster: `join_params` turns one form into the other.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: dict[str, int], *, dtype: str, gain: float, axes: Axes,
+        rngs: nnx.Rngs, joined: bool = False,
+    ):  # fmt: skip
+        self.outputs, self.joined_dtype = tuple(outputs.items()), dtype
+        total = sum(outputs.values())
+        dense = lambda size: Dense(
+            inputs, size, dtype=dtype, gain=gain, rngs=rngs, axes=axes, beside=total - size
+        )
+        if joined:
+            self.joined = dense(total)
+        else:
+            for name, size in outputs.items():
+                setattr(self, name, dense(size))
+
+    def __call__(self, x: Float[Array, "*b I"]) -> list[Array]:
+        """One result for each name, in the dtype of matmul inputs."""
+        cast = lambda y: y.astype(jnp.bfloat16) if self.joined_dtype == "bfloat16" else y
+        if hasattr(self, "joined"):
+            sizes = [size for _, size in self.outputs]
+            edges = [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
+            return jnp.split(cast(self.joined(x)), edges, axis=-1)
+        return [cast(getattr(self, name)(x)) for name, _ in self.outputs]
+
+
+def join_params(params: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """`Projections`' weights (stacked or not) as those of the joined form."""
+    weights = [params[name]["weight"] for name in names]
+    return {"joined": {"weight": jnp.concatenate(weights, axis=-1)}}
 
 
 def matmul(x: Float[Array, "*b I"], weight: Float[Array, "I O"], dtype: str) -> Array:
-    """x W with inputs cast down to `dtype` (never up), accumulated in x's dtype."""
+    """x W with inputs cast down to `dtype` (never up), accumulated in float32 at least."""
+    wide = jnp.promote_types(x.dtype, jnp.float32)
     if dtype == "bfloat16":
-        x_cast, weight_cast = x.astype(jnp.bfloat16), weight.astype(jnp.bfloat16)
+        x, weight = x.astype(jnp.bfloat16), weight.astype(jnp.bfloat16)
     else:
-        x_cast, weight_cast = x, weight.astype(x.dtype)
-    return jnp.matmul(x_cast, weight_cast, preferred_element_type=x.dtype)
+        weight = weight.astype(x.dtype)
+    return jnp.matmul(x, weight, preferred_element_type=wide)
 
 
 class GatedLinearUnit(nnx.Module):
-    """W_down( silu(W_up x) * W_gate x ); up and gate are one matmul."""
+    """W_down( silu(W_up x) * W_gate x )."""
 
-    def __init__(self, width: int, hidden: int, *, dtype: str, rngs: nnx.Rngs):
-        self.up_gate = Dense(width, 2 * hidden, dtype=dtype, gain=1.0, rngs=rngs)
-        self.down = Dense(hidden, width, dtype=dtype, gain=0.5, rngs=rngs)
+    NAMES = ("up", "gate")
+
+    def __init__(
+        self, width: int, hidden: int, *, dtype: str, rngs: nnx.Rngs, joined: bool = False
+    ):
+        self.up_gate = Projections(
+            width, dict.fromkeys(self.NAMES, hidden), dtype=dtype, gain=1.0, rngs=rngs,
+            axes=("embed", "hidden"), joined=joined,
+        )  # fmt: skip
+        self.down = Dense(hidden, width, dtype=dtype, gain=0.5, rngs=rngs, axes=("hidden", "embed"))
 
     def __call__(self, x: Float[Array, "*b D"]) -> Float[Array, "*b D"]:
-        up, gate = jnp.split(self.up_gate(x), 2, axis=-1)
+        up, gate = (checkpoint_name(y, "projection") for y in self.up_gate(x))
         return self.down(jax.nn.silu(up) * gate)

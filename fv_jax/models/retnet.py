@@ -19,13 +19,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx, struct
+from jax.ad_checkpoint import checkpoint_name
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from fv_jax.config import RetNetConfig
-from fv_jax.models.layers import Dense, GatedLinearUnit, RMSNorm, matmul, rms_normalise
+from fv_jax.models import sequence_parallel
+from fv_jax.models.layers import (
+    Dense,
+    GatedLinearUnit,
+    Projections,
+    RMSNorm,
+    join_params,
+    matmul,
+    rms_normalise,
+)
+from fv_jax.models.logical_axes import constrain, gathered, platform
 from fv_jax.ops import decay, retention
-from fv_jax.ops.rotation import MAX_POSITION, angles, even_angles, rotate
+from fv_jax.ops.rotation import MAX_POSITION, CosSin, angles, cos_sin, even_angles, turn
 
 # A field of a pytree: an array, or whatever JAX puts in its place (shapes, shardings, tracers).
 Leaf = Any
@@ -46,59 +57,63 @@ class RetNetState:
 
 
 class MultiScaleRetention(nnx.Module):
-    """W_o( silu(W_g x) * headnorm(retention(x)) ), with q, k, v and g from one matmul."""
+    """W_o( silu(W_g x) * headnorm(retention(W_q x, W_k x, W_v x)) )."""
 
-    def __init__(self, config: RetNetConfig, *, rngs: nnx.Rngs):
+    NAMES = ("query", "key", "value", "gate")
+
+    def __init__(self, config: RetNetConfig, *, rngs: nnx.Rngs, joined: bool = False):
         self.config = config
         d, values, dtype = config.width, config.value_width, config.matmul_dtype
         # torchscale's gain for q, k, v, g is 2^-2.5; the head norm makes the scale of v moot.
-        self.qkvg = Dense(d, 2 * d + 2 * values, dtype=dtype, gain=2**-0.5, rngs=rngs)
-        self.out = Dense(values, d, dtype=dtype, gain=0.5, rngs=rngs)
+        self.qkvg = Projections(
+            d, dict(zip(self.NAMES, (d, d, values, values))), dtype=dtype, gain=2**-0.5,
+            rngs=rngs, axes=("embed", "heads"), joined=joined,
+        )  # fmt: skip
+        self.out = Dense(values, d, dtype=dtype, gain=0.5, rngs=rngs, axes=("heads", "embed"))
 
     @property
     def log_decay(self) -> tuple[float, ...]:
         """log gamma of each head."""
         return log_decays(self.config)
 
-    def qkvg_heads(self, x: Float[Array, "B T D"], position: Int[Array, "B T"]):
-        """Rotated q and k, v (all [B, T, H, *]) and the gate [B, T, V]."""
+    def qkvg_heads(self, x: Float[Array, "B T D"], by: CosSin):
+        """q and k turned, and v, all [B, T, H, *]; the gate [B, T, V]."""
         c = self.config
-        edges = [c.width, 2 * c.width, 2 * c.width + c.value_width]
-        q, k, v, g = jnp.split(self.qkvg(x), edges, axis=-1)
-        heads = lambda y: y.reshape(*y.shape[:2], c.heads, -1)
-        theta = (even_angles if c.angles == "even" else angles)(c.key_dim)
-        q = rotate(heads(q), position, theta)
-        k = rotate(heads(k) * c.key_dim**-0.5, position, theta)
-        return self._cast(q), self._cast(k), self._cast(heads(v)), g
+        q, k, v, g = (checkpoint_name(y, "projection") for y in self.qkvg(x))
+        heads = lambda y: constrain(
+            y.reshape(*y.shape[:2], c.heads, -1), "rows", "tokens", "heads", None
+        )
+        q, k = turn(heads(q), by), turn(heads(k), by) * c.key_dim**-0.5
+        q, k = (checkpoint_name(y.astype(v.dtype), "retention") for y in (q, k))
+        return q, k, heads(v), g
 
     def gated(self, y: Float[Array, "B T H E"], g: Float[Array, "B T V"]) -> Array:
         """Head norm (no weight), gate and output projection."""
         y = rms_normalise(y).reshape(g.shape).astype(g.dtype)
         return self.out(jax.nn.silu(g) * y)
 
-    def _cast(self, x: Array) -> Array:
-        return x.astype(jnp.bfloat16) if self.config.matmul_dtype == "bfloat16" else x
-
 
 class Block(nnx.Module):
     """Pre-norm residual block."""
 
-    def __init__(self, config: RetNetConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: RetNetConfig, *, rngs: nnx.Rngs, joined: bool = False):
+        """`joined`: with matrices joined for decoding."""
         self.retention_norm = RMSNorm(config.width)
-        self.retention = MultiScaleRetention(config, rngs=rngs)
+        self.retention = MultiScaleRetention(config, rngs=rngs, joined=joined)
         self.glu_norm = RMSNorm(config.width)
         self.glu = GatedLinearUnit(
-            config.width, config.hidden, dtype=config.matmul_dtype, rngs=rngs
+            config.width, config.hidden, dtype=config.matmul_dtype, rngs=rngs, joined=joined
         )
 
     def __call__(
-        self, x: Float[Array, "B T D"], position: Int[Array, "B T"], retain: Callable
+        self, x: Float[Array, "B T D"], by: CosSin, retain: Callable
     ) -> tuple[Float[Array, "B T D"], Any]:
         """`retain(q, k, v, log_decay) -> (y, anything)` is the form of retention to use."""
-        q, k, v, g = self.retention.qkvg_heads(self.retention_norm(x), position)
+        q, k, v, g = self.retention.qkvg_heads(self.retention_norm(x), by)
         y, carried = retain(q, k, v, self.retention.log_decay)
-        x = x + self.retention.gated(y, g)
-        return x + self.glu(self.glu_norm(x)), carried
+        x = x + checkpoint_name(self.retention.gated(y, g), "projection")
+        x = constrain(x, "rows", "tokens", None)
+        return constrain(x + self.glu(self.glu_norm(x)), "rows", "tokens", None), carried
 
 
 class RetNet(nnx.Module):
@@ -121,20 +136,26 @@ class RetNet(nnx.Module):
         # of steps: copying a block of 77 random ids takes 200 steps with it, over 300 without.
         rows = jax.random.normal(rngs.params(), (vocabulary, config.width))
         shared = jax.random.normal(rngs.params(), (1, config.width))
-        self.embedding = nnx.Param((rows + shared) * config.width**-0.5)
+        self.embedding = nnx.Param(
+            (rows + shared) * config.width**-0.5, axes=("vocabulary", "embed")
+        )
         if config.slots:
-            self.slot_embedding = nnx.Param(jnp.zeros((config.slots, config.width)))
+            shape = (config.slots, config.width)
+            self.slot_embedding = nnx.Param(jnp.zeros(shape), axes=("slots", "embed"))
         if config.code_levels:
             shape = (sum(config.code_levels), config.width)
             scale = config.width**-0.5
-            self.level_embedding = nnx.Param(jax.random.normal(rngs.params(), shape) * scale)
-            self.level_head = nnx.Param(jax.random.normal(rngs.params(), shape) * scale)
+            by_level = lambda: nnx.Param(
+                jax.random.normal(rngs.params(), shape) * scale, axes=("levels", "embed")
+            )
+            self.level_embedding, self.level_head = by_level(), by_level()
         self.codes = codes
         keys = jax.random.split(rngs.params(), config.layers)
         self.blocks = jax.vmap(lambda key: Block(config, rngs=nnx.Rngs(key)))(keys)
         self.norm = RMSNorm(config.width)
         self.head = nnx.Param(
-            jax.random.normal(rngs.params(), (config.width, codes)) * config.width**-0.5
+            jax.random.normal(rngs.params(), (config.width, codes)) * config.width**-0.5,
+            axes=("embed", "codes"),
         )
 
     def init_state(self, batch: int) -> RetNetState:
@@ -150,9 +171,10 @@ class RetNet(nnx.Module):
         position = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
 
         def layer(x, block):
-            return block(x, position, lambda *qkvd: (retention.parallel(*qkvd), None))
+            return block(x, by, lambda *qkvd: (retention.parallel(*qkvd), None))
 
-        x, _ = scan_layers(layer, self.embed(tokens, position), self.blocks)
+        x, by = self.embed(tokens, position), self.turns(position)
+        x, _ = scan_layers(layer, x, self.blocks)
         return self.norm(x)
 
     def chunkwise(
@@ -162,6 +184,7 @@ class RetNet(nnx.Module):
         length: Int[Array, " B"] | None = None,
         *,
         chunk: int | None = None,
+        remat: str = "none",
     ) -> tuple[Float[Array, "B T D"], RetNetState]:
         """Hidden vectors of the next T tokens, and the state after each row's real ones.
 
@@ -170,6 +193,7 @@ class RetNet(nnx.Module):
             state: after the tokens before.
             length: real tokens per row; None means all T.
             chunk: tokens per chunk; None means the config's.
+            remat: what the backward pass computes again, see `scan_layers`.
 
         Raises:
             ValueError: a state of another network, batch size or dtype, chunk below 1, or
@@ -185,11 +209,15 @@ class RetNet(nnx.Module):
             block, r = block_and_state
 
             def retain(q, k, v, log_decay):
-                return retention.chunkwise(q, k, v, log_decay, r, state.position, length, size)
+                return sequence_parallel.chunkwise(
+                    q, k, v, log_decay, r, state.position, length, size
+                )
 
-            return block(x, position, retain)
+            return block(x, by, retain)
 
-        x, r = scan_layers(layer, self.embed(tokens, position), (self.blocks, state.retention))
+        by = self.turns(position)
+        x = constrain(self.embed(tokens, position), "rows", "tokens", None)
+        x, r = scan_layers(layer, x, (self.blocks, state.retention), remat)
         return self.norm(x), RetNetState(r, state.position + length)
 
     def step(
@@ -216,9 +244,9 @@ class RetNet(nnx.Module):
                 y, after = retention.step(q, k, v, log_decay, r, state.position)
                 return y[:, None], after
 
-            return block(x, position, retain)
+            return block(x, by, retain)
 
-        x = self.embed(tokens[:, None], position)
+        x, by = self.embed(tokens[:, None], position), self.turns(position)
         x, r = scan_layers(layer, x, (self.blocks, state.retention))
         return self.norm(x)[:, 0], RetNetState(r, state.position + 1)
 
@@ -260,6 +288,10 @@ class RetNet(nnx.Module):
         """Embeddings of vocabulary ids, plus those of their slots in a block if there are any."""
         return self.tables().embed(tokens, position)
 
+    def turns(self, position: Int[Array, "B T"]) -> CosSin:
+        """How far q and k turn at global positions: once for all layers."""
+        return turns(self.config, position, self.embedding[...].dtype)
+
     def logits(self, hidden: Float[Array, "*b D"]) -> Float[Array, "*b V"]:
         """Scores of the frame codes."""
         return self.tables().logits(hidden)
@@ -279,14 +311,19 @@ class RetNet(nnx.Module):
     def decoder(self) -> "Decoder":
         """The same network with its layers apart; make it once, before a decoding loop.
 
-        Weights come in the dtype that their matmuls take, so that a step reads no more bytes.
+        What reads the same vector is one matrix. Weights come in the dtype that their matmuls
+        take, so that a step reads no more bytes.
         """
-        graph, stacked = nnx.split(self.blocks)
-        low = self.config.matmul_dtype == "bfloat16"
-        cast = lambda x: x.astype(jnp.bfloat16) if low and x.ndim == 2 else x
+        config, cast = self.config, lambda x: low(x, self.config) if x.ndim > 1 else x
+        params = nnx.to_pure_dict(nnx.state(self.blocks, nnx.Param))
+        for layer, name, kind in (
+            ("retention", "qkvg", MultiScaleRetention), ("glu", "up_gate", GatedLinearUnit),
+        ):  # fmt: skip
+            params[layer] = params[layer] | {name: join_params(params[layer][name], kind.NAMES)}
+        graph = nnx.graphdef(nnx.eval_shape(lambda: Block(config, rngs=nnx.Rngs(0), joined=True)))
         blocks = tuple(
-            nnx.merge(graph, jax.tree.map(lambda leaf, i=i: cast(leaf[i]), stacked))
-            for i in range(self.config.layers)
+            nnx.merge(graph, jax.tree.map(lambda leaf, i=i: cast(leaf[i]), params))
+            for i in range(config.layers)
         )
         tables = self.tables()
         tables = dataclasses.replace(tables, head=cast(tables.head))
@@ -311,12 +348,19 @@ class Tables:
 
     def embed(self, tokens: Int[Array, "*b"], position: Int[Array, "*b"]) -> Float[Array, "*b D"]:
         """Vectors of vocabulary ids at global positions."""
-        x = self.embedding[tokens]
-        return x if self.slots is None else x + self.slots[position % len(self.slots)]
+        # Whole channels, or every row would be put together from all devices.
+        x = gathered(self.embedding, ("vocabulary", "embed"))[tokens]
+        if self.slots is not None:
+            x = x + gathered(self.slots, ("slots", "embed"))[position % len(self.slots)]
+        return x
 
     def logits(self, hidden: Float[Array, "*b D"]) -> Float[Array, "*b V"]:
         """Scores of the frame codes."""
-        return matmul(hidden, self.head, self.dtype)
+        return self.scores(hidden, self.head)
+
+    def scores(self, hidden: Float[Array, "*b D"], head: Float[Array, "D V"]) -> Array:
+        """Scores by some columns of the head."""
+        return matmul(hidden, head, self.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -350,13 +394,38 @@ def _level_rows(levels: tuple[int, ...]) -> np.ndarray:
     return has_level
 
 
-def scan_layers(layer: Callable, x: Array, stacked):
-    """Run the stacked layers in order, four to a loop turn.
+def scan_layers(layer: Callable, x: Array, stacked, remat: str = "none"):
+    """Run the stacked layers in order.
 
-    The loop keeps compile time flat in depth; unrolling some of it saves copies of what the
-    backward pass needs (a fifth of a training step on a CPU).
+    The loop keeps compile time flat in depth. On a CPU four layers are one turn, which saves
+    copies of what the backward pass needs (a fifth of a training step); on a TPU one, since four
+    cost the compiler's layouts more than they save (a third of the paper's step).
+
+    Args:
+        layer: (x, part of `stacked`) -> (x, anything).
+        x: into the first layer.
+        stacked: with a leading axis of layers.
+        remat: what the backward pass computes again instead of keeping it: "none"; "cheap", all
+            but the results of the layers' projections, so that retention alone is done twice;
+            "block", all but x.
     """
-    return jax.lax.scan(layer, x, stacked, unroll=4)
+    if remat == "block":
+        layer = jax.checkpoint(layer, prevent_cse=False)
+    elif remat == "cheap":
+        keep = jax.checkpoint_policies.save_only_these_names("projection", "retention")
+        layer = jax.checkpoint(layer, prevent_cse=False, policy=keep)
+    return jax.lax.scan(layer, x, stacked, unroll=4 if platform() == "cpu" else 1)
+
+
+def turns(config: RetNetConfig, position: Int[Array, "B T"], dtype) -> CosSin:
+    """cos and sin of the config's angles at global positions, float32 at least."""
+    theta = (even_angles if config.angles == "even" else angles)(config.key_dim)
+    return cos_sin(position, theta, jnp.promote_types(dtype, jnp.float32))
+
+
+def low(x: Array, config: RetNetConfig) -> Array:
+    """x in the dtype that matmuls take it in."""
+    return x.astype(jnp.bfloat16) if config.matmul_dtype == "bfloat16" else x
 
 
 def log_decays(config: RetNetConfig) -> tuple[float, ...]:

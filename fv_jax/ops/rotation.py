@@ -19,6 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+CosSin = tuple[Float[Array, "B T K2"], Float[Array, "B T K2"]]
+
 _SLOW = (1e-4, 1e-3)
 _FINE = 1024
 MAX_POSITION = _FINE * 4096  # 4,194,304 tokens; positions are checked where they enter
@@ -53,20 +55,34 @@ def rotate(
     position: Int[Array, "B T"],
     theta: Float[np.ndarray, " K2"] | None = None,
 ) -> Float[Array, "B T H K"]:
-    """Turn each pair of channels by its position's angle; `theta` replaces `angles(K)`.
-
-    cos and sin come from float64 tables made on the host: float32 phases would be off by 2e-5
-    at 6,800 tokens. Two small tables (position // 1024 and position % 1024) joined by the
-    angle-sum rule reach MAX_POSITION without one row per position.
-    """
+    """Turn channels (2j, 2j + 1) by their position's angle; `theta` replaces `angles(K)`."""
     theta = angles(x.shape[-1]) if theta is None else theta
-    cos, sin = (table[..., None, :] for table in _cos_sin(position, theta, x.dtype))
-    even, odd = x[..., 0::2], x[..., 1::2]
-    turned = jnp.stack([even * cos - odd * sin, odd * cos + even * sin], axis=-1)
-    return turned.reshape(x.shape)
+    halves = jnp.concatenate([x[..., 0::2], x[..., 1::2]], axis=-1)
+    turned = turn(halves, cos_sin(position, theta, x.dtype))
+    return jnp.stack(jnp.split(turned, 2, axis=-1), axis=-1).reshape(x.shape)
 
 
-def _cos_sin(position: Int[Array, "B T"], theta: np.ndarray, dtype):
+def turn(x: Float[Array, "B T H K"], by: CosSin) -> Float[Array, "B T H K"]:
+    """`rotate` for channels that lie in other order: pair j is (j, j + K / 2).
+
+    It is what the network uses: which channels make a pair is nothing to a score, and taking
+    every other channel is slow on a TPU.
+    """
+    cos, sin = (
+        jnp.concatenate([t, u], -1)[..., None, :] for t, u in ((by[0], by[0]), (-by[1], by[1]))
+    )
+    k = x.shape[-1]
+    swap = jnp.asarray(np.roll(np.eye(k), k // 2, axis=1), x.dtype)
+    return x.astype(cos.dtype) * cos + jnp.matmul(x, swap, preferred_element_type=cos.dtype) * sin
+
+
+def cos_sin(position: Int[Array, "B T"], theta: Float[np.ndarray, " K2"], dtype) -> CosSin:
+    """cos and sin of every position's angles, each [B, T, K/2].
+
+    They come from float64 tables made on the host: float32 phases would be off by 2e-5 at 6,800
+    tokens. Two small tables (position // 1024 and position % 1024) joined by the angle-sum rule
+    reach MAX_POSITION without one row per position.
+    """
     fine = np.arange(_FINE)[:, None] * theta
     coarse = np.arange(MAX_POSITION // _FINE)[:, None] * (_FINE * theta)
     fine_cos, fine_sin = (jnp.asarray(f(fine), dtype)[position % _FINE] for f in (np.cos, np.sin))

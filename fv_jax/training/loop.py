@@ -1,36 +1,42 @@
 """The training loop: data in, one jitted step, and everything a person wants to see meanwhile.
 
-A run lives in one folder:
+A run lives in one folder, which all its processes share:
 
     checkpoints/   orbax; a run started again continues from the newest
     log.jsonl      one line per `log_every` steps
     tensorboard/   the same numbers
     samples/       a picture every `sample_every` steps, made with the averaged weights
     model/         the exported weights, as `fv generate --model` takes them
+    skipped/       batches whose loss or gradient was not finite
+    profile/       a trace of a few steps, if asked for
 
-The device never waits for the host: metrics are read one step late.
+The same call runs on one device and on many hosts. Every process gives the rows that its devices
+hold; the first one draws samples and writes.
 """
 
+import contextlib
 import json
-import signal
-import time
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import grain
 import jax
-import jax.numpy as jnp
-import tensorboardX
-from tqdm import tqdm
 
 from fv_jax.config import to_json
-from fv_jax.experiment_config import OptimizerConfig, RunConfig
+from fv_jax.experiment_config import RunConfig
 from fv_jax.files import only_process_in
 from fv_jax.provenance import provenance
+from fv_jax.training.accelerators import peak_flops
 from fv_jax.training.checkpoint import Checkpointer
-from fv_jax.training.optimizer import build_optimizer, build_schedule
+from fv_jax.training.flops import forward_flops
+from fv_jax.training.mesh import make_layout, place_batch, replicated, rows_of_process, to_host
+from fv_jax.training.program import build_program
+from fv_jax.training.run_log import RunLog
 from fv_jax.training.state import Params, TrainState
-from fv_jax.training.step import make_train_step
+from fv_jax.training.stop import StopSignal
+
+_PROFILED_STEPS = 3
+_STEPS_BEFORE_PROFILE = 3  # the first compiles
 
 
 @runtime_checkable
@@ -38,17 +44,23 @@ class Task(Protocol):
     """What the loop needs to know about the thing it trains."""
 
     tokens_per_step: int
+    start: Params | None  # weights to start from, instead of `init`'s
+    frozen: dict[str, Any]  # joined to every batch: what the loss reads and nobody trains
 
     def init(self, key: jax.Array) -> Params:
-        """Fresh weights."""
+        """Fresh weights; jitted."""
+        ...
+
+    def axes(self) -> Any:
+        """Logical axes of every weight, in the shape of `init`'s; None keeps weights whole."""
         ...
 
     def loss(self, params: Params, batch: Any, key: jax.Array) -> tuple[jax.Array, dict]:
-        """Scalar loss and metrics of a batch."""
+        """Scalar loss and metrics of a batch, as `make_train_step` wants them."""
         ...
 
-    def data(self) -> grain.DatasetIterator:
-        """Batches, forever or for at least the run's steps; its position can be saved."""
+    def data(self, rows: range) -> grain.DatasetIterator:
+        """These rows of each batch, for at least the run's steps; its position can be saved."""
         ...
 
     def sample(self, params: Params, picture: Path) -> dict[str, float]:
@@ -60,179 +72,183 @@ class Task(Protocol):
         ...
 
 
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM; the run's state has been saved."""
-
-
-def fit(task: Task, config: Any, folder: Path) -> Path:
+def fit(task: Task, config: Any, folder: Path, *, profile: bool = False) -> Path:
     """Train until `config.run.steps`, continuing what `folder` holds.
 
     Args:
         task: what to train.
         config: an experiment with `run` and `optimizer`; stored in every checkpoint.
         folder: of the run.
+        profile: write a trace of a few steps.
 
     Returns:
         The folder of the exported weights.
 
     Raises:
-        ValueError: the folder holds a run of another config, or another process trains there.
-        Interrupted: Ctrl-C or SIGTERM, after saving.
+        ValueError: the folder holds a run of another config, or another process trains there;
+            the mesh does not fit the devices or the batch; too many steps were skipped.
+        Interrupted: Ctrl-C, after saving; `Terminated` of SIGTERM.
     """
-    with only_process_in(folder):
-        return _fit(task, config, folder)
+    first = jax.process_index() == 0
+    with only_process_in(folder) if first else contextlib.nullcontext():
+        return _Run(task, config, folder).train(profile)
 
 
-def _fit(task: Task, config: Any, folder: Path) -> Path:
-    run: RunConfig = config.run
-    optimizer: OptimizerConfig = config.optimizer
-    tx = build_optimizer(optimizer, run.steps)
-    schedule = build_schedule(optimizer, run.steps)
-    train_step = make_train_step(task.loss, tx, ema_decay=optimizer.ema_decay, seed=run.seed)
-    data = iter(task.data())
-    state = TrainState.create(task.init(jax.random.key(run.seed)), tx)
-    checkpoints = Checkpointer(folder / "checkpoints", keep=run.keep_checkpoints)
-    if checkpoints.latest_step() is not None:
-        _check_same_run(checkpoints.config(), to_json(config), folder)
-        state = checkpoints.restore(state, data)
-    first = int(state.step)
-    log = RunLog(folder, first)
-    source = provenance()
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    print(f"{parameters / 1e6:.2f} M parameters, {task.tokens_per_step} tokens a step, in {folder}")
-    if first:
-        print(f"continuing at step {first} of {run.steps}")
-
-    def export() -> Path:
-        record = {
-            "parameters": parameters, **log.summary(), "source": source, "config": to_json(config),
-        }  # fmt: skip
-        task.export(state.ema, folder / "model", record)
-        return folder / "model"
-
-    bar = tqdm(total=run.steps, initial=first, unit="step", dynamic_ncols=True, smoothing=0.05)
-    late = None  # metrics of the step before, read while the device runs the next
-    stop = _StopSignal()
-    try:
-        with stop:
-            for step in range(first + 1, run.steps + 1):
-                state, metrics = train_step(state, next(data))
-                if late is not None:
-                    log.step(*late, bar, task.tokens_per_step)
-                wanted = step % run.log_every == 0 or step == run.steps
-                late = (step, metrics, float(jnp.asarray(schedule(step - 1)))) if wanted else None
-                bar.update()
-                if step % run.sample_every == 0 or step == run.steps:
-                    picture = folder / "samples" / f"{step:07d}.png"
-                    picture.parent.mkdir(exist_ok=True)
-                    log.evaluation(step, task.sample(state.ema, picture), bar)
-                    export()
-                if step % run.checkpoint_every == 0 or step == run.steps or stop.received:
-                    checkpoints.save(state, data, config)
-                if stop.received:
-                    if late is not None:
-                        log.step(*late, bar, task.tokens_per_step)
-                    export()
-                    raise Interrupted(f"stopped at step {step}; the same command continues it")
-        if late is not None:
-            log.step(*late, bar, task.tokens_per_step)
-    finally:
-        bar.close()
-        checkpoints.close()
-        log.close()
-    return export()
-
-
-class RunLog:
-    """log.jsonl, tensorboard and the progress bar."""
-
-    def __init__(self, folder: Path, first_step: int):
-        self._path = folder / "log.jsonl"
-        lines = self._path.read_text().splitlines() if self._path.exists() else []
-        # A killed run may have logged steps that its last checkpoint does not hold.
-        self.records = [r for r in map(_parse, lines) if r and r["step"] <= first_step]
-        text = "".join(json.dumps(record) + "\n" for record in self.records)
-        self._path.write_text(text)
-        self._file = self._path.open("a", buffering=1)
-        self._board = tensorboardX.SummaryWriter(
-            str(folder / "tensorboard"), purge_step=first_step + 1
+class _Run:
+    def __init__(self, task: Task, config: Any, folder: Path):
+        run: RunConfig = config.run
+        self.task, self.config, self.folder, self.run = task, config, folder, run
+        self.layout = make_layout(run.mesh)
+        self.rows = rows_of_process(self.layout, run.batch_size)
+        self.writes = jax.process_index() == 0
+        self.program = build_program(task, run, config.optimizer, self.layout)
+        self.checkpoints = Checkpointer(
+            folder / "checkpoints", keep=run.keep_checkpoints, keep_every=run.keep_every
         )
-        self._seconds_before = self.records[-1]["seconds"] if self.records else 0.0
-        self._start = self._last_time = time.monotonic()
-        self._last_step = first_step
+        self.data = iter(task.data(self.rows))
+        if self.checkpoints.latest_step() is None:
+            self.state = self.program.begin(run.seed, task.start)
+        else:
+            _check_same_run(self.checkpoints.config(), to_json(config), folder)
+            self.state = self.checkpoints.restore(self.program.state, self.data)
+        self.frozen = jax.device_put(task.frozen, replicated(self.layout))
+        self.source = provenance()
 
-    def step(self, step: int, metrics: dict, rate: float, bar: tqdm, tokens: int) -> None:
-        """Read one step's metrics from the device and write them down."""
-        values = {name: float(value) for name, value in metrics.items()}
-        now = time.monotonic()
-        speed = (step - self._last_step) * tokens / max(now - self._last_time, 1e-9)
-        self._last_time, self._last_step = now, step
-        values |= {"learning_rate": rate, "tokens_per_second": speed}
-        bar.set_postfix_str(f"loss {values['loss']:.4f}, {speed:,.0f} tokens/s")
-        self._write(step, values)
+    def train(self, profile: bool) -> Path:
+        run, first = self.run, int(self.state.step)
+        self.log = log = RunLog(
+            self.folder, first_step=first, steps=run.steps, every=run.log_every,
+            max_skipped=run.max_skipped, tokens=self.task.tokens_per_step,
+        )  # fmt: skip
+        log.begin(int(self.state.skipped))
+        if self.writes:
+            self._introduce(first)
+        stop = StopSignal()
+        trace = _Trace(self.folder / "profile", first, run.steps) if profile else None
+        try:
+            with stop:
+                for step in range(first + 1, run.steps + 1):
+                    self._step(step)
+                    if trace:
+                        trace.after(step, self.state)
+                    stopped = stop.after(step)
+                    if not stopped and (step % run.sample_every == 0 or step == run.steps):
+                        with log.paused(), stop.leaving():
+                            self._sample(step)
+                        stopped = stop.after(step) if jax.process_count() == 1 else False
+                    if stopped or step % run.checkpoint_every == 0 or step == run.steps:
+                        with log.paused():
+                            self.checkpoints.save(self.state, self.data, self.config)
+                    if stopped:
+                        log.flush()
+                        error = stop.error(step)
+                        if error.exit_code:  # a machine that is taken away has little time
+                            self._export()
+                        raise error
+            log.flush()
+            return self._export()
+        finally:
+            log.close()
+            if trace:
+                trace.close()
+            self.checkpoints.close()
 
-    def evaluation(self, step: int, values: dict[str, float], bar: tqdm) -> None:
-        """Numbers on unseen data."""
-        shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-        bar.write(f"step {step}: {shown}")
-        self._write(step, {f"valid_{name}": value for name, value in values.items()})
+    def _introduce(self, first: int) -> None:
+        mesh = " x ".join(f"{k} {v}" for k, v in self.layout.mesh.shape.items() if v > 1)
+        on = f" on {mesh}" if mesh else ""
+        tokens = self.task.tokens_per_step
+        print(
+            f"{self.program.parameters / 1e6:.2f} M parameters, {tokens} tokens a step{on}, in "
+            f"{self.folder}"
+        )
+        if first:
+            print(f"continuing at step {first} of {self.run.steps}")
 
-    def summary(self) -> dict[str, Any]:
-        """Steps, hours and the last of every number: the record that goes with a model."""
-        last: dict[str, Any] = {}
-        for record in self.records:
-            last |= record
-        seconds = last.pop("seconds", 0.0)
-        return {"steps": last.pop("step", 0), "hours": round(seconds / 3600, 3), "final": last}
+    def _step(self, step: int) -> None:
+        with self.log.waiting():
+            local = next(self.data)
+        batch = place_batch(self.layout, local, self.rows, self.run.batch_size)
+        if self.log.peak is None:
+            self._count_flops(batch)
+        self.state, metrics = self.program.step(self.state, batch, self.frozen)
+        self.log.step(step, metrics, local)
+
+    def _count_flops(self, batch: Any) -> None:
+        inputs = ({**batch, **self.frozen} if self.frozen else batch), jax.random.key(0)
+        with self.log.paused():
+            # Backwards costs twice as much; what is computed again does not count.
+            flops = 3 * forward_flops(self.task.loss, self.state.params, *inputs)
+            self.log.costs(flops, peak_flops(jax.devices()[0]) * jax.device_count())
+
+    def _sample(self, step: int) -> None:
+        params = self._average()
+        if self.writes:
+            picture = self.folder / "samples" / f"{step:07d}.png"
+            picture.parent.mkdir(exist_ok=True)
+            on_device = jax.device_put(params, jax.local_devices()[0])
+            self.log.evaluation(step, self.task.sample(on_device, picture))
+            self._write_model(params)
+
+    def _export(self) -> Path:
+        params = self._average()
+        if self.writes:
+            self._write_model(params)
+        return self.folder / "model"
+
+    def _average(self) -> Params:
+        return to_host(self.state.ema)
+
+    def _write_model(self, params: Params) -> None:
+        record = {
+            "parameters": self.program.parameters, **self.log.summary(), "source": self.source,
+            "config": to_json(self.config),
+        }  # fmt: skip
+        self.task.export(params, self.folder / "model", record)
+
+
+class _Trace:
+    """A profile of a few steps, after those that compile."""
+
+    def __init__(self, folder: Path, first: int, steps: int):
+        self._folder, self._running = folder, False
+        self._start = min(first + _STEPS_BEFORE_PROFILE, max(steps - _PROFILED_STEPS, first + 1))
+
+    def after(self, step: int, state: TrainState) -> None:
+        if step == self._start:
+            jax.block_until_ready(state)
+            jax.profiler.start_trace(self._folder)
+            self._running = True
+        elif step == self._start + _PROFILED_STEPS:
+            jax.block_until_ready(state)
+            self.close()
 
     def close(self) -> None:
-        """Flush."""
-        self._file.close()
-        self._board.close()
-
-    def _write(self, step: int, values: dict[str, float]) -> None:
-        seconds = round(self._seconds_before + time.monotonic() - self._start, 1)
-        record = {"step": step, "seconds": seconds, **values}
-        self.records.append(record)
-        self._file.write(json.dumps(record) + "\n")
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+        if self._running:
+            jax.profiler.stop_trace()
+            self._running = False
+            print(f"profile: {self._folder}; look at it with `xprof {self._folder}`")
 
 
-class _StopSignal:
-    """Turns Ctrl-C and SIGTERM into a flag, so that the step under way ends and is saved."""
-
-    received = False
-
-    def __enter__(self) -> "_StopSignal":
-        self._before = {s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, _: object) -> None:
-        self.received = True
-        signal.signal(number, signal.default_int_handler)  # a second one stops at once
-
-
-def _parse(line: str) -> dict[str, Any] | None:
-    try:
-        return json.loads(line)
-    except ValueError:  # half a line, cut off by a kill
-        return None
+# Settings that may differ when a run is taken up again: how long, how watched, on what.
+_MAY_DIFFER = {"workers", "remat", "loss_chunk", "expected"}
+_RUN_MAY_DIFFER = {
+    "steps", "log_every", "sample_every", "checkpoint_every", "keep_checkpoints", "keep_every",
+    "max_skipped", "mesh", "accumulate",
+}  # fmt: skip
 
 
 def _check_same_run(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
     """A run may be lengthened, shortened or watched differently, but not become another one."""
-    before, now = json.loads(json.dumps(before)), json.loads(json.dumps(now))
-    for values in (before, now):
-        for name in ("steps", "log_every", "sample_every", "checkpoint_every", "keep_checkpoints"):
-            values["run"].pop(name)
+    before, now = _lasting(before), _lasting(now)
     if before != now:
         names = sorted(name for name in now if before.get(name) != now[name])
         raise ValueError(
             f"{folder} holds a run with other settings ({', '.join(names)}); "
             "give --run.folder another folder, or delete it"
         )
+
+
+def _lasting(config: dict[str, Any]) -> dict[str, Any]:
+    config = json.loads(json.dumps(config))
+    config["run"] = {k: v for k, v in config["run"].items() if k not in _RUN_MAY_DIFFER}
+    return {k: v for k, v in config.items() if k not in _MAY_DIFFER}

@@ -3,15 +3,17 @@
     block     [ text ........ | SN | id id id ... id ]
     predicts                    id   id id ...           the last id of a block predicts nothing
 
-Text and serial numbers are always given, so no loss and no logits are spent on them.
+Text and serial numbers are always given, so no loss and no logits are spent on them. Codes are
+scored some at a time: logits [B, M, P, codes] never exist at once, forwards or backwards.
 """
 
+import jax
 import jax.numpy as jnp
-import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from fv_jax.config import SequenceConfig
-from fv_jax.models.retnet import RetNet
+from fv_jax.models.logical_axes import constrain, gathered
+from fv_jax.models.retnet import RetNet, Tables
 from fv_jax.vocab import Vocab
 
 
@@ -20,6 +22,9 @@ def frame_loss(
     tokens: Int[Array, "B L"],
     weight: Float[Array, "B M"],
     sequence: SequenceConfig,
+    *,
+    remat: str = "none",
+    loss_chunk: int = 4096,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Mean cross-entropy (nats) over the frames with weight, and how often the top id is right.
 
@@ -27,17 +32,69 @@ def frame_loss(
         model: read in its chunkwise form.
         tokens: packed rows, L = M * stride.
         weight: of each block's frame.
+        remat: what the backward pass computes again (`models/retnet.py: scan_layers`).
+        loss_chunk: codes that are scored at a time.
+
+    Returns:
+        The loss, and `accuracy`; `weight` is the number of ids that both are means over.
     """
     rows, length = tokens.shape
-    hidden, _ = model.chunkwise(tokens, model.init_state(rows))
+    hidden, _ = model.chunkwise(tokens, model.init_state(rows), remat=remat)
     blocks = (rows, length // sequence.stride, sequence.stride)
     text, p = sequence.text_tokens, sequence.frame_tokens
-    logits = model.logits(hidden.reshape(*blocks, -1)[:, :, text : text + p])
+    hidden = hidden.reshape(*blocks, -1)[:, :, text : text + p]
     targets = tokens.reshape(blocks)[:, :, text + 1 :] - Vocab(sequence).frame_start
     # Padding blocks have no codes; their weight is 0, but the index must be valid.
     targets = jnp.maximum(targets, 0)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), targets)
-    right = jnp.argmax(logits, axis=-1) == targets
+    losses, right = cross_entropy(model.tables(), hidden, targets, loss_chunk)
     total = jnp.sum(weight) * p
-    loss = jnp.sum(losses * weight[..., None]) / total
-    return loss, {"accuracy": jnp.sum(right * weight[..., None]) / total}
+    # A part of a batch may have no frame with weight: it weighs nothing.
+    mean = lambda values: jnp.sum(values * weight[..., None]) / jnp.maximum(total, 1)
+    return mean(losses), {"accuracy": mean(right), "weight": total}
+
+
+def cross_entropy(
+    tables: Tables, hidden: Float[Array, "B M P D"], targets: Int[Array, "B M P"], chunk: int
+) -> tuple[Float[Array, "B M P"], Bool[Array, "B M P"]]:
+    """Cross-entropy (nats) of the targets, and whether no code scores higher than the target.
+
+    Args:
+        tables: whose head scores the codes.
+        hidden: vectors to score from.
+        targets: codes.
+        chunk: codes that are scored at a time; the backward pass scores them again.
+    """
+    codes = tables.head.shape[1]
+    chunks = -(-codes // chunk)
+    size = -(-codes // chunks)
+    # Chunk c holds codes c, c + chunks, ..: each device that holds a part of the codes holds a
+    # part of every chunk.
+    head = gathered(tables.head, ("embed", "codes"))
+    head = jnp.pad(head, ((0, 0), (0, chunks * size - codes)))
+    head = head.reshape(-1, size, chunks).transpose(2, 0, 1)
+    head = constrain(head, None, None, "codes")
+
+    def score(carry, inputs):
+        highest, total, of_target = carry
+        part, index = inputs
+        logits = tables.scores(hidden, part).astype(_wide(hidden))
+        logits = constrain(logits, "rows", "tokens", None, "codes")
+        code = jnp.arange(size) * chunks + index
+        logits = jnp.where(code < codes, logits, -jnp.inf)
+        peak = jax.lax.stop_gradient(jnp.maximum(highest, logits.max(-1)))
+        total = total * jnp.exp(highest - peak) + jnp.exp(logits - peak[..., None]).sum(-1)
+        hit = code == targets[..., None]
+        return (peak, total, of_target + jnp.where(hit, logits, 0).sum(-1)), None
+
+    zero = jnp.zeros(targets.shape, _wide(hidden))
+    first = (zero - jnp.inf, zero, zero)
+    if chunks == 1:
+        (highest, total, of_target), _ = score(first, (head[0], 0))
+    else:
+        score = jax.checkpoint(score, prevent_cse=False)
+        (highest, total, of_target), _ = jax.lax.scan(score, first, (head, jnp.arange(chunks)))
+    return highest + jnp.log(total) - of_target, of_target >= highest
+
+
+def _wide(x: Array):
+    return jnp.promote_types(x.dtype, jnp.float32)

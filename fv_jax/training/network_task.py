@@ -1,6 +1,5 @@
 """Training one network on both tasks, key frames and interpolation, from cached frame ids."""
 
-import dataclasses
 import json
 import warnings
 from collections.abc import Sequence
@@ -8,31 +7,29 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from fv_jax import model_folder
 from fv_jax.config import Options, RetNetConfig, SequenceConfig, to_json
 from fv_jax.data.loader import Batches, RowMaker, training_batches
 from fv_jax.experiment_config import NetworkExperiment
 from fv_jax.generate import Generator
-from fv_jax.models.retnet import RetNet, log_decays
+from fv_jax.models.retnet import log_decays
 from fv_jax.ops.decay import half_life
 from fv_jax.picture import montage, save_png
 from fv_jax.provenance import cores
 from fv_jax.tokenizers.fsq import FSQTokenizer
 from fv_jax.tokenizers.text import TextTokenizer
-from fv_jax.training.losses import frame_loss
 from fv_jax.training.network_data import network_data
+from fv_jax.training.network_loss import NetworkLoss
 from fv_jax.training.state import Params
-from fv_jax.vocab import Vocab
 
 _LEAST_VALID_ROWS = 16
+_MOST_VALID_ROWS = 512
 
 
-class NetworkTask:
-    """A `loop.Task` for `NetworkExperiment`."""
+class NetworkTask(NetworkLoss):
+    """A `loop.Task` for `NetworkExperiment`: `NetworkLoss` with its data."""
 
     def __init__(self, config: NetworkExperiment, folder: Path):
         """`folder` is where sources are tokenised, if need be."""
@@ -49,19 +46,16 @@ class NetworkTask:
                 f"a block has text_tokens={config.text_tokens} slots, but the text "
                 f"{longest[:60]!r} has {needed} tokens; give --text-tokens {needed} or more, or 0"
             )
-        self.sequence = SequenceConfig(
+        sequence = SequenceConfig(
             text_tokens=config.text_tokens or max(1, needed),
             frame_grid=self._data.grid,
             text_vocabulary=self.text.size,
             frame_codes=self.frames.codebook_size,
             serial_numbers=config.serial_numbers,
         )
-        slots = self.sequence.stride if config.slot_embeddings else 0
-        levels = ()
-        if config.level_embeddings and isinstance(self.frames, FSQTokenizer):
-            levels = self.frames.config.levels
-        self.network = dataclasses.replace(config.model, slots=slots, code_levels=levels)
-        self._start = self._weights_of(before) if before else None
+        levels = self.frames.config.levels if isinstance(self.frames, FSQTokenizer) else ()
+        super().__init__(config, sequence, levels, jax.device_count())
+        self.start = self._weights_of(before) if before else None
         longest = max(half_life(x) for x in log_decays(config.model))
         if longest < 2 * self.sequence.stride:
             warnings.warn(
@@ -70,10 +64,8 @@ class NetworkTask:
                 "raise model.memory_tokens or model.heads",
                 stacklevel=2,
             )
-        self.rows = RowMaker(config, self.sequence, self.text)
-        self._graph = model_folder.network_graph(self.network, self.sequence)
+        self.rows = RowMaker(config, self.sequence, self.text, self.blocks)
         self._evaluate = jax.jit(self.loss)
-        self.tokens_per_step = config.run.batch_size * self.rows.blocks * self.sequence.stride
 
     @property
     def prompts(self) -> list[str]:
@@ -85,27 +77,12 @@ class NetworkTask:
         suffix = "mp4" if self.config.key_frames > 1 else "png"
         return f'fv generate "{self.prompts[0]}" --model {model} --out out/video.{suffix}'
 
-    def init(self, key: jax.Array) -> Params:
-        """Random weights, or those of the model that the config says to start from."""
-        if self._start is not None:
-            return self._start
-        s = self.sequence
-        model = RetNet(self.network, Vocab(s).size, s.frame_codes, rngs=nnx.Rngs(key))
-        return nnx.to_pure_dict(nnx.state(model, nnx.Param))
-
-    def loss(self, params: Params, batch: Any, key: jax.Array) -> tuple[jax.Array, dict]:
-        """Cross-entropy of frame ids; the key is not used (there is no dropout)."""
-        del key
-        model = nnx.merge(self._graph, params)
-        return frame_loss(model, batch["tokens"], batch["weight"], self.sequence)
-
-    def data(self) -> Batches:
-        """Batches of packed rows of both tasks, without end."""
+    def data(self, rows: range) -> Batches:
+        """These packed rows of every batch, of both tasks, without end."""
         run = self.config.run
         return training_batches(
-            self._data.train, self.rows, seed=run.seed, batch_size=run.batch_size,
-            process=(jax.process_index(), jax.process_count()), workers=self.config.workers,
-            threads=cores() if self.config.live else 1,
+            self._data.train, self.rows, seed=run.seed, batch_size=run.batch_size, own=rows,
+            workers=self.config.workers, threads=cores() if self.config.live else 1,
         )  # fmt: skip
 
     def sample(self, params: Params, picture: Path) -> dict[str, float]:
@@ -154,18 +131,26 @@ class NetworkTask:
 
     def _validate(self, params: Params) -> dict[str, float]:
         rng = np.random.default_rng(0)
-        valid = self._data.valid
+        valid, run = self._data.valid, self.config.run
         # Few clips are drawn from several times, so that rows of both tasks are among them.
         count = max(len(valid), min(_LEAST_VALID_ROWS, 4 * len(valid)))
-        rows = [self.rows(valid.draw(i % len(valid), rng), rng) for i in range(count)]
-        size = min(self.config.run.batch_size * 2, len(rows))
+        count = min(count, _MOST_VALID_ROWS)
+        # One device does it: no more rows at a time than it trains on.
+        size = min(max(run.batch_size // run.accumulate, 1), count)
         results = []
-        for start in range(0, len(rows) - size + 1, size):
-            part = rows[start : start + size]
+        for start in range(0, count - size + 1, size):
+            indices = (i % len(valid) for i in range(start, start + size))
+            part = [self.rows(valid.draw(i, rng), rng) for i in indices]
             batch = {name: np.stack([row[name] for row in part]) for name in part[0]}
             loss, metrics = self._evaluate(params, batch, jax.random.key(0))
             results.append({"loss": loss, **metrics})
-        return {n: float(jnp.mean(jnp.stack([r[n] for r in results]))) for n in results[0]}
+        column = lambda name: np.asarray([result[name] for result in results], float)
+        weight = column("weight")
+        return {
+            name: float((column(name) * weight).sum() / weight.sum())
+            for name in results[0]
+            if name != "weight"
+        }
 
     def _model_config(self) -> model_folder.ModelConfig:
         c = self.config

@@ -5,7 +5,7 @@
     stability        latents that neither noise nor the next frame moves where nothing happens:
                      the skip mask and the drafts live on ids that stay
 
-Batches hold pairs: frames 2i and 2i + 1 are of one clip, at one place.
+Batches hold pairs: two frames of one clip, at one place.
 """
 
 from typing import Any
@@ -48,22 +48,36 @@ class TokenizerLoss:
             self.lpips = LPIPS.load(config.lpips_trunk, config.lpips_heads)
 
     def init(self, key: jax.Array) -> Params:
-        """Random weights of the autoencoder."""
+        """Random weights of the autoencoder, and of the discriminator where it is used."""
         model = PatchAutoencoder(self.config.tokenizer, rngs=nnx.Rngs(key))
-        return nnx.to_pure_dict(nnx.state(model, nnx.Param))
+        params = {"autoencoder": nnx.to_pure_dict(nnx.state(model, nnx.Param))}
+        if self.config.adversarial_weight:
+            judge = Discriminator(rngs=nnx.Rngs(jax.random.fold_in(key, 1)))
+            params["discriminator"] = nnx.to_pure_dict(nnx.state(judge, nnx.Param))
+        return params
+
+    def batch_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Of a batch of all processes, without `lpips`."""
+        config = self.config
+        rows, side = config.run.batch_size, config.crop * config.tokenizer.patch
+        return {
+            "frames": jax.ShapeDtypeStruct((rows, 2, side, side, 3), jnp.uint8),
+            "changed": jax.ShapeDtypeStruct((rows, 2, config.crop, config.crop), jnp.bool_),
+        }
 
     def __call__(self, params: Params, batch: Any, key: jax.Array) -> tuple[jax.Array, dict]:
         """Loss and metrics.
 
         Args:
             params: of the autoencoder, and of the discriminator where it is used.
-            batch: `frames` uint8 [2B, Y, X, 3] in pairs, `changed` bool [2B, h, w], and `lpips`
+            batch: `frames` uint8 [B, 2, Y, X, 3], `changed` bool [B, 2, h, w], and `lpips`
                 where it has weight (closed over, it would be a constant of the compiled step).
             key: of the noise.
         """
         config = self.config
         model = nnx.merge(self._graph, params["autoencoder"])
-        clean = to_float(batch["frames"])
+        flat = lambda x, tail: x.reshape(-1, *x.shape[-tail:])  # a pair's frames one by one
+        clean = to_float(flat(batch["frames"], 3))
         key_noise, key_scale = jax.random.split(key)
         scale = jax.random.uniform(key_scale, (clean.shape[0], 1, 1, 1))
         noise = jax.random.normal(key_noise, clean.shape) * scale * config.noise / 127.5
@@ -71,7 +85,7 @@ class TokenizerLoss:
         decoded = model.pixels(self._fsq.quantise(latent))
         error = decoded - clean
         per_pixel = jnp.abs(error) + _MSE_WEIGHT * error**2
-        weight = jnp.where(batch["changed"], config.changed_weight, config.plain_weight)
+        weight = jnp.where(flat(batch["changed"], 2), config.changed_weight, config.plain_weight)
         errors = per_patch(per_pixel, config.tokenizer.patch).mean((2, 4, 5))
         # Without weight on plain patches a batch in which nothing changes weighs nothing.
         loss = jnp.sum(errors * weight) / jnp.maximum(jnp.sum(weight), 1e-6)

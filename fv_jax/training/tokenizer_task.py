@@ -15,7 +15,6 @@ from typing import Any
 
 import grain
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from PIL import Image
@@ -23,7 +22,7 @@ from PIL import Image
 from fv_jax.config import TokenSettings, to_json
 from fv_jax.data import shapes
 from fv_jax.data.clips import Window, read_centred
-from fv_jax.data.loader import Batches
+from fv_jax.data.loader import Batches, OwnRows
 from fv_jax.data.pairs import Pairs, ShapePairs, VideoPairs, varied
 from fv_jax.data.readers import ClipError
 from fv_jax.data.skips import Skips, report_problems
@@ -54,12 +53,8 @@ class TokenizerTask:
         self.config = config
         self.tokens_per_step = 2 * config.run.batch_size * config.crop**2
         self.loss = TokenizerLoss(config)
-        self._start = load_tokenizer(config.start) if config.start else None
-        if self._start and self._start.config != config.tokenizer:
-            raise ValueError(
-                f"cannot start from {config.start}: its config is "
-                f"{to_json(self._start.config)} instead of {to_json(config.tokenizer)}"
-            )
+        self.frozen = {"lpips": self.loss.lpips} if self.loss.lpips else {}
+        self.start = self._weights_to_start_from() if config.start else None
         self._pairs: Pairs
         if config.data == "shapes":
             self._pairs, self._valid = ShapePairs(), _shape_frames(config.evaluation_clips)
@@ -79,23 +74,31 @@ class TokenizerTask:
         return f"fv tokenize {source} --tokenizer {model}{size} --out out/tokens/mine"
 
     def init(self, key: jax.Array) -> Params:
-        """Random weights, or those of the tokenizer that the config says to start from."""
-        if self._start:
-            names = jax.eval_shape(self.loss.init, key)
-            params = {"autoencoder": _renamed(self._start.params, names)}
-        else:
-            params = {"autoencoder": self.loss.init(key)}
-        if self.config.adversarial_weight:
-            model = Discriminator(rngs=nnx.Rngs(jax.random.fold_in(key, 1)))
-            params["discriminator"] = nnx.to_pure_dict(nnx.state(model, nnx.Param))
-        return params
+        """Random weights."""
+        return self.loss.init(key)
 
-    def data(self) -> Batches:
-        """Pairs of crops; example i is a pure function of (seed, i)."""
+    def axes(self) -> None:
+        """Every device keeps all weights: there are few."""
+        return None
+
+    def _weights_to_start_from(self) -> Params:
+        """The autoencoder's that the config names, and a new discriminator's."""
+        config = self.config
+        before = load_tokenizer(config.start)
+        if before.config != config.tokenizer:
+            raise ValueError(
+                f"cannot start from {config.start}: its config is "
+                f"{to_json(before.config)} instead of {to_json(config.tokenizer)}"
+            )
+        params = self.init(jax.random.key(config.run.seed))
+        return params | {"autoencoder": _renamed(before.params, params["autoencoder"])}
+
+    def data(self, rows: range) -> Batches:
+        """Pairs of crops, these of every batch; example i is a pure function of (seed, i)."""
         run = self.config.run
         examples = grain.MapDataset.range(run.steps * run.batch_size).map(self._example)
-        batches = examples.batch(run.batch_size, batch_fn=_merge_pairs)
-        return _LossInputs(batches, self.loss, threads=2)
+        own = grain.MapDataset.source(OwnRows(examples, run.batch_size, rows))
+        return Batches(own.batch(len(rows)), threads=2)
 
     def sample(self, params: Params, picture: Path) -> dict[str, float]:
         """A picture of true (top) and decoded (bottom) frames of unseen clips; PSNR, codes.
@@ -144,17 +147,6 @@ def _changed(pair: np.ndarray, patch: int) -> np.ndarray:
     return np.asarray(per_patch(difference, patch).max((0, 2, 4, 5)) > _CHANGE)
 
 
-class _LossInputs(Batches):
-    """Batches, with the weights that the loss reads and nobody trains."""
-
-    def __init__(self, dataset: grain.MapDataset, loss: TokenizerLoss, *, threads: int):
-        super().__init__(dataset, threads=threads)
-        self._more = {"lpips": loss.lpips} if loss.lpips else {}
-
-    def __next__(self) -> dict[str, Any]:
-        return super().__next__() | self._more
-
-
 def _home(folder: Path, source: str) -> Path:
     """A source's own folder: clips of different sources may have the same ids."""
     words = re.sub(r"[^a-zA-Z0-9]+", "-", source).strip("-")[-40:]
@@ -162,12 +154,12 @@ def _home(folder: Path, source: str) -> Path:
 
 
 def _renamed(loaded: Params, names: Params) -> Params:
-    """Weights by a file's names under those of `names`, as copies: steps donate them.
+    """Weights by a file's names under those of `names`.
 
     nnx numbers the modules of a list; a file's names sort otherwise from ten modules on.
     """
     if not isinstance(names, dict):
-        return jnp.copy(loaded)
+        return loaded
     return {key: _renamed(loaded[str(key)], part) for key, part in names.items()}
 
 
@@ -205,7 +197,3 @@ def _shape_frames(count: int) -> np.ndarray:
     """First, middle and last frame of unseen clips of `shapes`, uint8 [N, 3, Y, X, 3]."""
     clips = [shapes.clip("valid", i) for i in range(count)]
     return np.stack([shapes.render(clip, np.asarray([0, 8, 16])) for clip in clips])
-
-
-def _merge_pairs(examples: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {name: np.concatenate([e[name] for e in examples]) for name in examples[0]}

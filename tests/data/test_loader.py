@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tiny
 
-from fv_jax.data.loader import RowMaker, training_batches
+from fv_jax.data.loader import RowMaker, blocks_of_a_row, training_batches
 from fv_jax.experiment_config import NetworkExperiment
 from fv_jax.sequence import unpack
 from fv_jax.vocab import PAD, Vocab
@@ -26,7 +26,8 @@ CAPTION = tiny.PROMPTS[0]
 
 
 def rows_of(**changes):
-    return RowMaker(dataclasses.replace(EXPERIMENT, **changes), tiny.sequence(), tiny.text())
+    changed = dataclasses.replace(EXPERIMENT, **changes)
+    return RowMaker(changed, tiny.sequence(), tiny.text(), blocks_of_a_row(changed))
 
 
 def clip():
@@ -175,19 +176,33 @@ def test_threads_keep_the_order():
         assert_same(next(one), next(four))
 
 
-def test_processes_share_every_batch_without_overlap():
-    whole, parts = batches(), [batches(process=(p, 2)) for p in range(2)]
+def test_processes_make_their_own_rows_of_the_same_batches():
+    whole, parts = batches(), [batches(own=range(2 * p, 2 * p + 2)) for p in range(2)]
     for _ in range(6):
         want = next(whole)
         for p, part in enumerate(parts):
             got = next(part)
             for name in ("tokens", "weight"):
-                np.testing.assert_array_equal(got[name], want[name][p::2])
+                np.testing.assert_array_equal(got[name], want[name][2 * p : 2 * p + 2])
 
 
-def test_a_batch_that_the_processes_cannot_share_is_refused():
-    with pytest.raises(ValueError, match="divisible by 3 processes, got 4"):
-        batches(process=(0, 3))
+def test_a_position_means_the_same_to_any_number_of_processes():
+    whole, part = batches(), batches(own=range(1, 3))
+    for _ in range(3):
+        next(whole)
+    part.set_state(whole.get_state())
+    np.testing.assert_array_equal(next(part)["tokens"], next(whole)["tokens"][1:3])
+
+
+def test_rows_have_as_many_blocks_as_can_be_cut():
+    assert blocks_of_a_row(EXPERIMENT) == 5
+    assert blocks_of_a_row(EXPERIMENT, parts=2) == 6
+    row = RowMaker(EXPERIMENT, tiny.sequence(), tiny.text(), blocks=6)(
+        clip(), np.random.default_rng(0)
+    )
+    assert row["tokens"].shape == (6 * tiny.sequence().stride,)
+    assert row["weight"].shape == (6,)
+    assert row["weight"][5] == 0
 
 
 def test_every_clip_is_seen_once_an_epoch_and_epochs_differ():

@@ -73,9 +73,8 @@ def test_bfloat16_matmul_rounds_its_inputs():
 def test_gated_linear_unit_is_silu_of_up_times_gate(dtype):
     layer = GatedLinearUnit(6, 10, dtype="float32", rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(0), (2, 3, 6), dtype)
-    up_gate, down = (
-        np.asarray(dense.weight[...], np.float64) for dense in (layer.up_gate, layer.down)
-    )
-    hidden = np.asarray(x, np.float64) @ up_gate
-    expected = (silu(hidden[..., :10]) * hidden[..., 10:]) @ down
+    matrices = (layer.up_gate.up, layer.up_gate.gate, layer.down)
+    w_up, w_gate, down = (np.asarray(dense.weight[...], np.float64) for dense in matrices)
+    up, gate = (np.asarray(x, np.float64) @ w for w in (w_up, w_gate))
+    expected = (silu(up) * gate) @ down
     tiny.assert_close(layer(x), expected, dtype)

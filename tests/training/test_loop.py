@@ -4,6 +4,7 @@ import dataclasses
 import json
 import signal
 
+import grain
 import jax
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from tiny_task import Experiment, LineTask
 
 from fv_jax.files import only_process_in
 from fv_jax.training.checkpoint import Checkpointer
-from fv_jax.training.loop import Interrupted, fit
+from fv_jax.training.loop import fit
 from fv_jax.training.optimizer import build_optimizer
 from fv_jax.training.state import TrainState
+from fv_jax.training.stop import Interrupted, Terminated
 
 CONFIG = Experiment()  # 6 steps, a sample at 4, a checkpoint at 2, 4 and 6
 
@@ -64,8 +66,10 @@ def crashed(tmp_path_factory):
 def stopped_by(number, folder):
     """... of one that was asked to stop in step 4, and was run again."""
     handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
-    with pytest.raises(Interrupted, match="stopped at step 4; the same command continues"):
+    with pytest.raises(Interrupted, match="stopped at step 4; the same command continues") as stop:
         fit(LineTask(lambda: signal.raise_signal(number)), CONFIG, folder)
+    assert stop.value.exit_code == (0 if number == signal.SIGTERM else 130)
+    assert isinstance(stop.value, Terminated) == (number == signal.SIGTERM)
     assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert int(final_state(folder)[0].step) == 4
     fit(LineTask(), CONFIG, folder)
@@ -98,7 +102,9 @@ def test_the_log_holds_every_step_once(kind, whole, request):
     losses = {r["step"]: r["loss"] for r in lines if "loss" in r}
     assert [r["step"] for r in lines if "loss" in r] == [1, 2, 3, 4, 5, 6]
     assert losses == {r["step"]: r["loss"] for r in records(whole) if "loss" in r}
-    assert [r["step"] for r in lines if "valid_norm" in r] == [4, 6]
+    # Who stops a run does not wait for its samples.
+    sampled = [6] if kind in ("interrupted", "terminated") else [4, 6]
+    assert [r["step"] for r in lines if "valid_norm" in r] == sampled
     seconds = [r["seconds"] for r in lines]
     assert seconds == sorted(seconds)
 
@@ -153,6 +159,80 @@ def test_a_stopped_run_leaves_its_weights_so_far(tmp_path):
         fit(task, CONFIG, tmp_path)
     jax.tree.map(np.testing.assert_array_equal, task.exported, final_state(tmp_path)[0].ema)
     assert json.loads((tmp_path / "model" / "record.json").read_text())["steps"] == 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Poisoned:
+    """The data of a `LineTask` with NaN in the batches of some steps."""
+
+    data: grain.DatasetIterator
+    steps: tuple[int, ...]
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        step = self.data.get_state()["batches"] + 1
+        batch = next(self.data)
+        return batch | {"x": batch["x"] * np.nan} if step in self.steps else batch
+
+    def get_state(self):
+        return self.data.get_state()
+
+    def set_state(self, state):
+        self.data.set_state(state)
+
+
+class PoisonedTask(LineTask):
+    steps: tuple[int, ...] = ()
+
+    def data(self, rows=range(4)):
+        return Poisoned(super().data(rows), self.steps)
+
+
+def test_a_step_that_is_not_finite_changes_nothing_and_its_batch_is_kept(tmp_path, capsys):
+    task = PoisonedTask()
+    task.steps = (2, 5)
+    fit(task, CONFIG, tmp_path)
+    lines = [r for r in records(tmp_path) if "loss" in r]
+    assert [r["loss"] is None for r in lines] == [s in (2, 5) for s in range(1, 7)]
+    assert [r["skipped"] for r in lines] == [0, 1, 1, 1, 2, 2]
+    norms = [r["parameter_norm"] for r in lines]
+    assert norms[1] == norms[0]
+    assert norms[4] == norms[3]
+    assert len(set(norms)) == 4
+    kept = sorted(path.name for path in (tmp_path / "skipped").iterdir())
+    assert kept == ["0000002-0.npz", "0000005-0.npz"]
+    with np.load(tmp_path / "skipped" / kept[0]) as arrays:
+        assert np.isnan(arrays["x"]).all()
+        assert arrays["y"].shape == (4, 2)
+    assert "step 2 was skipped" in capsys.readouterr().err
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(task.exported))
+
+
+def test_too_many_skipped_steps_stop_the_run_and_more_may_be_allowed(tmp_path):
+    task = PoisonedTask()
+    task.steps = (1, 3, 4)
+    strict = dataclasses.replace(CONFIG.run, max_skipped=1)
+    with pytest.raises(ValueError, match=r"step 3 was skipped.*number 2, and max_skipped is 1"):
+        fit(task, dataclasses.replace(CONFIG, run=strict), tmp_path)
+    fit(task, CONFIG, tmp_path)
+    assert records(tmp_path)[-2]["skipped"] == 3
+
+
+def test_every_line_says_what_the_step_cost(whole):
+    for line in records(whole):
+        if "loss" in line:
+            assert 0 <= line["data_wait"] <= 1
+            assert line["tokens_per_second"] > 0
+            assert 0 < line["mfu"] < 1
+            assert line["learning_rate"] >= 0
+
+
+def test_a_profile_is_written_if_asked_for(tmp_path, capsys):
+    fit(LineTask(), CONFIG, tmp_path, profile=True)
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+    assert "xprof" in capsys.readouterr().out
 
 
 def test_a_folder_that_another_process_trains_in_is_refused(tmp_path):

@@ -109,3 +109,54 @@ def test_no_gradient_reaches_the_codes_of_frames_without_weight():
     seen = np.isin(np.arange(len(strength)), first_blocks)
     assert (strength[seen] > 0).all()
     assert (strength[~seen] == 0).all()
+
+
+def chunked(chunk):
+    """The loss by chunks of codes, its gradients, and the largest array that the maths name."""
+    graph, params = nnx.split(network())
+    weight = jnp.asarray([WEIGHTS[0], WEIGHTS[1]], jnp.float32)
+
+    def loss(params):
+        model = nnx.merge(graph, params)
+        return frame_loss(model, rows(), weight, CONFIG, loss_chunk=chunk)
+
+    gradients = jax.value_and_grad(loss, has_aux=True)
+    largest = _largest(jax.make_jaxpr(gradients)(params).jaxpr)
+    return *jax.jit(gradients)(params), largest
+
+
+def _largest(jaxpr):
+    """Elements of the largest result of frames' positions by codes, loops included."""
+    sizes = [0]
+    for equation in jaxpr.eqns:
+        for value in equation.params.values():
+            if hasattr(value, "jaxpr"):
+                sizes.append(_largest(value.jaxpr))
+            elif hasattr(value, "eqns"):
+                sizes.append(_largest(value))
+        shapes = [out.aval.shape for out in equation.outvars]
+        sizes += [shape[-1] for shape in shapes if shape[:-1] == (2, M, P) and shape[-1] <= 12]
+    return max(sizes)
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 5, 6, 11])
+def test_codes_scored_some_at_a_time_give_the_same_loss_and_gradients(chunk):
+    (loss, metrics), gradients, largest = chunked(chunk)
+    (whole, wanted), expected, at_once = chunked(12)
+    assert at_once == 12
+    np.testing.assert_allclose(loss, whole, rtol=1e-6)
+    assert metrics["accuracy"] == wanted["accuracy"]
+    assert metrics["weight"] == wanted["weight"] == 4 * P
+    tiny.assert_close(gradients, expected, "float32")
+    # Nowhere are there more scores of a position than a chunk has codes (the network's width
+    # and levels are 16 and 7, and a single code's scores are the losses themselves).
+    assert largest <= max(chunk, 7)
+
+
+def test_a_batch_without_weight_loses_nothing_and_has_no_gradient():
+    graph, params = nnx.split(network())
+    none = jnp.zeros((2, M))
+    loss = lambda params: frame_loss(nnx.merge(graph, params), rows(), none, CONFIG)[0]
+    value, gradients = jax.jit(jax.value_and_grad(loss))(params)
+    assert value == 0
+    assert all((leaf == 0).all() for leaf in jax.tree.leaves(gradients))

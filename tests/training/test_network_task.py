@@ -53,7 +53,7 @@ def folder(task, config, tmp_path_factory):
 
 
 def test_batches_are_rows_of_the_tasks_sequence(task):
-    batch = next(task.data())
+    batch = next(task.data(range(4)))
     assert batch["tokens"].shape == (4, 5 * task.sequence.stride)
     assert batch["weight"].shape == (4, 5)
     assert task.tokens_per_step == batch["tokens"].size
@@ -135,8 +135,8 @@ def test_an_unknown_tokenizer_is_refused(config, tmp_path):
 def test_a_training_starts_from_the_weights_of_a_model(folder, config, tmp_path):
     images = dataclasses.replace(config, start=str(folder / "model"), key_frames=1, insertions=())
     task = NetworkTask(images, tmp_path)
-    assert next(task.data())["tokens"].shape == (4, task.sequence.stride)
-    started = task.init(jax.random.key(9))
+    assert next(task.data(range(4)))["tokens"].shape == (4, task.sequence.stride)
+    started = task.start
     wanted = Generator.load(str(folder / "model")).model.params
     assert jax.tree.all(jax.tree.map(np.array_equal, started, wanted))
 

@@ -37,7 +37,7 @@ PARAMS = {"autoencoder": tiny.frames().params}
 
 @pytest.fixture(scope="module")
 def batches():
-    data = TASK.data()
+    data = TASK.data(range(4))
     return [next(data) for _ in range(STEPS)]
 
 
@@ -50,14 +50,14 @@ def folder(tmp_path_factory):
 
 def test_batches_are_pairs_of_crops(batches):
     for batch in batches:
-        assert (batch["frames"].shape, batch["frames"].dtype) == ((8, 32, 32, 3), np.uint8)
-        assert (batch["changed"].shape, batch["changed"].dtype) == ((8, 2, 2), bool)
+        assert (batch["frames"].shape, batch["frames"].dtype) == ((4, 2, 32, 32, 3), np.uint8)
+        assert (batch["changed"].shape, batch["changed"].dtype) == ((4, 2, 2, 2), bool)
     assert TASK.tokens_per_step == batches[0]["changed"].size
 
 
 def test_changed_patches_are_those_where_the_pair_differs(batches):
-    frames = np.concatenate([b["frames"] for b in batches]).astype(int)
-    changed = np.concatenate([b["changed"] for b in batches])
+    frames = np.concatenate([b["frames"].reshape(-1, 32, 32, 3) for b in batches]).astype(int)
+    changed = np.concatenate([b["changed"].reshape(-1, 2, 2) for b in batches])
     patches = frames.reshape(-1, 2, 16, 2, 16, 3)
     difference = np.abs(patches[0::2] - patches[1::2]).max((2, 4, 5))
     np.testing.assert_array_equal(changed[0::2], difference > 8)
@@ -66,12 +66,12 @@ def test_changed_patches_are_those_where_the_pair_differs(batches):
 
 def test_crops_lie_where_something_moves_and_never_repeat(batches):
     assert all(batch["changed"].reshape(4, -1).any(1).all() for batch in batches)
-    crops = [crop.tobytes() for batch in batches for crop in batch["frames"]]
+    crops = [crop.tobytes() for batch in batches for crop in batch["frames"].reshape(8, -1)]
     assert len(set(crops)) > 0.95 * len(crops)
 
 
 def test_data_is_a_function_of_the_seed(batches):
-    again = TASK.data()
+    again = TASK.data(range(4))
     np.testing.assert_array_equal(next(again)["frames"], batches[0]["frames"])
     assert (batches[0]["frames"] != batches[1]["frames"]).any()
 
@@ -80,7 +80,7 @@ def test_errors_in_changed_patches_weigh_more(batches):
     loss = jax.jit(TASK.loss)
     frames = jnp.asarray(batches[0]["frames"])
     black_left = frames.at[:, :, :16].set(0)
-    left = jnp.zeros((8, 2, 2), bool).at[:, :, 0].set(True)
+    left = jnp.zeros((4, 2, 2, 2), bool).at[:, :, 0].set(True)
     key = jax.random.key(0)
     at_left, _ = loss(PARAMS, {"frames": black_left, "changed": left}, key)
     at_right, _ = loss(PARAMS, {"frames": black_left, "changed": ~left}, key)
@@ -142,9 +142,9 @@ def shown(task, folder):
 
 
 def test_videos_give_pairs_of_crops_too(videos, tmp_path):
-    batch = next(video_task(videos, tmp_path, crop=3).data())
-    assert (batch["frames"].shape, batch["frames"].dtype) == ((8, 48, 48, 3), np.uint8)
-    assert (batch["changed"].shape, batch["changed"].dtype) == ((8, 3, 3), bool)
+    batch = next(video_task(videos, tmp_path, crop=3).data(range(4)))
+    assert (batch["frames"].shape, batch["frames"].dtype) == ((4, 2, 48, 48, 3), np.uint8)
+    assert (batch["changed"].shape, batch["changed"].dtype) == ((4, 2, 3, 3), bool)
     assert batch["changed"].any()
     assert not batch["changed"].all()
 
@@ -152,7 +152,7 @@ def test_videos_give_pairs_of_crops_too(videos, tmp_path):
 def test_held_out_videos_are_looked_at_and_not_trained_on(videos, tmp_path):
     (kept,) = (NAMES.index(name) for name in held_out(NAMES, 0.1))
     task = video_task(videos, tmp_path)
-    data = task.data()
+    data = task.data(range(4))
     trained = set().union(*(levels(next(data)["frames"]) for _ in range(10)))
     assert trained == {0, 1, 2} - {kept}
     assert shown(task, tmp_path)[1] == {kept}
@@ -161,7 +161,7 @@ def test_held_out_videos_are_looked_at_and_not_trained_on(videos, tmp_path):
 def test_another_source_for_evaluation_leaves_all_videos_to_train_on(videos, tmp_path):
     other = write_videos(tmp_path / "other", (2,))
     task = video_task(videos, tmp_path / "pixels", valid=other)
-    data = task.data()
+    data = task.data(range(4))
     assert set().union(*(levels(next(data)["frames"]) for _ in range(10))) == {0, 1, 2}
     assert shown(task, tmp_path)[1] == {2}
 
@@ -184,12 +184,14 @@ def test_samples_are_plain_json_even_where_nothing_moves(videos, tmp_path):
 
 
 def test_pixels_are_read_once_for_each_source(videos, tmp_path):
-    first = next(video_task(videos, tmp_path).data())["frames"]
+    first = next(video_task(videos, tmp_path).data(range(4)))["frames"]
     files = sorted(tmp_path.glob("**/*.npy"))
-    np.testing.assert_array_equal(next(video_task(videos, tmp_path).data())["frames"], first)
+    np.testing.assert_array_equal(
+        next(video_task(videos, tmp_path).data(range(4)))["frames"], first
+    )
     assert sorted(tmp_path.glob("**/*.npy")) == files
     same_names = write_videos(tmp_path / "others", (2, 2, 2))
-    assert levels(next(video_task(same_names, tmp_path).data())["frames"]) == {2}
+    assert levels(next(video_task(same_names, tmp_path).data(range(4)))["frames"]) == {2}
     assert len(files) == 1
 
 
@@ -214,14 +216,14 @@ def test_a_training_starts_from_an_exported_tokenizer(tmp_path):
     TASK.export(PARAMS, tmp_path, {})
     path = tmp_path / "tokenizer.safetensors"
     task = TokenizerTask(dataclasses.replace(CONFIG, start=str(tmp_path)), tmp_path)
-    params, again = (task.init(jax.random.key(seed)) for seed in (0, 1))
+    params = task.start
     expected = FSQTokenizer.load(path)
     frames = tiny.video(2)
     actual = FSQTokenizer(tiny.TOKENIZER, params["autoencoder"])
     np.testing.assert_array_equal(actual.encode(frames), expected.encode(frames))
-    for leaf, other in zip(jax.tree.leaves(params), jax.tree.leaves(again)):
-        np.testing.assert_array_equal(leaf, other)
-        assert leaf is not other  # the steps of a run donate theirs
+    # The steps of a run donate their weights: another run may start from the same ones.
+    for home in (tmp_path / "one", tmp_path / "two"):
+        fit(task, dataclasses.replace(CONFIG, run=dataclasses.replace(CONFIG.run, steps=1)), home)
 
 
 def test_weights_to_start_from_keep_their_order_beyond_ten_blocks(tmp_path):
@@ -229,7 +231,7 @@ def test_weights_to_start_from_keep_their_order_beyond_ten_blocks(tmp_path):
     tiny.frames(deep).save(tmp_path / "deep.safetensors")
     config = dataclasses.replace(CONFIG, tokenizer=deep, start=str(tmp_path / "deep.safetensors"))
     task = TokenizerTask(config, tmp_path)
-    want, got = tiny.frames(deep).params, task.init(jax.random.key(0))["autoencoder"]
+    want, got = tiny.frames(deep).params, task.start["autoencoder"]
     assert jax.tree.structure(got) == jax.tree.structure(want)
     for leaf, expected in zip(jax.tree.leaves(got), jax.tree.leaves(want)):
         np.testing.assert_allclose(leaf, expected, rtol=2**-8)  # files hold bfloat16
@@ -251,13 +253,8 @@ def test_the_discriminator_has_weights_where_it_is_used_and_is_not_exported(tmp_
     assert FSQTokenizer.load(tmp_path / "tokenizer.safetensors").config == tiny.TOKENIZER
 
 
-def test_batches_carry_the_weights_of_lpips_where_it_is_used(batches, tmp_path, monkeypatch):
+def test_the_weights_of_lpips_go_with_every_batch_where_they_are_used(tmp_path, monkeypatch):
     monkeypatch.setattr(LPIPS, "load", lambda *files: files)
     config = dataclasses.replace(CONFIG, lpips_weight=1, lpips_trunk="t", lpips_heads="h")
-    data = TokenizerTask(config, tmp_path).data()
-    first, state = next(data), data.get_state()
-    assert first["lpips"] == ("t", "h")
-    np.testing.assert_array_equal(first["frames"], batches[0]["frames"])
-    data.set_state(state)
-    np.testing.assert_array_equal(next(data)["frames"], batches[1]["frames"])
-    assert "lpips" not in batches[0]
+    assert TokenizerTask(config, tmp_path).frozen == {"lpips": ("t", "h")}
+    assert TASK.frozen == {}

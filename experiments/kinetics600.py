@@ -1,0 +1,46 @@
+"""Kinetics-600 as the paper trains on it: three stages (`paper_runs.py` says what is ours in them).
+
+    command     fv train kinetics600 --stage tokenizer --data kinetics600:DIR
+                fv tokenize kinetics600:DIR --tokenizer out/kinetics600_tokenizer/model --size 160
+                    --fps 25 --out out/tokens/kinetics600
+                fv tokenize kinetics600:DIR,split=val (the same) --out out/tokens/kinetics600_valid
+                fv train kinetics600 --stage key_frames
+                fv train kinetics600 --stage interpolation
+                fv generate "tai chi" --first-frames CLIP --first-frame-count 5
+                    --model out/kinetics600_interpolation/model --out out/kinetics600.mp4
+    tiny        the same with `--preset tiny` behind every `fv train`, kinetics600_tiny for
+                kinetics600 in every path, and --size 64; the split=val line is not needed
+    cost        eight GPUs with 80 GB: 500 epochs of about 392,000 clips in batches of 64 are
+                3,062,500 steps of each network stage, 16 key frames or 6,672 tokens a row.
+                ids of 10-second clips at 25 fps: 84 GB
+    size        4.3 M parameters (tokenizer), 344 M (network: 302 M and its tables of ids)
+    estimate    (printed by --estimate)
+    seed        0
+    paper row   table 2: FVD 25.2 at 160x160, from the class and first frames
+    expected    not known: the paper does not say how it samples, nor how many clips it compares
+    measured    nothing at this size yet; all of `tiny`, over 12 clips:
+                117 s on two cores that were busy with other work, too
+
+Clips disappear from YouTube: whoever has fewer lowers `--run.steps` by as much, to stay at 500
+epochs. All clips are read at 25 fps, whatever their own rate.
+"""
+
+from experiments.paper_runs import DataSet, Preset, Stage, settings
+from fv_jax.experiment_config import NetworkExperiment, TokenizerExperiment
+
+DATA = DataSet(
+    name="kinetics600",
+    source="kinetics600:data/kinetics600",
+    clips=392_000,
+    epochs=500,
+    fps=25.0,
+    key_frames=16,
+    text_vocabulary=760,
+)
+
+
+def get_config(
+    stage: Stage = "key_frames", preset: Preset = "paper"
+) -> TokenizerExperiment | NetworkExperiment:
+    """Settings of a stage."""
+    return settings(DATA, stage, preset)

@@ -1,0 +1,45 @@
+"""UCF-101 as the paper trains on it: three stages (`paper_runs.py` says what is ours in them).
+
+    command     fv train ucf101 --stage tokenizer --data ucf101:DIR
+                fv tokenize ucf101:DIR --tokenizer out/ucf101_tokenizer/model --size 160 --fps 25
+                    --out out/tokens/ucf101
+                fv tokenize ucf101:DIR,split=test (the same) --out out/tokens/ucf101_valid
+                fv train ucf101 --stage key_frames
+                fv train ucf101 --stage interpolation
+                fv generate "Apply Eye Makeup" --first-frames CLIP
+                    --model out/ucf101_interpolation/model --out out/ucf101.mp4
+    tiny        the same with `--preset tiny` behind every `fv train`, ucf101_tiny for ucf101 in
+                every path, and --size 64; the split=test line is not needed
+    cost        eight GPUs with 80 GB: 1000 epochs of 9,537 clips (list 1) in batches of 64 are
+                149,016 steps of each network stage, 16 key frames or 6,672 tokens a row.
+                ids of both splits: 2 GB
+    size        4.3 M parameters (tokenizer), 344 M (network: 302 M and its tables of ids)
+    estimate    (printed by --estimate)
+    seed        0
+    paper row   table 1: FVD 408 at 160x160, from the class and first frames
+    expected    not known: the paper does not say how it samples, nor how many clips it compares
+    measured    nothing at this size yet; all of `tiny`, over 12 clips:
+                72 s on two cores that were busy with other work, too
+
+A row spans 61 frames, 2.4 seconds at 25 fps. Shorter clips are left out, and counted at the start.
+"""
+
+from experiments.paper_runs import DataSet, Preset, Stage, settings
+from fv_jax.experiment_config import NetworkExperiment, TokenizerExperiment
+
+DATA = DataSet(
+    name="ucf101",
+    source="ucf101:data/ucf101",
+    clips=9537,
+    epochs=1000,
+    fps=25.0,
+    key_frames=16,
+    text_vocabulary=152,
+)
+
+
+def get_config(
+    stage: Stage = "key_frames", preset: Preset = "paper"
+) -> TokenizerExperiment | NetworkExperiment:
+    """Settings of a stage."""
+    return settings(DATA, stage, preset)

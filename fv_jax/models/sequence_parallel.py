@@ -1,0 +1,77 @@
+"""The chunkwise form over several devices that hold a sequence's parts.
+
+    device 0          device 1          device 2
+    [tokens ..]       [tokens ..]       [tokens ..]
+        S_0               S_1               S_2      what each part adds to the state, from zero
+            \\ ____________ all-gather ____________/
+    R = 0             gamma^T S_0 ..     ..          the state before each part
+
+What a device must know of all tokens before its own is the state R, a few MB a layer, however
+long they are: the reason why a RetNet's sequence can be cut at so low a price (arXiv:2307.08621,
+section 2.3). Both passes over a part's tokens stay on its device.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from fv_jax.models import logical_axes
+from fv_jax.ops import retention
+
+
+def chunkwise(
+    q: Float[Array, "B T H K"],
+    k: Float[Array, "B T H K"],
+    v: Float[Array, "B T H E"],
+    log_decay: retention.LogDecay,
+    state: Float[Array, "B H K E"],
+    start: Int[Array, " B"],
+    length: Int[Array, " B"],
+    chunk: int,
+) -> tuple[Float[Array, "B T H E"], Float[Array, "B H K E"]]:
+    """`retention.chunkwise`, with the tokens cut as the current layout says.
+
+    Raises:
+        ValueError: T cannot be cut into as many parts, or chunk is below 1.
+    """
+    layout = logical_axes.current()
+    parts = layout.parts("tokens") if layout else 1
+    if layout is None or parts == 1:
+        return retention.chunkwise(q, k, v, log_decay, state, start, length, chunk)
+    tokens = q.shape[1]
+    if tokens % parts:
+        raise ValueError(f"a sequence on {parts} devices must be divisible by it, got {tokens}")
+    (axis,) = layout.rules["tokens"]
+    own = tokens // parts
+
+    def part(gamma, q, k, v, state, start, length):
+        first = jax.lax.axis_index(axis) * own
+        real = jnp.clip(length - first, 0, own)
+        added = retention.fold(k, v, gamma, jnp.zeros_like(state), real)
+        decay = jnp.exp(real.astype(gamma.dtype)[:, None] * gamma)[..., None, None]
+        before, after = _states(axis, added, decay, state)
+        y, _ = retention.chunkwise(q, k, v, gamma, before, start + first, real, chunk)
+        return y, after
+
+    spec = lambda *axes: layout.spec(axes)
+    by_token = spec("rows", "tokens", "heads", None)
+    by_head, by_row = spec("rows", "heads", None, None), spec("rows")
+    gamma = jnp.asarray(log_decay, jnp.promote_types(q.dtype, jnp.float32))
+    # All mesh axes are named: what lies on devices of other rows and heads is not asked for.
+    return jax.shard_map(
+        part,
+        mesh=layout.mesh,
+        in_specs=(spec("heads"), by_token, by_token, by_token, by_head, by_row, by_row),
+        out_specs=(by_token, by_head),
+        check_vma=False,
+    )(gamma, q, k, v, state, start, jnp.broadcast_to(length, start.shape))
+
+
+def _states(axis: str, added: Array, decay: Array, state: Array) -> tuple[Array, Array]:
+    """R before this device's tokens, and R after those of all devices."""
+    added, decay = jax.lax.all_gather((added, decay), axis)
+    before = [state]
+    for device in range(len(added)):
+        before.append(before[-1] * decay[device] + added[device])
+    here = jax.lax.axis_index(axis)
+    return jax.lax.dynamic_index_in_dim(jnp.stack(before), here, keepdims=False), before[-1]

@@ -1,0 +1,277 @@
+"""The paper's trainings: their settings as the paper has them, and their small forms end to end.
+
+The small ones run on pieces of real clips where these are at hand, laid out as each data set is.
+"""
+
+import csv
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import tiny
+import videos
+from tensorflow_datasets.proto import tf_example_generated_pb2 as tf_example
+from tfrecord_writer import write_tfrecord
+
+from fv_jax import experiment
+from fv_jax.cli import main
+from fv_jax.data.clips import fit
+from fv_jax.video import write_gif, write_mp4
+
+STAGES, PRESETS = ("tokenizer", "key_frames", "interpolation"), ("paper", "tiny")
+PAPER = {  # epochs, clips, key frames, frames that these span
+    "ucf101": (1000, 9537, 16, 61),
+    "kinetics600": (500, 392_000, 16, 61),
+    "bair": (800, 43_264, 8, 29),
+}
+
+
+def config(name, stage="key_frames", preset="paper"):
+    return experiment.load(name).get_config(stage=stage, preset=preset)
+
+
+@pytest.mark.parametrize("name", PAPER)
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_stage_has_settings_and_a_folder_of_its_own(name, stage, preset):
+    middle = "" if preset == "paper" else f"_{preset}"
+    assert config(name, stage, preset).name == f"{name}{middle}_{stage}"
+
+
+@pytest.mark.parametrize("name", PAPER)
+@pytest.mark.parametrize("stage", STAGES[1:])
+def test_networks_train_for_the_paper_s_epochs(name, stage):
+    c, (epochs, clips, key_frames, span) = config(name, stage), PAPER[name]
+    assert c.expected.clips == clips
+    assert c.run.steps * c.run.batch_size == pytest.approx(epochs * clips, rel=1e-4)
+    assert (c.key_frames, c.clip_frames) == (key_frames, span)
+    assert (c.size, c.expected.frame_grid, c.expected.frame_codes) == (160, (20, 20), 20_000)
+    assert c.run.batch_size % (8 * c.run.accumulate) == 0  # eight GPUs share every part of a batch
+    assert c.optimizer.weight_decay == 0  # plain Adam
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_tokenizer_makes_what_the_networks_expect(name):
+    c, expected = config(name, "tokenizer"), config(name).expected
+    assert expected is not None
+    side = c.size // c.tokenizer.patch
+    assert (side, side) == expected.frame_grid
+    assert c.tokenizer.levels == expected.code_levels
+    assert np.prod(c.tokenizer.levels) == expected.frame_codes
+
+
+@pytest.mark.parametrize("name", PAPER)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_stage_begins_where_the_one_before_ended(name, preset):
+    tokenizer, first, second = (config(name, stage, preset) for stage in STAGES)
+    assert first.tokenizer == second.tokenizer == f"out/{tokenizer.name}/model"
+    assert (first.start, second.start) == ("", f"out/{first.name}/model")
+    assert (first.data, first.model, first.text_tokens) == (
+        second.data, second.model, second.text_tokens
+    )  # fmt: skip
+    assert first.key_frame_share == 1 > second.key_frame_share > 0
+    assert first.fps == second.fps
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--stage", "interpolation", "--run.steps", "3", "--preset", "tiny"],
+        ["--run.steps=3", "--preset=tiny", "--stage=interpolation"],
+    ],
+)
+def test_flags_choose_the_variant_and_leave_the_settings(args):
+    get_config = experiment.load("ucf101").get_config
+    flags, variant, rest = experiment.split_flags(get_config, args)
+    assert flags == experiment.Flags()
+    assert variant == {"stage": "interpolation", "preset": "tiny"}
+    assert rest in (["--run.steps", "3"], ["--run.steps=3"])
+
+
+def test_other_flags_and_the_values_of_settings():
+    get_config = experiment.load("bair").get_config
+    args = ["--insertions", "4", "3", "--text", "", "--run.mesh.data", "-1", "--estimate"]
+    flags, variant, rest = experiment.split_flags(get_config, [*args, "--devices=8", "--profile"])
+    assert flags == experiment.Flags(estimate=True, devices=8, profile=True)
+    assert variant == {"stage": "key_frames", "preset": "paper"}
+    assert rest == args[:-1]
+
+
+def test_an_experiment_without_variants_has_only_the_other_flags():
+    get_config = experiment.load("shapes").get_config
+    flags, variant, rest = experiment.split_flags(get_config, ["--profile", "--stage", "x"])
+    assert flags.profile
+    assert not variant
+    assert rest == ["--stage", "x"]  # tyro will say that there is no such setting
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["ucf101", "--stage", "keyframes"], ["--stage", "'keyframes'", "key_frames"]),
+        (["ucf101", "--preset=large"], ["--preset", "'large'", "tiny"]),
+        (["ucf101", "--stage"], ["--stage"]),
+        (["shapes", "--stage", "tokenizer"], ["--stage"]),
+        (["shapes", "--estimate", "--devices", "many"], ["--devices", "'many'"]),
+        (["shapes", "--estimate", "--devices", "0"], ["--devices", "0"]),
+        (["shapes", "--devices", "8"], ["--devices", "--estimate"]),
+        (["shapes", "--topology", "v5e:2x4"], ["--topology", "--estimate"]),
+    ],
+)
+def test_wrong_flags_are_one_line(args, words, capsys):
+    assert main(["train", *args]) == 2
+    line = capsys.readouterr().err.strip()
+    assert line.startswith("fv: ")
+    assert "\n" not in line
+    assert all(word in line for word in words)
+
+
+def test_help_shows_the_flags_and_the_variant_s_defaults(capsys):
+    assert main(["train", "bair", "--preset", "tiny", "--stage=interpolation", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for word in ("--stage {tokenizer,key_frames,interpolation}", "--preset {paper,tiny}",
+                 "--estimate", "--devices N", "--topology NAME", "--profile",
+                 "(default: bair_tiny_interpolation)"):  # fmt: skip
+        assert word in shown
+
+
+def test_an_estimate_takes_the_settings_and_trains_nothing(tmp_path, monkeypatch):
+    asked = []
+    fake = type(sys)("fv_jax.training.estimate")
+    fake.estimate = lambda config, **more: asked.append((config, more))  # pyright: ignore
+    monkeypatch.setitem(sys.modules, fake.__name__, fake)
+    (tmp_path / "experiments").symlink_to(Path(experiment.__file__).parents[1] / "experiments")
+    monkeypatch.chdir(tmp_path)
+    args = ["--estimate", "--devices", "8", "--run.steps", "5", "--stage=interpolation"]
+    assert main(["train", "kinetics600", *args]) == 0
+    ((got, more),) = asked
+    assert (got.name, got.run.steps) == ("kinetics600_interpolation", 5)
+    assert more == {"devices": 8, "topology": None}
+    assert not (tmp_path / "out").exists()
+
+
+def real_pieces(count=40, size=(120, 160)):
+    """Pieces of the real clips, uint8 [count, Y, X, 3]; of made-up ones where there are none."""
+    pieces = []
+    for path in videos.real_clips():
+        with av.open(str(path)) as container:
+            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        pieces += [
+            fit(np.stack(frames[start : start + count]), size)
+            for start in range(0, len(frames) - count + 1, count)
+        ]
+    return pieces[:12] or [videos.noise(count, size, seed) for seed in range(12)]
+
+
+def write_ucf101(folder, clips):
+    names = [
+        f"{label}/v_{label}_g{number:02d}_c01.avi"
+        for number in range(1, len(clips))
+        for label in ("ApplyEyeMakeup", "YoYo")
+    ][: len(clips)]
+    for name, frames in zip(names, clips):
+        write_mp4(frames, 25.0, folder / "UCF-101" / name)
+    lists = folder / "ucfTrainTestlist"
+    lists.mkdir()
+    (lists / "trainlist01.txt").write_text("".join(f"{name} 1\n" for name in names))
+    return f"ucf101:{folder}", "Apply Eye Makeup", folder / "UCF-101" / names[0]
+
+
+def write_kinetics600(folder, clips):
+    rows = [(f"tai{number:08d}", number) for number in range(len(clips))]
+    for (name, start), frames in zip(rows, clips):
+        write_mp4(frames, 30.0, folder / "train" / f"{name}_{start:06d}_{start + 10:06d}.mp4")
+    with (folder / "train.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(("label", "youtube_id", "time_start", "time_end", "split"))
+        for name, start in rows:
+            table.writerow(("tai chi", name, start, start + 10, "train"))
+    return f"kinetics600:{folder}", "tai chi", folder / "train" / f"{rows[0][0]}_000000_000010.mp4"
+
+
+def write_bair(folder, clips):
+    small = [fit(frames, (64, 64))[:30] for frames in clips]
+    records = [tf_example.Example() for _ in small]  # pyright: ignore
+    for record, frames in zip(records, small):
+        for t, frame in enumerate(frames):
+            key = f"{t}/image_aux1/encoded"
+            record.features.feature[key].bytes_list.value.append(frame.tobytes())
+    home = folder / "softmotion30_44k" / "train"
+    write_tfrecord(home / "traj_0_to_255.tfrecords", [r.SerializeToString() for r in records])
+    write_gif(small[0], 10.0, folder / "first.gif")  # first frames come from a video file
+    return f"bair:{folder}", "a robot arm pushes objects", folder / "first.gif"
+
+
+LAYOUTS = {"ucf101": write_ucf101, "kinetics600": write_kinetics600, "bair": write_bair}
+
+
+def commands(name, source, text, first, settings=lambda stage: ()):
+    """The commands of the experiment's docstring, for its preset `tiny`."""
+    fps, out = config(name).fps, f"out/{name}_tiny"
+    train = lambda stage: ["train", name, "--stage", stage, "--preset", "tiny", *settings(stage)]
+    yield [*train("tokenizer"), "--data", source]
+    yield [
+        "tokenize", source, "--tokenizer", f"{out}_tokenizer/model", "--size", "64",
+        "--fps", str(fps), "--out", f"out/tokens/{name}_tiny",
+    ]  # fmt: skip
+    yield train("key_frames")
+    yield train("interpolation")
+    yield [
+        "generate", text, "--first-frames", str(first), "--model", f"{out}_interpolation/model",
+        "--out", "made.npz",
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """An empty working directory with the project's experiments at hand."""
+    (tmp_path / "experiments").symlink_to(Path(__file__).parents[2] / "experiments")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def check_video(path):
+    with np.load(path) as made:
+        assert made["frames"].shape == (9, 64, 64, 3)
+        assert made["key_frame"].sum() == 3
+
+
+def few_steps(stage):
+    """Of a still smaller network: what is left is compiling."""
+    run = "--run.steps 2 --run.sample-every 2 --run.batch-size 2"
+    if stage == "tokenizer":
+        more = "--pairs 8 --crop 2 --evaluation-clips 2 --tokenizer.width 16"
+    else:
+        more = (
+            "--model.width 24 --model.layers 1 --model.heads 2 --model.value-width 24 "
+            "--model.hidden 16 --model.chunk 27"
+        )
+    return f"{run} {more}".split()
+
+
+def test_a_tiny_run_goes_from_clips_to_a_video(place):
+    layout = LAYOUTS["bair"](place / "data", [tiny.video(30, seed=i) for i in range(4)])
+    for command in commands("bair", *layout, few_steps):
+        assert main(command) == 0
+    check_video("made.npz")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_tiny_preset_takes_two_minutes(place, name):
+    layout = LAYOUTS[name](place / "data", real_pieces())
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(place / "cache")}  # cold
+    seconds = {}
+    for command in commands(name, *layout):
+        start = time.monotonic()
+        subprocess.run([sys.executable, "-m", "fv_jax", *command], env=environment, check=True)
+        step = command[3] if command[0] == "train" else command[0]
+        seconds[step] = round(time.monotonic() - start, 1)
+    print(f"{name}: {sum(seconds.values()):.0f} s: {seconds}")
+    check_video(place / "made.npz")
+    assert sum(seconds.values()) < 150
