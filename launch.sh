@@ -93,7 +93,7 @@ test_tpu() {
 
 # Where a training's logs go: out/EXPERIMENT, or the folder that `fv train` is told.
 run_folder() {
-    local name="${1##*/}" before=""
+    local name="${1##*/}" before="" word
     for word in "$@"; do
         case "$before $word" in
             "--run.folder "*) echo "$word" && return ;;

@@ -3,7 +3,8 @@
 One thread each, the same number of frames at the same rate and size. "Cached" reads what `fv
 tokenize` made (made here first, apart from the time). The last row is what training makes of them:
 rows of both tasks with their texts. (grain's shuffle comes on top: 0.02 ms a row for 10,000 clips,
-but 5 ms for five.)
+but 5 ms for five.) The last column compares with what one H200 takes at 40% MFU, training the
+paper's network (`ucf101.py`).
 """
 
 import dataclasses
@@ -12,8 +13,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import numpy as np
 
+from experiments import ucf101
 from fv_jax.bench_record import markdown, record
 from fv_jax.config import TokenSettings
 from fv_jax.data.clips import Window, read_random
@@ -23,6 +26,10 @@ from fv_jax.data.sources import open_source
 from fv_jax.data.tokenise import tokenise
 from fv_jax.experiment_config import NetworkExperiment
 from fv_jax.tokenizers.load import load_tokenizer
+from fv_jax.training.accelerators import find
+from fv_jax.training.estimate import MFU
+from fv_jax.training.flops import step_flops
+from fv_jax.training.network_loss import of_expected_data
 from fv_jax.training.network_task import NetworkTask
 
 
@@ -73,13 +80,31 @@ def run(settings: Settings) -> None:
         rates["cached ids, packed into rows"] = _rate(
             lambda i: task.rows(tokens.draw(i, rng), rng), len(entries), settings.seconds
         )
-    base = rates["decoded"]
+    base, wanted = rates["decoded"], tokens_of_an_h200()
+    ids = settings.frames * tokens.manifest.grid[0] * tokens.manifest.grid[1]
     table = markdown(
-        ["way", "clips/s", "frames/s", "times decoding"],
-        [[n, rate, rate * settings.frames, rate / base] for n, rate in rates.items()],
+        ["way", "clips/s", "frames/s", "tokens/s", "times decoding", "times what one H200 takes"],
+        [
+            [n, rate, rate * settings.frames, rate * ids, rate / base, rate * ids / wanted]
+            for n, rate in rates.items()
+        ],
     )
-    values = {"clips_per_second": rates, "clips": len(entries), "frames": settings.frames}
+    values = {
+        "clips_per_second": rates, "clips": len(entries), "frames": settings.frames,
+        "tokens_per_second_of_an_h200": wanted,
+    }  # fmt: skip
     record("data", settings, values, table)
+
+
+def tokens_of_an_h200() -> float:
+    """Tokens a second that one H200 trains the paper's network on, at 40% MFU."""
+    config = ucf101.get_config(stage="key_frames", preset="paper")
+    task = of_expected_data(config, 1)
+    params = jax.eval_shape(task.init, jax.random.key(0))
+    flops = step_flops(task.loss, params, task.batch_shapes(), jax.random.key(0))
+    gpu = find("H200")
+    assert gpu is not None
+    return MFU * gpu.peak_flops * task.tokens_per_step / flops
 
 
 def _rate(way: Callable[[int], object], count: int, seconds: float) -> float:

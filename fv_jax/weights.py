@@ -14,10 +14,17 @@ from fv_jax.files import replacing
 
 
 def write_params(path: Path, params: Any, header: dict[str, str]) -> None:
-    """Write a nested dict of arrays as bfloat16, names joined by dots; whole or not at all."""
+    """Write a nested dict of arrays as bfloat16, names joined by dots; whole or not at all.
+
+    Raises:
+        OSError: it cannot be written, for example because the disk is full.
+    """
     tensors = {k: jnp.asarray(v, jnp.bfloat16) for k, v in flatten_dict(params, sep=".").items()}
-    with replacing(path) as temporary:
-        safetensors.flax.save_file(tensors, temporary, metadata=header)
+    try:
+        with replacing(path) as temporary:
+            safetensors.flax.save_file(tensors, temporary, metadata=header)
+    except safetensors.SafetensorError as error:
+        raise OSError(f"{path} could not be written ({error})") from error
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Array], dict[str, str]]:

@@ -90,9 +90,7 @@ def main(path):
         results[f"{name}/ema"] = leaves(state.ema)
         for part in ("params", "ema", "opt_state"):
             tree, where = getattr(state, part), getattr(program.shardings, part)
-            held = sum(
-                leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(tree)
-            )
+            held = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(tree))
             results[f"{name}/{part}_bytes"] = np.asarray(held)
             assert held == bytes_per_device(tree, where)
             assert jax.tree.all(

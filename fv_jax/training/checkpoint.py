@@ -123,7 +123,7 @@ class Checkpointer:
             self._saving = step, error
 
     def wait(self) -> bool:
-        """Wait for the last save; whether it was written."""
+        """Wait for the last save; whether it was written, by every process."""
         if self._saving is not None:
             step, reason = self._outcome()
             if _on_all(not reason):
@@ -214,7 +214,7 @@ class Checkpointer:
     def _finish(self, step: int) -> None:
         self._writer.wait_until_finished()
         if self._first:
-            for old in self._superfluous([*self._steps, step]):
+            for old in self._superfluous(sorted([*self._steps, step])):
                 _remove(self._folder / str(old))
 
     def _superfluous(self, steps: list[int]) -> list[int]:
@@ -251,7 +251,7 @@ class Checkpointer:
         for step in reversed(self._steps):
             if step not in self._damage:
                 # One process reads all files, and its word counts for all.
-                found = _damage(self._folder / str(step)) if self._first else ""
+                found = _find_damage(self._folder / str(step)) if self._first else ""
                 self._damage[step] = found if _on_all(not found) else found or "damaged"
             if not self._damage[step]:
                 return step
@@ -293,6 +293,7 @@ class Checkpointer:
             )
         _on_all(True)  # no process may save before
         self._steps = [step for step in self._steps if step not in steps]
+        self._damage = {step: self._damage[step] for step in self._steps if step in self._damage}
 
 
 def _tree(state: TrainState) -> dict[str, Any]:
@@ -312,7 +313,7 @@ def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-def _damage(folder: Path) -> str:
+def _find_damage(folder: Path) -> str:
     """What is wrong with a checkpoint's files; "" if nothing is.
 
     tensorstore would notice files that are missing or cut off, but not a changed bit in the arrays,

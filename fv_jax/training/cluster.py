@@ -149,7 +149,8 @@ def _detected(environment: Mapping[str, str]) -> dict[str, Any] | None:
             "cluster_detection_method": "slurm",
             **_devices(environment, alone),
         }
-    if "tpu" in (jax.config.jax_platforms or "").split(","):  # JAX sets it where it finds TPUs
+    platforms = jax.config.values["jax_platforms"] or ""  # JAX adds tpu where it finds some
+    if "tpu" in platforms.split(","):
         hosts = environment.get("TPU_PROCESS_ADDRESSES") or environment.get("TPU_WORKER_HOSTNAMES")
         if hosts:
             several = "," in hosts or number("MEGASCALE_NUM_SLICES") > 1

@@ -95,6 +95,7 @@ def described_devices(topology: str) -> list:
     from jax.experimental import topologies
 
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # or it asks the network which TPU this is
+    jax.config.update("jax_enable_compilation_cache", False)  # such programs cannot be read again
     try:
         described = topologies.get_topology_desc(platform="tpu", topology_name=topology)
     except (RuntimeError, ValueError, NotImplementedError) as error:

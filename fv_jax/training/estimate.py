@@ -42,9 +42,7 @@ def estimate(
     print("\n".join(lines(config, costs, task.tokens_per_step, clips, source)))
 
 
-def lines(
-    config: Any, costs: StepCosts, tokens: int, clips: int | None, source: str
-) -> list[str]:
+def lines(config: Any, costs: StepCosts, tokens: int, clips: int | None, source: str) -> list[str]:
     """The estimate as text.
 
     Args:

@@ -33,7 +33,7 @@ from fv_jax.training.mesh import make_layout, place_batch, replicated, rows_of_p
 from fv_jax.training.program import build_program
 from fv_jax.training.run_log import RunLog
 from fv_jax.training.state import Params, TrainState
-from fv_jax.training.stop import StopSignal
+from fv_jax.training.stop import Interrupted, StopSignal
 
 _PROFILED_STEPS = 3
 _STEPS_BEFORE_PROFILE = 3  # the first compiles
@@ -131,27 +131,39 @@ class _Run:
                     self._step(step)
                     if trace:
                         trace.after(step, self.state)
-                    stopped = stop.after(step)
-                    if not stopped and (step % run.sample_every == 0 or step == run.steps):
-                        with log.paused(), stop.leaving():
-                            self._sample(step)
-                        stopped = stop.after(step) if jax.process_count() == 1 else False
-                    if stopped or step % run.checkpoint_every == 0 or step == run.steps:
-                        with log.paused():
-                            self.checkpoints.save(self.state, self.data, self.config)
-                    if stopped:
-                        log.flush()
-                        error = stop.error(step)
-                        if error.exit_code:  # a machine that is taken away has little time
-                            self._export()
-                        raise error
+                    self._after(step, stop)
             log.flush()
-            return self._export()
+            model = self._export()
+        except BaseException as error:
+            # What went wrong is told, but that a stopped run could not be saved comes first.
+            with contextlib.suppress(*(() if isinstance(error, Interrupted) else (OSError,))):
+                self.checkpoints.close()
+            raise
+        else:
+            self.checkpoints.close()
+            return model
         finally:
             log.close()
             if trace:
                 trace.close()
-            self.checkpoints.close()
+
+    def _after(self, step: int, stop: StopSignal) -> None:
+        """Samples, checkpoints, and the end if one was asked for."""
+        run, last = self.run, step == self.run.steps
+        stopped = stop.after(step)
+        if not stopped and (last or step % run.sample_every == 0):
+            with self.log.paused(), stop.leaving():
+                self._sample(step)
+            stopped = stop.left
+        if stopped or last or step % run.checkpoint_every == 0:
+            with self.log.paused():
+                self.checkpoints.save(self.state, self.data, self.config)
+        if stopped:
+            self.log.flush()
+            error = stop.error(step)
+            if error.exit_code:  # a machine that is taken away has little time
+                self._export()
+            raise error
 
     def _introduce(self, first: int) -> None:
         mesh = " x ".join(f"{k} {v}" for k, v in self.layout.mesh.shape.items() if v > 1)
@@ -229,10 +241,10 @@ class _Trace:
             print(f"profile: {self._folder}; look at it with `xprof {self._folder}`")
 
 
-# Settings that may differ when a run is taken up again: how long, how watched, on what.
+# Settings that may differ when a run is taken up again: how long, how watched, where, on what.
 _MAY_DIFFER = {"workers", "remat", "loss_chunk", "expected"}
 _RUN_MAY_DIFFER = {
-    "steps", "log_every", "sample_every", "checkpoint_every", "keep_checkpoints", "keep_every",
+    "steps", "folder", "log_every", "sample_every", "checkpoint_every", "keep_checkpoints", "keep_every",
     "max_skipped", "mesh", "accumulate",
 }  # fmt: skip
 

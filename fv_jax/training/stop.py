@@ -53,6 +53,11 @@ class StopSignal:
             return multihost_utils.reached_preemption_sync_point(step)
         return self._received is not None
 
+    @property
+    def left(self) -> bool:
+        """Whether a signal has come; of several processes only `after` can tell."""
+        return self._received is not None
+
     @contextlib.contextmanager
     def leaving(self) -> Iterator[None]:
         """End the block at once when a signal comes: it draws samples, which can wait."""

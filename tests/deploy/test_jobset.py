@@ -16,24 +16,19 @@ HERE = Path(__file__).parent
 SCHEMA = jsonschema.Draft4Validator(json.loads((HERE / "jobset.schema.json").read_text()))
 
 
-@pytest.fixture
-def claim():
-    return documents()[0]
+def manifest(name: str) -> dict:
+    return yaml.safe_load((launcher.ROOT / "deploy" / name).read_text())
 
 
 @pytest.fixture
 def jobset():
-    return documents()[1]
+    return manifest("jobset.yaml")
 
 
 @pytest.fixture
 def job(jobset):
     [replicated] = jobset["spec"]["replicatedJobs"]
     return replicated["template"]["spec"]
-
-
-def documents() -> list[dict]:
-    return list(yaml.safe_load_all((launcher.ROOT / "deploy" / "jobset.yaml").read_text()))
 
 
 def errors(jobset: dict) -> str:
@@ -91,7 +86,8 @@ def test_a_run_that_was_stopped_starts_again_and_is_not_taken_for_done(jobset, j
     assert rule["onJobFailureReasons"] == ["PodFailurePolicy"]
 
 
-def test_the_run_lies_in_the_claim_that_all_pods_share(claim, job):
+def test_the_run_lies_in_the_claim_that_all_pods_share(job):
+    claim = manifest("claim.yaml")
     pod = job["template"]["spec"]
     [container], [volume] = pod["containers"], pod["volumes"]
     [mount] = container["volumeMounts"]
