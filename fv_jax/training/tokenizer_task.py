@@ -16,7 +16,6 @@ from typing import Any
 import grain
 import jax
 import numpy as np
-from flax import nnx
 from PIL import Image
 
 from fv_jax.config import TokenSettings, to_json
@@ -34,7 +33,6 @@ from fv_jax.metrics.frame_quality import psnr
 from fv_jax.metrics.token_stability import stability
 from fv_jax.tokenizers.fsq import FSQTokenizer
 from fv_jax.tokenizers.load import load_tokenizer
-from fv_jax.training.discriminator import Discriminator
 from fv_jax.training.state import Params
 from fv_jax.training.tokenizer_losses import TokenizerLoss, per_patch
 
