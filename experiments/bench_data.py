@@ -99,6 +99,7 @@ def run(settings: Settings) -> None:
 def tokens_of_an_h200() -> float:
     """Tokens a second that one H200 trains the paper's network on, at 40% MFU."""
     config = ucf101.get_config(stage="key_frames", preset="paper")
+    assert isinstance(config, NetworkExperiment)
     task = of_expected_data(config, 1)
     params = jax.eval_shape(task.init, jax.random.key(0))
     flops = step_flops(task.loss, params, task.batch_shapes(), jax.random.key(0))

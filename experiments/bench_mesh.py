@@ -17,8 +17,7 @@ import jax
 
 from experiments import ucf101
 from fv_jax.bench_record import markdown, record
-from fv_jax.experiment_config import MeshConfig
-from fv_jax.training.accelerators import find
+from fv_jax.experiment_config import MeshConfig, NetworkExperiment
 from fv_jax.training.costs import StepCosts, described_devices, step_costs
 from fv_jax.training.network_loss import of_expected_data
 
@@ -63,7 +62,7 @@ def run(settings: Settings) -> None:
     ]  # fmt: skip
     if settings.topology:
         header += ["schedule, ms", "of it waiting", "MFU"]
-    table = markdown(header, [_row(cost, len(devices)) for cost in costs])
+    table = markdown(header, [_row(cost) for cost in costs])
     values = {"costs": [dataclasses.asdict(cost) for cost in costs]}
     record("mesh", settings, values, table, variant="tpu" if settings.topology else "")
 
@@ -71,17 +70,10 @@ def run(settings: Settings) -> None:
 def costs_of(mesh: MeshConfig, devices: list, batch_size: int) -> StepCosts:
     """Of the paper's key-frame step; a row for each device group that has rows."""
     config = ucf101.get_config(stage="key_frames", preset="paper")
+    assert isinstance(config, NetworkExperiment)
     run = dataclasses.replace(config.run, mesh=mesh, batch_size=batch_size, accumulate=1)
     config = dataclasses.replace(config, run=run)
     return step_costs(of_expected_data(config, len(devices)), run, config.optimizer, devices)
-
-
-def mfu(cost: StepCosts, devices: int) -> float:
-    """What the schedule's length would be, of v5e chips."""
-    chip = find("TPU v5e")
-    assert chip is not None
-    assert cost.seconds
-    return cost.flops / cost.seconds / (chip.peak_flops * devices)
 
 
 def _devices(settings: Settings) -> list:
@@ -96,7 +88,7 @@ def _name(cost: StepCosts) -> str:
     return " x ".join(f"{name} {size}" for name, size in cost.mesh.items() if size > 1) or "1"
 
 
-def _row(cost: StepCosts, devices: int) -> list:
+def _row(cost: StepCosts) -> list:
     gigabytes = lambda kind: cost.collectives[kind].bytes / 1e9 if kind in cost.collectives else 0.0
     named = gigabytes("all-gather") + gigabytes("all-reduce")
     row = [
@@ -110,5 +102,5 @@ def _row(cost: StepCosts, devices: int) -> list:
     ]
     if cost.seconds is not None and cost.waiting is not None:
         row += [round(cost.seconds * 1e3, 1), round(cost.waiting * 1e3, 1)]
-        row.append(f"{mfu(cost, devices):.1%}")
+        row.append(f"{cost.mfu or 0:.1%}")
     return row

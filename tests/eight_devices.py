@@ -8,24 +8,19 @@ import dataclasses
 import sys
 
 import jax
+import numpy as np
+import tiny
 
-jax.config.update("jax_num_cpu_devices", 8)
-jax.config.update("jax_default_matmul_precision", "highest")
-jax.config.update("jax_disable_most_optimizations", True)
-
-import numpy as np  # noqa: E402
-import tiny  # noqa: E402
-
-from fv_jax.experiment_config import (  # noqa: E402
+from fv_jax.experiment_config import (
     ExpectedData,
     MeshConfig,
     NetworkExperiment,
     OptimizerConfig,
     RunConfig,
 )
-from fv_jax.training.mesh import bytes_per_device, make_layout, place_batch  # noqa: E402
-from fv_jax.training.network_loss import of_expected_data  # noqa: E402
-from fv_jax.training.program import build_program  # noqa: E402
+from fv_jax.training.mesh import bytes_per_device, make_layout, place_batch
+from fv_jax.training.network_loss import of_expected_data
+from fv_jax.training.program import build_program
 
 MESHES = {
     "data 8": MeshConfig(data=8),
@@ -81,6 +76,9 @@ def leaves(tree):
 
 
 def main(path):
+    jax.config.update("jax_num_cpu_devices", 8)
+    jax.config.update("jax_default_matmul_precision", "highest")
+    jax.config.update("jax_disable_most_optimizations", True)
     results = {}
 
     def keep(name, mesh, devices, **changes):

@@ -1,6 +1,7 @@
 """What a training step costs, told by its compiled program before anything runs."""
 
 import dataclasses
+import math
 import os
 from typing import Any
 
@@ -8,6 +9,7 @@ import jax
 
 from fv_jax.experiment_config import OptimizerConfig, RunConfig
 from fv_jax.training import hlo
+from fv_jax.training.accelerators import find
 from fv_jax.training.flops import step_flops
 from fv_jax.training.mesh import bytes_per_device, make_layout
 from fv_jax.training.program import build_program
@@ -50,6 +52,14 @@ class StepCosts:
     def received(self) -> int:
         """Bytes that a device receives from others."""
         return sum(traffic.bytes for traffic in self.collectives.values())
+
+    @property
+    def mfu(self) -> float | None:
+        """What `seconds` would be of v5e chips, which they are estimated for."""
+        chip = find("TPU v5e")
+        if self.seconds is None or chip is None:
+            return None
+        return self.flops / self.seconds / (chip.peak_flops * math.prod(self.mesh.values()))
 
 
 def step_costs(task: Any, run: RunConfig, optimizer: OptimizerConfig, devices: list) -> StepCosts:

@@ -81,11 +81,10 @@ def lines(config: Any, costs: StepCosts, tokens: int, clips: int | None, source:
         f"{costs.platform})",
         f"  received a step   {costs.received / 1e9:.2f} GB by each device",
     ]
-    if costs.seconds:
-        peak = 197e12 * devices
+    if costs.mfu is not None:
         out.append(
-            f"  compiler's time   {costs.seconds * 1e3:.1f} ms a step, of which "
-            f"{costs.waiting * 1e3:.1f} ms waiting: MFU {costs.flops / costs.seconds / peak:.1%}"
+            f"  compiler's time   {costs.seconds or 0:.4f} s a step, of which "
+            f"{costs.waiting or 0:.4f} s waiting: MFU {costs.mfu:.1%} of v5e chips"
         )
     total = costs.flops * run.steps
     out.append(f"  hours on {devices} of   at {MFU:.0%} MFU")
@@ -93,9 +92,10 @@ def lines(config: Any, costs: StepCosts, tokens: int, clips: int | None, source:
         if accelerator.name in _SHOWN:
             hours = total / (MFU * accelerator.peak_flops * devices) / 3600
             fits = costs.bytes_per_device < 0.95 * accelerator.memory_bytes
+            note = "" if fits else "   (does not fit)"
             out.append(
-                f"    {accelerator.name:<14}{hours:>12,.1f} h {hours * devices:>12,.1f} device-hours"
-                f"{'' if fits else '   (does not fit)'}"
+                f"    {accelerator.name:<14}{hours:>12,.1f} h {hours * devices:>12,.1f} "
+                f"device-hours{note}"
             )
     return out
 

@@ -139,7 +139,7 @@ class Module:
             elif instruction.opcode in ("call", "fusion", "async-start", "conditional"):
                 for role in ("calls", "to_apply", "true_computation", "false_computation"):
                     called = instruction.called(role)
-                    if called:
+                    if called in self.computations:
                         yield from self._walk(called, times)
 
     def _kind(self, instruction: Instruction) -> str | None:
@@ -269,7 +269,7 @@ def _group(rest: str) -> int:
         return int(found[2])
     if found := re.search(r"replica_groups=\{\{([\d,]*)\}", rest):
         return len(found[1].split(","))
-    if found := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", rest):
+    if found := re.search(r"replica_groups=mesh\[([^\]]*)\].*?\{([^}]*)\}", rest):
         sizes = dict(re.findall(r"'([^']+)'=(\d+)", found[1]))
         return math.prod(int(sizes[name]) for name in re.findall(r"'([^']+)'", found[2]))
     return 1

@@ -28,7 +28,7 @@ from fv_jax.files import only_process_in
 from fv_jax.provenance import provenance
 from fv_jax.training.accelerators import peak_flops
 from fv_jax.training.checkpoint import Checkpointer
-from fv_jax.training.flops import forward_flops
+from fv_jax.training.flops import step_flops
 from fv_jax.training.mesh import make_layout, place_batch, replicated, rows_of_process, to_host
 from fv_jax.training.program import build_program
 from fv_jax.training.run_log import RunLog
@@ -99,9 +99,9 @@ class _Run:
         run: RunConfig = config.run
         self.task, self.config, self.folder, self.run = task, config, folder, run
         self.layout = make_layout(run.mesh)
-        self.rows = rows_of_process(self.layout, run.batch_size)
         self.writes = jax.process_index() == 0
         self.program = build_program(task, run, config.optimizer, self.layout)
+        self.rows = rows_of_process(self.layout, run.batch_size)
         self.checkpoints = Checkpointer(
             folder / "checkpoints", keep=run.keep_checkpoints, keep_every=run.keep_every
         )
@@ -188,9 +188,8 @@ class _Run:
     def _count_flops(self, batch: Any) -> None:
         inputs = ({**batch, **self.frozen} if self.frozen else batch), jax.random.key(0)
         with self.log.paused():
-            # Backwards costs twice as much; what is computed again does not count.
-            flops = 3 * forward_flops(self.task.loss, self.state.params, *inputs)
-            self.log.costs(flops, peak_flops(jax.devices()[0]) * jax.device_count())
+            flops = step_flops(self.task.loss, self.state.params, *inputs)
+            self.log.costs(flops, (peak_flops(jax.devices()[0]) or 0.0) * jax.device_count())
 
     def _sample(self, step: int) -> None:
         params = self._average()
@@ -244,8 +243,8 @@ class _Trace:
 # Settings that may differ when a run is taken up again: how long, how watched, where, on what.
 _MAY_DIFFER = {"workers", "remat", "loss_chunk", "expected"}
 _RUN_MAY_DIFFER = {
-    "steps", "folder", "log_every", "sample_every", "checkpoint_every", "keep_checkpoints", "keep_every",
-    "max_skipped", "mesh", "accumulate",
+    "steps", "folder", "log_every", "sample_every", "checkpoint_every", "keep_checkpoints",
+    "keep_every", "max_skipped", "mesh", "accumulate",
 }  # fmt: skip
 
 

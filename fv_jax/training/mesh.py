@@ -124,20 +124,29 @@ def bytes_per_device(tree: Any, shardings: Any) -> int:
     return sum(jax.tree.leaves(jax.tree.map(part, tree, shardings)))
 
 
+def check_batch(layout: Layout, batch_size: int, accumulate: int) -> None:
+    """Whether every device gets rows of every part of a batch.
+
+    Raises:
+        ValueError: with got and wanted.
+    """
+    parts = layout.parts("rows")
+    if batch_size % (parts * accumulate):
+        raise ValueError(
+            f"batch_size must be divisible by {parts} (data x fsdp) x {accumulate} (accumulate), "
+            f"got {batch_size}"
+        )
+
+
 def rows_of_process(layout: Layout, batch_size: int) -> range:
     """Rows of every batch that this process's devices hold.
 
     Raises:
-        ValueError: the rows cannot be cut evenly, or are scattered.
+        ValueError: they are scattered.
     """
-    parts = layout.parts("rows")
-    if batch_size % parts:
-        raise ValueError(
-            f"batch_size must be divisible by the {parts} devices that share its rows (data x "
-            f"fsdp), got {batch_size}"
-        )
     own = batch_sharding(layout).addressable_devices_indices_map((batch_size,))
-    rows = sorted({row for (cut,) in own.values() for row in range(*cut.indices(batch_size))})
+    cuts = [index[0] for index in own.values() if index]
+    rows = sorted({row for cut in cuts for row in range(*cut.indices(batch_size))})
     if rows != list(range(rows[0], rows[-1] + 1)):
         raise ValueError(
             f"this process would need scattered rows of a batch ({rows}): give data x fsdp a "
@@ -163,7 +172,7 @@ def place_batch(layout: Layout, batch: Any, rows: range, batch_size: int) -> Any
     sharding = batch_sharding(layout)
 
     def place(local: np.ndarray) -> jax.Array:
-        def part(index: tuple[slice, ...]) -> np.ndarray:
+        def part(index: Any) -> np.ndarray:
             first, last, _ = index[0].indices(batch_size)
             return local[first - rows.start : last - rows.start]
 
@@ -175,7 +184,8 @@ def place_batch(layout: Layout, batch: Any, rows: range, batch_size: int) -> Any
 def to_host(tree: Params) -> Params:
     """Whole NumPy arrays of a sharded tree, on the first process; None elsewhere.
 
-    All processes must call it. The arrays are copies: a step donates what it is given. Leaf by leaf: a device holds one whole leaf at a time.
+    All processes must call it. The arrays are copies: a step donates what it is given. Leaf by
+    leaf: a device holds one whole leaf at a time.
     """
     return jax.tree.map(_leaf_to_host, tree)
 

@@ -9,7 +9,7 @@ import optax
 
 from fv_jax.experiment_config import OptimizerConfig, RunConfig
 from fv_jax.models.logical_axes import Layout
-from fv_jax.training.mesh import batch_sharding, replicated, state_shardings
+from fv_jax.training.mesh import batch_sharding, check_batch, replicated, state_shardings
 from fv_jax.training.optimizer import build_optimizer, build_schedule
 from fv_jax.training.state import Params, TrainState
 from fv_jax.training.step import StepFn, make_train_step
@@ -60,7 +60,12 @@ class Program:
 
 
 def build_program(task: Any, run: RunConfig, optimizer: OptimizerConfig, layout: Layout) -> Program:
-    """The program of a task (`loop.Task`)."""
+    """The program of a task (`loop.Task`).
+
+    Raises:
+        ValueError: the batch cannot be shared evenly.
+    """
+    check_batch(layout, run.batch_size, run.accumulate)
     tx = build_optimizer(optimizer, run.steps)
     make = lambda: TrainState.create(task.init(jax.random.key(run.seed)), tx)
     state = jax.eval_shape(make)

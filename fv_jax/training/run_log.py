@@ -68,7 +68,7 @@ class RunLog:
         )
 
     def costs(self, flops: float, peak: float) -> None:
-        """What a step computes, and what all devices together could, per second."""
+        """What a step computes, and what all devices together could, per second (0: unknown)."""
         self._flops, self.peak = flops, peak
 
     @contextlib.contextmanager
@@ -132,7 +132,7 @@ class RunLog:
             for name, leaf in jax.tree_util.tree_leaves_with_path(batch)
         }
         with replacing(path) as temporary:
-            np.savez(temporary, **arrays)
+            np.savez(temporary, allow_pickle=False, **arrays)
         what = f"step {step} was skipped: its loss or gradient is not finite; its batch is {path}"
         self.bar.write(f"fv: {what} ({skipped} skipped so far)")
         if skipped > self._max_skipped:

@@ -10,7 +10,15 @@ import pytest
 from eight_devices import MESHES
 
 from fv_jax.experiment_config import MeshConfig
-from fv_jax.training.mesh import make_layout, place_batch, resolved, rows_of_process, to_host
+from fv_jax.models.logical_axes import Layout
+from fv_jax.training.mesh import (
+    check_batch,
+    make_layout,
+    place_batch,
+    resolved,
+    rows_of_process,
+    to_host,
+)
 
 TESTS = Path(__file__).parents[1]
 SPREAD = [*MESHES, "accumulate", "accumulate on 4", "block", "cheap"]
@@ -59,7 +67,7 @@ def test_one_size_may_be_what_is_left():
 
 @pytest.mark.parametrize("mesh", [MeshConfig(data=3), MeshConfig(tensor=3), MeshConfig(16)])
 def test_a_mesh_that_does_not_fit_says_so(mesh):
-    with pytest.raises(ValueError, match="does not make up 8 devices; set --run.mesh"):
+    with pytest.raises(ValueError, match=r"does not make up 8 devices; set --run\.mesh"):
         resolved(mesh, 8)
 
 
@@ -76,6 +84,18 @@ def test_one_process_makes_all_rows_and_places_them_in_order():
     batch = {"x": np.arange(12).reshape(6, 2)}
     placed = place_batch(layout, batch, rows, 6)
     np.testing.assert_array_equal(placed["x"], batch["x"])
+
+
+@pytest.mark.parametrize(("batch", "accumulate"), [(6, 1), (8, 2)])
+def test_a_batch_that_cannot_be_shared_evenly_is_refused(batch, accumulate):
+    class EightParts(Layout):
+        def parts(self, name):
+            return 8
+
+    eight = EightParts(make_layout(MeshConfig(), jax.devices()[:1]).mesh, {})
+    with pytest.raises(ValueError, match=rf"divisible by 8 .data x fsdp. x {accumulate} .*{batch}"):
+        check_batch(eight, batch, accumulate)
+    check_batch(eight, 8 * accumulate, accumulate)
 
 
 def test_the_host_gets_a_copy_of_its_own():
