@@ -11,10 +11,21 @@
     tiny        the same with `--preset tiny` behind every `fv train`, ucf101_tiny for ucf101 in
                 every path, and --size 64; the split=test line is not needed
     cost        eight GPUs with 80 GB: 1000 epochs of 9,537 clips (list 1) in batches of 64 are
-                149,016 steps of each network stage, 16 key frames or 6,672 tokens a row.
+                149,016 steps of each network stage, 16 key frames or 6,656 tokens a row.
                 ids of both splits: 2 GB
     size        4.3 M parameters (tokenizer), 344 M (network: 302 M and its tables of ids)
-    estimate    (printed by --estimate)
+    estimate    --estimate --devices 8 (key_frames; jax 0.10.2, 2026-11-21), of its table:
+         parameters        343.9 M
+         a step            64 rows, in 4 parts, 425,984 tokens, 8.95e+14 model FLOPs
+         an epoch          9,537 clips, 63,478,272 tokens, 149 steps
+         the run           149,016 steps, 1,000.0 epochs
+         bytes per device  37.27 GiB: weights 1.28 GiB, average 1.28 GiB, optimizer 2.56 GiB,
+                           gradients and activations 32.15 GiB (by XLA, for cpu)
+         received a step   9.63 GB by each device
+         hours on 8 of   at 40% MFU
+           TPU v5p               25.2 h        201.8 device-hours
+           A100-80GB             37.1 h        296.9 device-hours
+           H100 SXM              11.7 h         93.7 device-hours
     seed        0
     paper row   table 1: FVD 408 at 160x160, from the class and first frames
     expected    not known: the paper does not say how it samples, nor how many clips it compares

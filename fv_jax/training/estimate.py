@@ -76,9 +76,9 @@ def lines(config: Any, costs: StepCosts, tokens: int, clips: int | None, source:
         out.append(f"  the run           {run.steps:,} steps, {run.steps * tokens:,} tokens")
     out += [
         f"  bytes per device  {gib(costs.bytes_per_device)}: weights {gib(costs.weights)}, average "
-        f"{gib(costs.average)}, optimizer {gib(costs.optimizer)}, gradients and",
-        f"                    activations {gib(costs.temporary)} (by XLA's memory analysis for "
-        f"{costs.platform})",
+        f"{gib(costs.average)}, optimizer {gib(costs.optimizer)},",
+        f"                    gradients and activations {gib(costs.temporary)} (by XLA's memory "
+        f"analysis for {costs.platform})",
         f"  received a step   {costs.received / 1e9:.2f} GB by each device",
     ]
     if costs.mfu is not None:
@@ -92,9 +92,9 @@ def lines(config: Any, costs: StepCosts, tokens: int, clips: int | None, source:
         if accelerator.name in _SHOWN:
             hours = total / (MFU * accelerator.peak_flops * devices) / 3600
             fits = costs.bytes_per_device < 0.95 * accelerator.memory_bytes
-            note = "" if fits else "   (does not fit)"
+            note = "" if fits else "   (does not fit: raise --run.accumulate)"
             out.append(
-                f"    {accelerator.name:<14}{hours:>12,.1f} h {hours * devices:>12,.1f} "
+                f"    {accelerator.name:<14}{hours:>12,.2f} h {hours * devices:>12,.2f} "
                 f"device-hours{note}"
             )
     return out

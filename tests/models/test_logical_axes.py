@@ -41,9 +41,15 @@ def test_without_a_layout_nothing_is_placed():
 
 
 def test_a_layout_ends_with_its_block_even_if_that_fails():
-    with pytest.raises(ZeroDivisionError), using(LAYOUT):
-        assert current() is LAYOUT
+    seen = []
+
+    def fails():
+        seen.append(current())
         raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), using(LAYOUT):
+        fails()
+    assert seen == [LAYOUT]
     assert current() is None
 
 

@@ -20,8 +20,8 @@ TEXT = """HloModule jit_step, is_scheduled=true
   %x = f32[8,128]{1,0:T(8,128)} get-tuple-element(%p), index=1
   %one = s32[]{:T(128)} constant(1)
   %next = s32[]{:T(128)} add(%i, %one), backend_config={"flag_configs":[]}
-  %start = (f32[8,128], f32[32,128]) all-gather-start(%x), replica_groups=[1,4]<=[4], dimensions={0}
-  %dot = f32[8,128]{1,0:T(8,128)} fusion(%x), calls=%work, backend_config={"estimated_cycles":"3000"}
+  %start = (f32[8,128], f32[32,128]) all-gather-start(%x), replica_groups=[1,4]<=[4]
+  %dot = f32[8,128]{1,0} fusion(%x), calls=%work, backend_config={"estimated_cycles":"3000"}
   %done = f32[32,128]{1,0:T(8,128)} all-gather-done(%start)
   ROOT %tuple = (s32[]{:T(128)}, f32[8,128]{1,0:T(8,128)}) tuple(%next, %dot)
 }
