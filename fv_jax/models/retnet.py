@@ -209,9 +209,10 @@ class RetNet(nnx.Module):
             block, r = block_and_state
 
             def retain(q, k, v, log_decay):
-                return sequence_parallel.chunkwise(
+                y, after = sequence_parallel.chunkwise(
                     q, k, v, log_decay, r, state.position, length, size
                 )
+                return checkpoint_name(low(y, self.config), "retention"), after
 
             return block(x, by, retain)
 

@@ -110,7 +110,6 @@ def chunkwise(
     cross = _einsum("bnihk,nbhke->bnihe", q, before)
     cross = cross * masked_powers(gamma, i + 1)[..., None]
     y = (inner + cross) * inverse_root_sum(gamma, position)[..., None]
-    y = checkpoint_name(y.astype(v.dtype), "retention")
     return y.reshape(b, chunks * size, h, -1)[:, :t], state
 
 

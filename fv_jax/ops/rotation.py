@@ -68,12 +68,9 @@ def turn(x: Float[Array, "B T H K"], by: CosSin) -> Float[Array, "B T H K"]:
     It is what the network uses: which channels make a pair is nothing to a score, and taking
     every other channel is slow on a TPU.
     """
-    cos, sin = (
-        jnp.concatenate([t, u], -1)[..., None, :] for t, u in ((by[0], by[0]), (-by[1], by[1]))
-    )
-    k = x.shape[-1]
-    swap = jnp.asarray(np.roll(np.eye(k), k // 2, axis=1), x.dtype)
-    return x.astype(cos.dtype) * cos + jnp.matmul(x, swap, preferred_element_type=cos.dtype) * sin
+    cos, sin = (table[..., None, :] for table in by)
+    first, second = jnp.split(x.astype(cos.dtype), 2, axis=-1)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
 
 def cos_sin(position: Int[Array, "B T"], theta: Float[np.ndarray, " K2"], dtype) -> CosSin:
