@@ -27,7 +27,6 @@ MESHES = {
     "fsdp 8": MeshConfig(data=1, fsdp=8),
     "2x2x2": MeshConfig(data=2, fsdp=2, tensor=2),
     "sequence 2": MeshConfig(data=1, fsdp=2, tensor=2, sequence=2),
-    "sequence 8": MeshConfig(data=1, sequence=8),
 }
 STEPS, BATCH = 5, 8
 EXPERIMENT = NetworkExperiment(
@@ -106,8 +105,7 @@ def main(path):
     keep("one", MeshConfig(), devices[:1])
     for name, mesh in MESHES.items():
         keep(name, mesh, devices)
-    keep("accumulate", MeshConfig(), devices[:1], accumulate=4)
-    keep("accumulate on 4", MeshConfig(data=2, fsdp=2), devices[:4], accumulate=2)
+    keep("accumulate", MeshConfig(data=2), devices[:2], accumulate=4)
     keep("block", MeshConfig(), devices[:1], remat="block")
     keep("cheap", MeshConfig(), devices[:1], remat="cheap")
     np.savez(path, **results)

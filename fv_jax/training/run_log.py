@@ -6,6 +6,7 @@ A step's metrics are read while the device runs the next one: it never waits for
 import contextlib
 import json
 import math
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,7 +135,7 @@ class RunLog:
         with replacing(path) as temporary:
             np.savez(temporary, allow_pickle=False, **arrays)
         what = f"step {step} was skipped: its loss or gradient is not finite; its batch is {path}"
-        self.bar.write(f"fv: {what} ({skipped} skipped so far)")
+        self.bar.write(f"fv: {what} ({skipped} skipped so far)", file=sys.stderr)
         if skipped > self._max_skipped:
             raise ValueError(
                 f"{what}. It is number {skipped}, and max_skipped is {self._max_skipped}: look at "

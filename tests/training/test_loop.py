@@ -218,7 +218,7 @@ def test_too_many_skipped_steps_stop_the_run_and_more_may_be_allowed(tmp_path):
     with pytest.raises(ValueError, match=r"step 3 was skipped.*number 2, and max_skipped is 1"):
         fit(task, dataclasses.replace(CONFIG, run=strict), tmp_path)
     fit(task, CONFIG, tmp_path)
-    assert records(tmp_path)[-2]["skipped"] == 3
+    assert [r["skipped"] for r in records(tmp_path) if "skipped" in r][-1] == 3
 
 
 def test_every_line_says_what_the_step_cost(whole):
@@ -232,7 +232,9 @@ def test_every_line_says_what_the_step_cost(whole):
 
 def test_a_profile_is_written_if_asked_for(tmp_path, capsys):
     fit(LineTask(), CONFIG, tmp_path, profile=True)
-    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+    (trace,) = (tmp_path / "profile").rglob("*.xplane.pb")
+    planes = list(jax.profiler.ProfileData.from_file(str(trace)).planes)
+    assert any(list(line.events) for plane in planes for line in plane.lines)
     assert "xprof" in capsys.readouterr().out
 
 

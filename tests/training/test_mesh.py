@@ -21,7 +21,7 @@ from fv_jax.training.mesh import (
 )
 
 TESTS = Path(__file__).parents[1]
-SPREAD = [*MESHES, "accumulate", "accumulate on 4", "block", "cheap"]
+SPREAD = [*MESHES, "accumulate", "block", "cheap"]
 
 
 @pytest.fixture(scope="module")
