@@ -21,6 +21,7 @@ import tyro
 
 from fv_jax.experiment_config import NetworkExperiment, TokenizerExperiment
 from fv_jax.training.loop import fit
+from fv_jax.training.mesh import check_batch, make_layout
 
 Parse = Callable[..., Any]
 OUT = Path("out")
@@ -113,6 +114,8 @@ def train(name: str, args: Sequence[str], parse: Parse) -> int:
     cluster.join()  # before anything asks JAX for a device
     home = Path(config.run.folder or OUT / config.name)
     with cluster.leaving_on_failure():
+        # Before the data, which may take long to read.
+        check_batch(make_layout(config.run.mesh), config.run.batch_size, config.run.accumulate)
         task = build_task(config)
         model = fit(task, config, home, profile=flags.profile)
     if cluster.is_first():

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ class LineTask:
     def axes(self) -> Any:
         return None
 
-    def data(self, rows: range = range(4)) -> grain.DatasetIterator:
+    def data(self, rows: Sequence[int] = range(4)) -> grain.DatasetIterator:
         examples = grain.MapDataset.range(50).seed(3).shuffle().repeat().map(_example)
         return Batches(grain.MapDataset.source(OwnRows(examples, 4, rows)).batch(len(rows)))
 

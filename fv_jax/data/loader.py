@@ -7,6 +7,7 @@ processes of the run is before and after.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import grain
@@ -131,7 +132,7 @@ def training_batches(
     *,
     seed: int,
     batch_size: int,
-    own: range | None = None,
+    own: Sequence[int] | None = None,
     threads: int = 1,
     workers: int = 0,
 ) -> Batches:
@@ -167,7 +168,7 @@ class OwnRows:
 
     every: grain.MapDataset
     batch_size: int
-    own: range
+    own: Sequence[int]
 
     def __len__(self) -> int:
         return min(len(self.every), _ENOUGH) // self.batch_size * len(self.own)

@@ -81,24 +81,24 @@ def chunkwise(
     size = max(1, min(chunk, t))
     chunks = -(-t // size)
     i = jnp.arange(size)
-    first = jnp.arange(chunks) * size
-    real = jnp.clip(jnp.broadcast_to(length, (b,))[:, None] - first, 0, size)  # [B, N]
-    position = (jnp.broadcast_to(start, (b,))[:, None] + first)[..., None] + i  # [B, N, S]
+    first = jnp.arange(chunks)[:, None] * size  # of each chunk, [N, 1]
+    real = jnp.clip(jnp.broadcast_to(length, (b,)) - first, 0, size)  # [N, B]
+    position = (jnp.broadcast_to(start, (b,)) + first)[..., None] + i  # [N, B, S]
 
-    def split(x):  # [B, T, H, *] -> [B, N, S, H, *]
+    def split(x):  # [B, T, H, *] -> [N, B, H, S, *]
         x = jnp.pad(x, ((0, 0), (0, chunks * size - t), (0, 0), (0, 0)))
-        return x.reshape(b, chunks, size, h, -1)
+        return x.reshape(b, chunks, size, h, -1).transpose(1, 0, 3, 2, 4)
 
     q, k, v = split(q), split(k), split(v)
     # Within chunks: all of them at once.
-    scores = _einsum("bnihk,bnjhk->bnhij", q, k)
+    scores = _einsum("nbhik,nbhjk->nbhij", q, k)
     scores = scores * _heads_first(masked_powers(gamma, i[:, None] - i), 2)
     scores = checkpoint_name(scores.astype(v.dtype), "retention")
-    inner = _einsum("bnhij,bnjhe->bnihe", scores, v)
+    inner = _einsum("nbhij,nbhje->nbhie", scores, v)
     # What each chunk adds to the state. Padding has weight 0.
-    weight = masked_powers(gamma, real[..., None] - 1 - i)[..., None]  # [B, N, S, H, 1]
-    added = _einsum("bnjhk,bnjhe->nbhke", (k * weight).astype(k.dtype), v)
-    decayed = jnp.exp(real.T.astype(dtype)[..., None] * gamma)[..., None, None]  # [N, B, H, 1, 1]
+    weight = _heads_first(masked_powers(gamma, real[..., None] - 1 - i), 1)[..., None]
+    added = _einsum("nbhjk,nbhje->nbhke", (k * weight).astype(k.dtype), v)
+    decayed = jnp.exp(real.astype(dtype)[..., None] * gamma)[..., None, None]  # [N, B, H, 1, 1]
 
     def carry(state_BHKE, inputs):
         decay_c, added_c = inputs
@@ -107,9 +107,10 @@ def chunkwise(
     # Between chunks: only the state is sequential.
     state, before = jax.lax.scan(carry, state, (decayed, added))
     before = checkpoint_name(before.astype(q.dtype), "retention")
-    cross = _einsum("bnihk,nbhke->bnihe", q, before)
-    cross = cross * masked_powers(gamma, i + 1)[..., None]
-    y = (inner + cross) * inverse_root_sum(gamma, position)[..., None]
+    cross = _einsum("nbhik,nbhke->nbhie", q, before)
+    cross = cross * masked_powers(gamma, i + 1).T[..., None]
+    scale = _heads_first(inverse_root_sum(gamma, position), 1)[..., None]
+    y = ((inner + cross) * scale).transpose(1, 0, 3, 2, 4)
     return y.reshape(b, chunks * size, h, -1)[:, :t], state
 
 

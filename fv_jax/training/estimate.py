@@ -127,13 +127,13 @@ def _task(config: Any, devices: int) -> tuple[Any, int | None, str]:
     if (Path(config.data) / MANIFEST).is_file():
         from fv_jax.training.network_task import NetworkTask
 
-        task = NetworkTask(config, Path("out/tokens"))
+        task = NetworkTask(config, Path("out/tokens"), devices)
         same = NetworkLoss(config, task.sequence, task.network.code_levels, devices)
         return same, len(TokenFolder(Path(config.data))), f"data {config.data}"
     require(
         config.expected is not None,
-        f"{config.name} does not know its data's sizes (`expected`); make {config.data} first, "
-        "with `fv tokenize`",
+        f"{config.name} does not know its data's sizes (`expected`); make tokens first, with "
+        f"`fv tokenize {config.data} --out FOLDER`, and give --data FOLDER",
     )
     return of_expected_data(config, devices), config.expected.clips, "data as expected"
 

@@ -16,6 +16,7 @@ hold; the first one draws samples and writes.
 
 import contextlib
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -59,7 +60,7 @@ class Task(Protocol):
         """Scalar loss and metrics of a batch, as `make_train_step` wants them."""
         ...
 
-    def data(self, rows: range) -> grain.DatasetIterator:
+    def data(self, rows: Sequence[int]) -> grain.DatasetIterator:
         """These rows of each batch, for at least the run's steps; its position can be saved."""
         ...
 
@@ -128,20 +129,26 @@ class _Run:
         try:
             with stop:
                 for step in range(first + 1, run.steps + 1):
-                    self._step(step)
+                    try:
+                        self._step(step)
+                    except Exception:
+                        # A signal to all processes ends those that make batches, too: the steps
+                        # before are saved.
+                        if not stop.left:
+                            raise
+                        self._stop(step - 1, stop)
                     if trace:
                         trace.after(step, self.state)
                     self._after(step, stop)
-            log.flush()
-            model = self._export()
+                log.flush()
+                model = self._export()
+                self.checkpoints.close()
+            return model
         except BaseException as error:
             # What went wrong is told, but that a stopped run could not be saved comes first.
             with contextlib.suppress(*(() if isinstance(error, Interrupted) else (OSError,))):
                 self.checkpoints.close()
             raise
-        else:
-            self.checkpoints.close()
-            return model
         finally:
             log.close()
             if trace:
@@ -150,20 +157,28 @@ class _Run:
     def _after(self, step: int, stop: StopSignal) -> None:
         """Samples, checkpoints, and the end if one was asked for."""
         run, last = self.run, step == self.run.steps
-        stopped = stop.after(step)
-        if not stopped and (last or step % run.sample_every == 0):
-            with self.log.paused(), stop.leaving():
-                self._sample(step)
-            stopped = stop.left
-        if stopped or last or step % run.checkpoint_every == 0:
+        if stop.after(step):
+            self._stop(step, stop)
+        sample = last or step % run.sample_every == 0
+        save = last or step % run.checkpoint_every == 0
+        if sample or save:
+            self.log.flush()  # or the step under way would be paused, too
+        if sample:
+            with self.log.paused():
+                stop.unless_stopped(lambda: self._sample(step))
+            if stop.left:
+                self._stop(step, stop)
+        if save:
             with self.log.paused():
                 self.checkpoints.save(self.state, self.data, self.config)
-        if stopped:
-            self.log.flush()
-            error = stop.error(step)
-            if error.exit_code:  # a machine that is taken away has little time
-                self._export()
-            raise error
+
+    def _stop(self, step: int, stop: StopSignal) -> None:
+        self.log.flush()
+        self.checkpoints.save(self.state, self.data, self.config)
+        error = stop.error(step)
+        if error.exit_code:  # a machine that is taken away has little time
+            self._export()
+        raise error
 
     def _introduce(self, first: int) -> None:
         mesh = " x ".join(f"{k} {v}" for k, v in self.layout.mesh.shape.items() if v > 1)
@@ -188,7 +203,10 @@ class _Run:
     def _count_flops(self, batch: Any) -> None:
         inputs = ({**batch, **self.frozen} if self.frozen else batch), jax.random.key(0)
         with self.log.paused():
-            flops = step_flops(self.task.loss, self.state.params, *inputs)
+            try:
+                flops = step_flops(self.task.loss, self.state.params, *inputs)
+            except ValueError:  # cannot be counted: no MFU, but a training
+                flops = 0
             self.log.costs(flops, (peak_flops(jax.devices()[0]) or 0.0) * jax.device_count())
 
     def _sample(self, step: int) -> None:
@@ -252,11 +270,21 @@ def _check_same_run(before: dict[str, Any], now: dict[str, Any], folder: Path) -
     """A run may be lengthened, shortened or watched differently, but not become another one."""
     before, now = _lasting(before), _lasting(now)
     if before != now:
-        names = sorted(name for name in now if before.get(name) != now[name])
+        names = sorted(_differing(before, now))
         raise ValueError(
             f"{folder} holds a run with other settings ({', '.join(names)}); "
             "give --run.folder another folder, or delete it"
         )
+
+
+def _differing(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
+    """Names of settings, with those of the parts that they are in."""
+    for name in now.keys() | before.keys():
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from (f"{name}.{inner}" for inner in _differing(old, new))
+        elif old != new:
+            yield name
 
 
 def _lasting(config: dict[str, Any]) -> dict[str, Any]:

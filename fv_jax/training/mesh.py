@@ -13,6 +13,7 @@ What cannot be cut evenly is not cut.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +21,8 @@ from typing import Any
 import jax
 import numpy as np
 import optax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec, Sharding
+from jax.experimental import mesh_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from fv_jax.experiment_config import MeshConfig
 from fv_jax.models.logical_axes import Axes, Layout
@@ -68,12 +70,12 @@ def make_layout(config: MeshConfig, devices: Sequence[Any] | None = None) -> Lay
     """
     devices = jax.devices() if devices is None else devices
     sizes = resolved(config, len(devices))
-    mesh = jax.make_mesh(
-        tuple(getattr(sizes, name) for name in MESH_AXES),
-        MESH_AXES,
-        axis_types=(AxisType.Auto,) * len(MESH_AXES),
-        devices=devices,
-    )
+    shape = tuple(getattr(sizes, name) for name in MESH_AXES)
+    try:
+        grid = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    except (NotImplementedError, AssertionError, ValueError):  # no way through this torus is known
+        grid = np.asarray(devices).reshape(shape)
+    mesh = Mesh(grid, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
     return Layout(mesh, RULES)
 
 
@@ -134,25 +136,19 @@ def check_batch(layout: Layout, batch_size: int, accumulate: int) -> None:
     if batch_size % (parts * accumulate):
         raise ValueError(
             f"batch_size must be divisible by {parts} (data x fsdp) x {accumulate} (accumulate), "
-            f"got {batch_size}"
+            f"got {batch_size}; change --run.batch-size, --run.accumulate or --run.mesh"
         )
 
 
-def rows_of_process(layout: Layout, batch_size: int) -> range:
-    """Rows of every batch that this process's devices hold.
+def rows_of_process(layout: Layout, batch_size: int) -> tuple[int, ...]:
+    """Rows of every batch that this process's devices hold, in order.
 
-    Raises:
-        ValueError: they are scattered.
+    They need not follow each other: a TPU's mesh goes by its torus, and the chips of one machine
+    are a square of it.
     """
     own = batch_sharding(layout).addressable_devices_indices_map((batch_size,))
     cuts = [index[0] for index in own.values() if index]
-    rows = sorted({row for cut in cuts for row in range(*cut.indices(batch_size))})
-    if rows != list(range(rows[0], rows[-1] + 1)):
-        raise ValueError(
-            f"this process would need scattered rows of a batch ({rows}): give data x fsdp a "
-            "multiple or a divisor of the number of processes"
-        )
-    return range(rows[0], rows[-1] + 1)
+    return tuple(sorted({row for cut in cuts for row in range(*cut.indices(batch_size))}))
 
 
 def batch_sharding(layout: Layout) -> NamedSharding:
@@ -160,21 +156,22 @@ def batch_sharding(layout: Layout) -> NamedSharding:
     return NamedSharding(layout.mesh, layout.spec(("rows",)))
 
 
-def place_batch(layout: Layout, batch: Any, rows: range, batch_size: int) -> Any:
+def place_batch(layout: Layout, batch: Any, rows: Sequence[int], batch_size: int) -> Any:
     """This process's rows as parts of global arrays.
 
     Args:
         layout: of the run.
         batch: NumPy arrays with as many rows as `rows`.
-        rows: those of the global batch that they are.
+        rows: those of the global batch that they are, as `rows_of_process` says.
         batch_size: rows of the global batch.
     """
-    sharding = batch_sharding(layout)
+    sharding, at = batch_sharding(layout), {row: i for i, row in enumerate(rows)}
 
     def place(local: np.ndarray) -> jax.Array:
         def part(index: Any) -> np.ndarray:
             first, last, _ = index[0].indices(batch_size)
-            return local[first - rows.start : last - rows.start]
+            # What a device holds follows each other, so it does among `rows`.
+            return local[at[first] : at[first] + last - first]
 
         return jax.make_array_from_callback((batch_size, *local.shape[1:]), sharding, part)
 
@@ -194,5 +191,10 @@ def _leaf_to_host(leaf: jax.Array) -> np.ndarray | None:
     if not leaf.is_fully_addressable:
         sharding: Sharding = leaf.sharding
         whole = NamedSharding(sharding.mesh, PartitionSpec())  # type: ignore[attr-defined]
-        leaf = jax.jit(lambda x: x, out_shardings=whole)(leaf).addressable_data(0)
+        leaf = _everywhere(whole)(leaf).addressable_data(0)
     return np.array(leaf) if jax.process_index() == 0 else None
+
+
+@functools.cache
+def _everywhere(whole: NamedSharding) -> Any:
+    return jax.jit(lambda x: x, out_shardings=whole)

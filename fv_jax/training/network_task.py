@@ -20,6 +20,7 @@ from fv_jax.picture import montage, save_png
 from fv_jax.provenance import cores
 from fv_jax.tokenizers.fsq import FSQTokenizer
 from fv_jax.tokenizers.text import TextTokenizer
+from fv_jax.training.mesh import resolved
 from fv_jax.training.network_data import network_data
 from fv_jax.training.network_loss import NetworkLoss
 from fv_jax.training.state import Params
@@ -31,8 +32,8 @@ _MOST_VALID_ROWS = 512
 class NetworkTask(NetworkLoss):
     """A `loop.Task` for `NetworkExperiment`: `NetworkLoss` with its data."""
 
-    def __init__(self, config: NetworkExperiment, folder: Path):
-        """`folder` is where sources are tokenised, if need be."""
+    def __init__(self, config: NetworkExperiment, folder: Path, devices: int | None = None):
+        """`folder` is where sources are tokenised, if need be; `devices`: of the mesh."""
         self.config = config
         self._data = network_data(config, folder)
         self.frames = self._data.tokenizer
@@ -54,7 +55,7 @@ class NetworkTask(NetworkLoss):
             serial_numbers=config.serial_numbers,
         )
         levels = self.frames.config.levels if isinstance(self.frames, FSQTokenizer) else ()
-        super().__init__(config, sequence, levels, jax.device_count())
+        super().__init__(config, sequence, levels, devices or jax.device_count())
         self.start = self._weights_of(before) if before else None
         longest = max(half_life(x) for x in log_decays(config.model))
         if longest < 2 * self.sequence.stride:
@@ -77,7 +78,7 @@ class NetworkTask(NetworkLoss):
         suffix = "mp4" if self.config.key_frames > 1 else "png"
         return f'fv generate "{self.prompts[0]}" --model {model} --out out/video.{suffix}'
 
-    def data(self, rows: range) -> Batches:
+    def data(self, rows: Sequence[int]) -> Batches:
         """These packed rows of every batch, of both tasks, without end."""
         run = self.config.run
         return training_batches(
@@ -135,11 +136,12 @@ class NetworkTask(NetworkLoss):
         # Few clips are drawn from several times, so that rows of both tasks are among them.
         count = max(len(valid), min(_LEAST_VALID_ROWS, 4 * len(valid)))
         count = min(count, _MOST_VALID_ROWS)
-        # One device does it: no more rows at a time than it trains on.
-        size = min(max(run.batch_size // run.accumulate, 1), count)
+        # One device does it: as many rows at a time as it trains on.
+        mesh = resolved(run.mesh, jax.device_count())
+        size = min(max(run.batch_size // run.accumulate // (mesh.data * mesh.fsdp), 1), count)
         results = []
-        for start in range(0, count - size + 1, size):
-            indices = (i % len(valid) for i in range(start, start + size))
+        for start in range(0, count, size):
+            indices = (i % len(valid) for i in range(start, min(start + size, count)))
             part = [self.rows(valid.draw(i, rng), rng) for i in indices]
             batch = {name: np.stack([row[name] for row in part]) for name in part[0]}
             loss, metrics = self._evaluate(params, batch, jax.random.key(0))

@@ -99,7 +99,7 @@ def make_train_step(
             **metrics,
         }
         if schedule is not None:
-            metrics["learning_rate"] = schedule(state.step)
+            metrics["learning_rate"] = schedule(state.step - state.skipped)
         return new, metrics
 
     def placed(state: TrainState, batch: Any, frozen: dict[str, Any] | None = None):

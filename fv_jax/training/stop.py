@@ -4,10 +4,9 @@ The step under way ends and is saved. Several processes must stop after the same
 preemption service tells all of them which, whoever was told first.
 """
 
-import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import jax
 from jax.experimental import multihost_utils
@@ -58,16 +57,16 @@ class StopSignal:
         """Whether a signal has come; of several processes only `after` can tell."""
         return self._received is not None
 
-    @contextlib.contextmanager
-    def leaving(self) -> Iterator[None]:
-        """End the block at once when a signal comes: it draws samples, which can wait."""
-        self._leave = True
+    def unless_stopped(self, block: Callable[[], None]) -> None:
+        """Run what can wait, such as drawing samples; a signal ends it at once."""
         try:
-            if self._received is None:
-                yield
+            try:
+                self._leave = True
+                if self._received is None:
+                    block()
+            finally:
+                self._leave = False
         except _Now:
-            pass
-        finally:
             self._leave = False
 
     def error(self, step: int) -> Interrupted:

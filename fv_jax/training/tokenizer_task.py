@@ -57,6 +57,10 @@ class TokenizerTask:
         if config.data == "shapes":
             self._pairs, self._valid = ShapePairs(), _shape_frames(config.evaluation_clips)
         else:
+            if jax.process_count() > 1:
+                raise ValueError(
+                    "a tokenizer is trained on videos by one process; it may have several devices"
+                )
             train, valid = _entries(config)
             home, other = (_home(folder, s) for s in (config.data, config.valid or config.data))
             skips = lambda source: Skips(source / "left_out", strict=config.strict)
@@ -91,7 +95,7 @@ class TokenizerTask:
         params = self.init(jax.random.key(config.run.seed))
         return params | {"autoencoder": _renamed(before.params, params["autoencoder"])}
 
-    def data(self, rows: range) -> Batches:
+    def data(self, rows: Sequence[int]) -> Batches:
         """Pairs of crops, these of every batch; example i is a pure function of (seed, i)."""
         run = self.config.run
         examples = grain.MapDataset.range(run.steps * run.batch_size).map(self._example)

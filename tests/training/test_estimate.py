@@ -61,7 +61,9 @@ def test_a_tokenizer_needs_no_data_either(capsys):
 
 def test_what_cannot_be_estimated_is_refused():
     unknown = dataclasses.replace(NETWORK, expected=None, data="nowhere")
-    with pytest.raises(ValueError, match="make nowhere first, with `fv tokenize`"):
+    with pytest.raises(
+        ValueError, match="`fv tokenize nowhere --out FOLDER`, and give --data FOLDER"
+    ):
         estimate(unknown, devices=1, topology=None)
     with pytest.raises(ValueError, match="--devices or --topology, not both"):
         estimate(NETWORK, devices=1, topology="v5e:2x2")

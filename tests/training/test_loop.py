@@ -136,7 +136,7 @@ def test_what_is_exported_is_the_average(whole):
 def test_a_folder_of_another_config_is_refused_and_left_alone(whole, part, name, value):
     changed = dataclasses.replace(getattr(CONFIG, part), **{name: value})
     before = (whole / "log.jsonl").read_bytes()
-    with pytest.raises(ValueError, match=rf"holds a run with other settings \({part}\)"):
+    with pytest.raises(ValueError, match=rf"holds a run with other settings \({part}\.{name}\)"):
         fit(LineTask(), dataclasses.replace(CONFIG, **{part: changed}), whole)
     assert (whole / "log.jsonl").read_bytes() == before
     assert int(final_state(whole)[0].step) == 6

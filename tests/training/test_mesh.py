@@ -80,7 +80,7 @@ def test_sizes_that_mean_nothing_are_refused(sizes):
 def test_one_process_makes_all_rows_and_places_them_in_order():
     layout = make_layout(MeshConfig(), jax.devices()[:1])
     rows = rows_of_process(layout, 6)
-    assert rows == range(6)
+    assert rows == (0, 1, 2, 3, 4, 5)
     batch = {"x": np.arange(12).reshape(6, 2)}
     placed = place_batch(layout, batch, rows, 6)
     np.testing.assert_array_equal(placed["x"], batch["x"])
