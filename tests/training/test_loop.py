@@ -56,7 +56,7 @@ def crashed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("crashed")
     with pytest.raises(CrashError):
         fit(LineTask(crash), CONFIG, folder)
-    assert [r["step"] for r in records(folder)] == [1, 2, 3]
+    assert [r["step"] for r in records(folder)] == [1, 2, 3, 4]
     with (folder / "log.jsonl").open("a") as log:
         log.write('{"step": 4, "lo')  # as a killed process leaves it
     fit(LineTask(), CONFIG, folder)
@@ -115,7 +115,7 @@ def test_the_folder_holds_what_its_docstring_says(whole):
     record = json.loads((whole / "model" / "record.json").read_text())
     assert (record["steps"], record["parameters"]) == (6, 8)
     assert record["config"] == json.loads(json.dumps(dataclasses.asdict(CONFIG)))
-    assert record["final"]["loss"] == records(whole)[-1]["loss"]
+    assert record["final"]["loss"] == [r["loss"] for r in records(whole) if "loss" in r][-1]
 
 
 def test_what_is_exported_is_the_average(whole):

@@ -12,6 +12,7 @@ from eight_devices import MESHES
 from fv_jax.experiment_config import MeshConfig
 from fv_jax.models.logical_axes import Layout
 from fv_jax.training.mesh import (
+    batch_sharding,
     check_batch,
     make_layout,
     place_batch,
@@ -96,6 +97,21 @@ def test_a_batch_that_cannot_be_shared_evenly_is_refused(batch, accumulate):
     with pytest.raises(ValueError, match=rf"divisible by 8 .data x fsdp. x {accumulate} .*{batch}"):
         check_batch(eight, batch, accumulate)
     check_batch(eight, 8 * accumulate, accumulate)
+
+
+def test_a_process_may_hold_rows_that_do_not_follow_each_other():
+    layout = make_layout(MeshConfig(), jax.devices()[:1])
+    local, taken = np.asarray([[2], [3], [6], [7]]), []
+
+    def devices_of_a_square(shape, sharding, part):
+        assert (shape, sharding) == ((8, 1), batch_sharding(layout))
+        for first in (2, 6):
+            taken.extend(part((slice(first, first + 2), slice(None)))[:, 0].tolist())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "make_array_from_callback", devices_of_a_square)
+        place_batch(layout, {"x": local}, (2, 3, 6, 7), 8)
+    assert taken == [2, 3, 6, 7]
 
 
 def test_the_host_gets_a_copy_of_its_own():
