@@ -186,6 +186,7 @@ def check_killed(run, whole, kinds):
     print(f"{len(kinds)} kills, {hits} of them in a save")
 
 
+@pytest.mark.slow
 def test_a_run_killed_three_times(tmp_path):
     run, whole = line_run(tmp_path / "run", 150), line_run(tmp_path / "whole", 150, 1000)
     check_killed(run, whole, ["saving", "any", "training"])
