@@ -16,16 +16,16 @@
     size        4.3 M parameters (tokenizer), 343 M (network: 302 M and its tables of ids)
     estimate    --estimate --devices 8 (key_frames; jax 0.10.2, 2026-11-21), of its table:
          parameters        343.7 M
-         a step            64 rows, in 4 parts, 212,992 tokens, 4.48e+14 model FLOPs
+         a step            64 rows, in 4 parts, 212,992 tokens, 4.44e+14 model FLOPs
          an epoch          43,264 clips, 143,982,592 tokens, 676 steps
          the run           540,800 steps, 800.0 epochs
-         bytes per device  22.98 GiB: weights 1.28 GiB, average 1.28 GiB, optimizer 2.56 GiB,
-                           gradients and activations 17.86 GiB (by XLA, for cpu)
+         bytes per device  22.72 GiB: weights 1.28 GiB, average 1.28 GiB, optimizer 2.56 GiB,
+                           gradients and activations 17.60 GiB (by XLA's memory analysis for cpu)
          received a step   9.62 GB by each device
          hours on 8 of   at 40% MFU
-           TPU v5p               45.8 h        366.2 device-hours
-           A100-80GB             67.3 h        538.7 device-hours
-           H100 SXM              21.2 h        169.9 device-hours
+           TPU v5p              45.36 h       362.89 device-hours
+           A100-80GB            66.73 h       533.87 device-hours
+           H100 SXM             21.05 h       168.42 device-hours
     seed        0
     paper row   table 3: FVD 83, PSNR 17.1, SSIM 0.741, LPIPS 0.098
     expected    not known: the paper does not say how it samples, nor how many clips it compares

@@ -16,16 +16,16 @@
     size        4.3 M parameters (tokenizer), 344 M (network: 302 M and its tables of ids)
     estimate    --estimate --devices 8 (key_frames; jax 0.10.2, 2026-11-21), of its table:
          parameters        344.5 M
-         a step            64 rows, in 4 parts, 425,984 tokens, 8.95e+14 model FLOPs
+         a step            64 rows, in 4 parts, 425,984 tokens, 8.87e+14 model FLOPs
          an epoch          392,000 clips, 2,609,152,000 tokens, 6,125 steps
          the run           3,062,500 steps, 500.0 epochs
-         bytes per device  37.29 GiB: weights 1.28 GiB, average 1.28 GiB, optimizer 2.57 GiB,
-                           gradients and activations 32.15 GiB (by XLA, for cpu)
+         bytes per device  36.75 GiB: weights 1.28 GiB, average 1.28 GiB, optimizer 2.57 GiB,
+                           gradients and activations 31.62 GiB (by XLA's memory analysis for cpu)
          received a step   9.64 GB by each device
          hours on 8 of   at 40% MFU
-           TPU v5p              518.4 h      4,147.2 device-hours
-           A100-80GB            762.7 h      6,101.2 device-hours
-           H100 SXM             240.6 h      1,924.7 device-hours
+           TPU v5p             513.75 h     4,109.97 device-hours
+           A100-80GB           755.80 h     6,046.40 device-hours
+           H100 SXM            238.43 h     1,907.46 device-hours
     seed        0
     paper row   table 2: FVD 25.2 at 160x160, from the class and first frames
     expected    not known: the paper does not say how it samples, nor how many clips it compares

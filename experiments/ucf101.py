@@ -16,16 +16,16 @@
     size        4.3 M parameters (tokenizer), 344 M (network: 302 M and its tables of ids)
     estimate    --estimate --devices 8 (key_frames; jax 0.10.2, 2026-11-21), of its table:
          parameters        343.9 M
-         a step            64 rows, in 4 parts, 425,984 tokens, 8.95e+14 model FLOPs
+         a step            64 rows, in 4 parts, 425,984 tokens, 8.87e+14 model FLOPs
          an epoch          9,537 clips, 63,478,272 tokens, 149 steps
          the run           149,016 steps, 1,000.0 epochs
-         bytes per device  37.27 GiB: weights 1.28 GiB, average 1.28 GiB, optimizer 2.56 GiB,
-                           gradients and activations 32.15 GiB (by XLA, for cpu)
+         bytes per device  36.74 GiB: weights 1.28 GiB, average 1.28 GiB, optimizer 2.56 GiB,
+                           gradients and activations 31.61 GiB (by XLA's memory analysis for cpu)
          received a step   9.63 GB by each device
          hours on 8 of   at 40% MFU
-           TPU v5p               25.2 h        201.8 device-hours
-           A100-80GB             37.1 h        296.9 device-hours
-           H100 SXM              11.7 h         93.7 device-hours
+           TPU v5p              25.00 h       199.98 device-hours
+           A100-80GB            36.78 h       294.21 device-hours
+           H100 SXM             11.60 h        92.81 device-hours
     seed        0
     paper row   table 1: FVD 408 at 160x160, from the class and first frames
     expected    not known: the paper does not say how it samples, nor how many clips it compares
