@@ -3,6 +3,7 @@
 `fv bench mesh --topology v5e:4x4` does the same for more meshes and writes docs/scale.md's table.
 """
 
+import jax
 import pytest
 
 from experiments import bench_mesh
@@ -11,6 +12,18 @@ from fv_jax.training.costs import described_devices
 
 pytestmark = pytest.mark.tpu
 GIB = 2**30
+
+
+@pytest.fixture(scope="module", autouse=True)
+def as_users_compile():
+    """`conftest.py` asks for exact matmuls and quick compiling; here it is the time that counts."""
+    names = ("jax_default_matmul_precision", "jax_disable_most_optimizations")
+    before = {name: getattr(jax.config, name) for name in names}
+    jax.config.update("jax_default_matmul_precision", None)
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
 
 
 @pytest.fixture(scope="module")
