@@ -18,7 +18,7 @@ GIB = 2**30
 def as_users_compile():
     """`conftest.py` asks for exact matmuls and quick compiling; here it is the time that counts."""
     names = ("jax_default_matmul_precision", "jax_disable_most_optimizations")
-    before = {name: getattr(jax.config, name) for name in names}
+    before = {name: jax.config.values[name] for name in names}
     jax.config.update("jax_default_matmul_precision", None)
     jax.config.update("jax_disable_most_optimizations", False)
     yield
