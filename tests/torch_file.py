@@ -51,9 +51,27 @@ def save(path: Path, value: Any, *, byte_order: str = "little", **changes: bytes
                 archive.writestr(f"{path.stem}/{name}", content)
 
 
-def _pickle(value: Any, storages: list[np.ndarray]) -> bytes:
+def save_old(
+    path: Path, value: Any, *, little_endian: bool = True, part: tuple | None = None
+) -> None:
+    """Write what torch before 1.6 wrote; `part` is what it said of storages that are views."""
+    storages: list[np.ndarray] = []
+    body = _pickle(value, storages, (part,))
+    keys = [str(i) for i in range(len(storages))]
+    pickles = (1001, {"protocol_version": 1001, "little_endian": little_endian})
+    content = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
+    content += b"".join(b"\x80\x02" + _pickle(v, []) + b"." for v in pickles)
+    content += b"\x80\x02" + body + b"." + b"\x80\x02" + _pickle(keys, []) + b"."
+    for storage in storages:
+        content += len(storage).to_bytes(8, "little") + storage.tobytes()
+    path.write_bytes(content)
+
+
+def _pickle(value: Any, storages: list[np.ndarray], more: tuple = ()) -> bytes:
+    """`more` is added to every reference to a storage."""
+
     def parts(values) -> bytes:
-        return b"".join(_pickle(v, storages) for v in values)
+        return b"".join(_pickle(v, storages, more) for v in values)
 
     if isinstance(value, np.ndarray):
         value = value.copy()
@@ -70,16 +88,21 @@ def _pickle(value: Any, storages: list[np.ndarray]) -> bytes:
             str(number),
             "cpu",
             len(value.storage),
+            *more,
         )
         hooks = Call("collections", "OrderedDict")
         function = b"ctorch._utils\n_rebuild_tensor_v2\n"
         # Q: the reference's tuple becomes what persistent_load returns for it.
-        arguments = b"(" + _pickle(reference, storages) + b"Q"
+        arguments = b"(" + _pickle(reference, storages, more) + b"Q"
         arguments += parts((value.offset, value.size, value.stride, False, hooks))
         return function + arguments + b"tR"
     if isinstance(value, Call):
         name = f"c{value.module}\n{value.name}\n".encode()
-        return name if value.arguments is None else name + _pickle(value.arguments, storages) + b"R"
+        return (
+            name
+            if value.arguments is None
+            else name + _pickle(value.arguments, storages, more) + b"R"
+        )
     if isinstance(value, dict):
         return b"}(" + parts(v for item in value.items() for v in item) + b"u"
     if isinstance(value, list):

@@ -6,6 +6,13 @@ A file of torch.save (1.6 or newer) is a zip archive:
     NAME/data/0, 1..   the tensors' bytes, uncompressed
     NAME/byteorder     "little" or "big"; older files have none and are little
 
+Before 1.6 (LPIPS's heads and many weights of torchvision are still such files) it was a row of
+pickles, followed by bytes:
+
+    a magic number, a version, {"little_endian": ..}, then the same pickle as above
+    the storages' names, in the order in which they follow
+    for each: int64 number of elements, then their bytes
+
 A pickle is a program that may call anything it names. The reader here knows the few names that a
 state dict needs and stands in for each with an object of its own; any other name is refused
 before it is looked up.
@@ -17,10 +24,12 @@ import pickle
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import ml_dtypes
 import numpy as np
+
+from fv_jax.interop.file_kind import OLD_TORCH_MAGIC, FileKind, file_kind
 
 _STORAGES = {
     "DoubleStorage": np.dtype(np.float64),
@@ -34,7 +43,8 @@ _STORAGES = {
     "ByteStorage": np.dtype(np.uint8),
     "BoolStorage": np.dtype(np.bool_),
 }
-_OLD_FORMAT = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # its magic number
+_OLD_VERSION = 1001
+_PARAMETERS = (("torch._utils", "_rebuild_parameter"), ("torch.nn.parameter", "Parameter"))
 _LOCAL_HEADER = 30  # bytes before a zip member's name
 # zipfile believes what a damaged directory says: encryption, versions, places, names.
 _ZIP_ERRORS = (
@@ -50,13 +60,15 @@ def read_checkpoint(path: str | os.PathLike) -> Any:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a file of torch.save, damaged, in its format of before 1.6, or one that
-            names anything but tensors and their containers (the name is told).
+        ValueError: not a file of torch.save, damaged, or one that names anything but tensors and
+            their containers (the name is told).
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
     with path.open("rb") as file:
+        if file_kind(path) is FileKind.OLD_TORCH:
+            return _read_old(path, file)
         try:
             with zipfile.ZipFile(file) as archive:
                 return _Archive(path, archive).read()
@@ -133,36 +145,44 @@ class _Parameter:
         return tensor
 
 
-class _Archive(pickle.Unpickler):
-    """One open file."""
+class _Nothing:
+    """Stands in for both where only the storages are counted."""
 
-    def __init__(self, path: Path, archive: zipfile.ZipFile):
-        self._path, self._archive = path, archive
-        pickles = [n for n in archive.namelist() if n.endswith("/data.pkl") and n.count("/") == 1]
-        if len(pickles) != 1:
-            raise ValueError(f"{path} is a zip archive, but not of torch.save: it has no data.pkl")
-        self._root = pickles[0].removesuffix("data.pkl")
-        self._storages: dict[str, _Storage] = {}
-        self._mapped = np.memmap(path, np.uint8, mode="r")
-        self._little = self._byte_order() == b"little"
-        super().__init__(archive.open(pickles[0]), encoding="utf-8")
+    __slots__ = ()
+
+    def __call__(self, *_: Any) -> None:
+        pass
+
+
+class _Unpickler(pickle.Unpickler):
+    """A reader of one pickle, to which only the names that a state dict needs mean anything."""
+
+    make_tensor: Any = _Tensor()
+    make_parameter: Any = _Parameter()
+
+    def __init__(self, path: Path, file: Any):
+        self.path = path
+        super().__init__(file, encoding="utf-8")
 
     def read(self) -> Any:
+        """What was pickled."""
         try:
             return self.load()
         except _RefusedError as error:
-            raise ValueError(f"{self._path} {error}") from None
+            raise ValueError(f"{self.path} {error}") from None
         except Exception as error:  # a damaged pickle can fail in any way
-            raise ValueError(f"{self._path} {_damaged(error)}") from error
+            raise ValueError(f"{self.path} {_damaged(error)}") from error
 
     def find_class(self, module: str, name: str) -> Any:
         """Called for every name in the pickle. Nothing is imported, whatever the answer."""
         if (module, name) == ("collections", "OrderedDict"):
             return _Dict
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _Tensor()
-        if (module, name) == ("torch._utils", "_rebuild_parameter"):
-            return _Parameter()
+        if (module, name) == ("torch", "Size"):
+            return tuple
+        if module == "torch._utils" and name in ("_rebuild_tensor_v2", "_rebuild_tensor"):
+            return self.make_tensor
+        if (module, name) in _PARAMETERS:
+            return self.make_parameter
         if module == "torch" and name in _STORAGES:
             return name
         raise _RefusedError(
@@ -170,6 +190,21 @@ class _Archive(pickle.Unpickler):
             "nothing was executed; if you trust the file, load it with torch once and save only "
             "its state dict"
         )
+
+
+class _Archive(_Unpickler):
+    """One open zip archive."""
+
+    def __init__(self, path: Path, archive: zipfile.ZipFile):
+        self._archive = archive
+        pickles = [n for n in archive.namelist() if n.endswith("/data.pkl") and n.count("/") == 1]
+        if len(pickles) != 1:
+            raise ValueError(f"{path} is a zip archive, but not of torch.save: it has no data.pkl")
+        self._root = pickles[0].removesuffix("data.pkl")
+        self._storages: dict[str, _Storage] = {}
+        self._mapped = np.memmap(path, np.uint8, mode="r")
+        super().__init__(path, archive.open(pickles[0]))
+        self._little = self._byte_order() == b"little"
 
     def persistent_load(self, pid: Any) -> _Storage:
         """Called for every storage: ("storage", type, key, device, number of elements)."""
@@ -208,8 +243,71 @@ class _Archive(pickle.Unpickler):
         except KeyError:
             return b"little"
         if order not in (b"little", b"big"):
-            raise ValueError(f"{self._path} is damaged: its byte order is {order!r}")
+            raise ValueError(f"{self.path} is damaged: its byte order is {order!r}")
         return order
+
+
+class _OldStorages(_Unpickler):
+    """The type of every storage that a pickle of before 1.6 names; no tensor is made."""
+
+    make_tensor = make_parameter = _Nothing()
+
+    def __init__(self, path: Path, file: BinaryIO):
+        super().__init__(path, file)
+        self.dtypes: dict[str, np.dtype] = {}
+
+    def persistent_load(self, pid: Any) -> None:
+        """Called for every storage: as in an archive, and (name, offset, size) of a part of it."""
+        kind, storage, key, *_ = pid
+        if kind != "storage" or storage not in _STORAGES:
+            raise ValueError(f"unknown reference {kind!r} to {storage!r}")
+        self.dtypes[str(key)] = _STORAGES[storage]
+
+
+class _OldTensors(_Unpickler):
+    """The same pickle once more, now that its storages are known."""
+
+    def __init__(self, path: Path, file: BinaryIO, storages: dict[str, np.ndarray]):
+        super().__init__(path, file)
+        self._storages = storages
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        """Called for every storage."""
+        key, count, part = str(pid[2]), pid[4], pid[5] if len(pid) > 5 else None
+        elements = self._storages[key]
+        if part is not None:
+            _, first, count = part
+            elements = elements[first : first + count]
+        if len(elements) != count:
+            raise ValueError(f"storage {key} should hold {count} elements, holds {len(elements)}")
+        return _Storage(elements)
+
+
+def _read_old(path: Path, file: BinaryIO) -> Any:
+    file.seek(len(OLD_TORCH_MAGIC))
+    version, system = (_Unpickler(path, file).read() for _ in range(2))
+    if version != _OLD_VERSION or not isinstance(system, dict):
+        raise ValueError(f"{path} is damaged: its version is {version!r}")
+    if not system.get("little_endian"):
+        raise ValueError(f"{path} is of a big-endian machine, which is not read")
+    start = file.tell()
+    first = _OldStorages(path, file)
+    first.read()
+    keys = _Unpickler(path, file).read()
+    if not isinstance(keys, list) or set(map(str, keys)) != set(first.dtypes):
+        raise ValueError(f"{path} is damaged: its list of storages does not fit")
+    mapped, at = np.memmap(path, np.uint8, mode="r"), file.tell()
+    storages = {}
+    for key in map(str, keys):
+        dtype = first.dtypes[key]
+        count = int.from_bytes(mapped[at : at + 8].tobytes(), "little")
+        content = mapped[at + 8 : at + 8 + count * dtype.itemsize]
+        at += 8 + count * dtype.itemsize
+        if at > len(mapped):
+            raise ValueError(f"{path} is truncated: storage {key} is cut off; get it again")
+        storages[key] = content.view(dtype)
+    file.seek(start)
+    return _OldTensors(path, file, storages).read()
 
 
 class _RefusedError(Exception):
@@ -222,19 +320,8 @@ def _damaged(error: Exception) -> str:
 
 def _what_else(path: Path) -> str:
     """What a file is that is no zip archive, and what to do about it."""
+    kind = file_kind(path)
+    if kind in (FileKind.LFS_POINTER, FileKind.WEB_PAGE, FileKind.EMPTY, FileKind.CUT_ZIP):
+        return kind.value
     with path.open("rb") as file:
-        start = file.read(512)
-    if start.startswith(b"PK"):
-        return "is truncated: its end is missing; get it again"
-    if start.startswith(b"version https://git-lfs"):
-        return "is a Git LFS pointer, not the file itself; run `git lfs pull`"
-    if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "is a web page, not a checkpoint: the download went wrong; get it again"
-    if start.startswith(_OLD_FORMAT):
-        return (
-            "is in the format of torch before 1.6, which is not read; load it with torch once "
-            "and torch.save it again"
-        )
-    if not start:
-        return "is empty; get it again"
-    return f"is no file of torch.save: it starts with {start[:8]!r}"
+        return f"is no file of torch.save: it starts with {file.read(8)!r}"

@@ -72,6 +72,52 @@ def test_offsets_and_strides_are_those_of_the_storage(tmp_path):
         got["transposed"][0, 0] = 1
 
 
+def test_files_of_before_1_6_come_back_too(tmp_path):
+    want = {dtype: array(dtype) for dtype in DTYPES} | {"empty": np.zeros((0, 3), np.float32)}
+    torch_file.save_old(tmp_path / "a.pth", want)
+    got = read_checkpoint(tmp_path / "a.pth")
+    assert list(got) == list(want)
+    for name in want:
+        assert got[name].dtype == want[name].dtype
+        np.testing.assert_array_equal(got[name], want[name])
+
+
+def test_a_storage_of_before_1_6_may_be_a_part_of_another(tmp_path):
+    storage = np.arange(24, dtype=np.float32)
+    torch_file.save_old(tmp_path / "a.pth", View(storage, 1, (2, 3), (3, 1)), part=("v", 10, 8))
+    np.testing.assert_array_equal(read_checkpoint(tmp_path / "a.pth"), storage[11:17].reshape(2, 3))
+    for view, part in (((2, (2, 3), (4, 1)), ("v", 10, 8)), ((0, (2,), (1,)), ("v", 20, 8))):
+        torch_file.save_old(tmp_path / "a.pth", View(storage, *view), part=part)
+        with pytest.raises(ValueError, match=r"beyond its storage|should hold 8 elements"):
+            read_checkpoint(tmp_path / "a.pth")
+
+
+def test_parameters_and_sizes_of_early_files_are_taken(tmp_path):
+    old = {
+        "w": Call("torch.nn.parameter", "Parameter", (array("float32"), True)),
+        "size": Call("torch", "Size", ((3, 4),)),
+    }
+    torch_file.save_old(tmp_path / "a.pth", old)
+    got = read_checkpoint(tmp_path / "a.pth")
+    np.testing.assert_array_equal(got["w"], array("float32"))
+    assert got["size"] == (3, 4)
+
+
+@pytest.mark.parametrize("length", [20, 60, 200, -1])
+def test_a_truncated_file_of_before_1_6_says_so(tmp_path, length):
+    torch_file.save_old(tmp_path / "a.pth", {"w": array("float64", (50, 50))})
+    (tmp_path / "a.pth").write_bytes((tmp_path / "a.pth").read_bytes()[:length])
+    with pytest.raises(ValueError, match=r"a\.pth is (truncated|damaged)"):
+        read_checkpoint(tmp_path / "a.pth")
+
+
+def test_a_big_endian_file_of_before_1_6_is_refused(tmp_path):
+    torch_file.save_old(tmp_path / "a.pth", {"w": array("float32")}, little_endian=False)
+    with pytest.raises(ValueError, match="big-endian"):
+        read_checkpoint(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("save", [torch_file.save, torch_file.save_old])
 @pytest.mark.parametrize(
     "call",
     [
@@ -87,12 +133,12 @@ def test_offsets_and_strides_are_those_of_the_storage(tmp_path):
         Call("no_such_module", "name", ()),
     ],
 )
-def test_a_call_of_anything_else_is_refused_and_not_made(tmp_path, call):
+def test_a_call_of_anything_else_is_refused_and_not_made(tmp_path, call, save):
     target = tmp_path / "made_by_the_pickle"
     filled = [str(target) if a == "{}" else a for a in call.arguments]
     filled = [a.format(target) if isinstance(a, str) else a for a in filled]
     for value in (call._replace(arguments=tuple(filled)), call._replace(arguments=None)):
-        torch_file.save(tmp_path / "a.pt", {"module": {"w": array("float32")}, "x": value})
+        save(tmp_path / "a.pt", {"module": {"w": array("float32")}, "x": value})
         with pytest.raises(ValueError, match=f"asks for {call.module}.{call.name}.*refused"):
             read_checkpoint(tmp_path / "a.pt")
     assert not target.exists()
@@ -171,7 +217,7 @@ def test_a_damaged_zip_directory_says_so(tmp_path, place, message):
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer"),
         (b"\n<!DOCTYPE html><html></html>", "is a web page"),
         (b"<html></html>", "is a web page"),
-        (b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", "torch before 1.6"),
+        (b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", "is damaged"),
         (b"GGUF....", "is no file of torch.save: it starts with b'GGUF"),
     ],
 )
