@@ -1,0 +1,129 @@
+"""The Fréchet distance between two sets of features, exact, in one pass over each set.
+
+    d = |m1 - m2|^2 + tr S1 + tr S2 - 2 tr sqrt(S1 S2)
+
+of the means m and covariances S (Dowson and Landau 1982; as a score of images: FID,
+arXiv:1706.08500; of videos: FVD, arXiv:1812.01717). S divides by N - 1, as numpy.cov does and the
+common tools with it (google-research frechet_video_distance, VideoGPT, TATS); StyleGAN-V and
+cd-fvd divide by N: `ddof=0`. A single video has no covariance: only the means count then.
+
+No square root of a matrix is taken, the step that fails most often in other tools (scipy's sqrtm,
+fewer videos than features). Let F hold the centred features of a set, divided by sqrt(N - 1), so
+that S = F^T F. Then S1 S2 has the eigenvalues of (F1 F2^T)(F1 F2^T)^T, and
+
+    tr sqrt(S1 S2) = sum of the singular values of F1 F2^T      (the nuclear norm)
+
+whatever the ranks. F may be any matrix with the same F^T F, so a set of any size is kept as a mean
+and a triangle of at most D rows (the R of a QR decomposition). Sets are merged by stacking their
+triangles (tall-skinny QR, arXiv:0806.2159): nothing is ever squared, so no digits are lost.
+"""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float
+
+
+@dataclasses.dataclass(frozen=True)
+class Moments:
+    """Mean and covariance of a set of vectors, in float64.
+
+    Attributes:
+        count: vectors seen.
+        mean: [D].
+        factor: [R, D], R <= D; factor^T factor is the sum over vectors of (x - mean)(x - mean)^T.
+    """
+
+    count: int
+    mean: Float[np.ndarray, " D"]
+    factor: Float[np.ndarray, "R D"]
+
+    @classmethod
+    def of(cls, features: Float[np.ndarray, "N D"], name: str = "features") -> "Moments":
+        """Of vectors of any float type; none are a set too, the one that changes nothing.
+
+        Raises:
+            ValueError: not [N, D], or not all finite; says which row of `name`.
+        """
+        rows = np.asarray(features)
+        if rows.ndim != 2 or not rows.shape[1]:
+            raise ValueError(f"{name} must be [N, D], got {list(rows.shape)}")
+        rows = rows.astype(np.float64)
+        bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+        if len(bad):
+            raise ValueError(f"{name} must be finite, got NaN or infinity in row {bad[0]}")
+        if not len(rows):
+            return cls(0, np.zeros(rows.shape[1]), rows)
+        mean = rows.mean(axis=0)
+        return cls(len(rows), mean, _shortened(rows - mean))
+
+    def merged(self, other: "Moments") -> "Moments":
+        """Of both sets together: the same, up to rounding, as of all vectors at once.
+
+        Raises:
+            ValueError: vectors of another length.
+        """
+        if self.mean.shape != other.mean.shape:
+            raise ValueError(
+                f"features must be of one length, got {len(self.mean)} and {len(other.mean)}"
+            )
+        if not (self.count and other.count):
+            return self if self.count else other
+        count = self.count + other.count
+        apart = other.mean - self.mean
+        between = np.sqrt(self.count * other.count / count) * apart
+        rows = np.concatenate([self.factor, other.factor, between[None]])
+        return Moments(count, self.mean + apart * (other.count / count), _shortened(rows))
+
+    def covariance(self, ddof: int = 1) -> Float[np.ndarray, "D D"]:
+        """[D, D]; zero if there are no more than `ddof` vectors."""
+        scaled = self._scaled(ddof)
+        return scaled.T @ scaled
+
+    def _scaled(self, ddof: int) -> np.ndarray:
+        return self.factor / np.sqrt(max(self.count - ddof, 1))
+
+
+def frechet(a: Moments, b: Moments, ddof: int = 1) -> float:
+    """The distance d of two sets (not its root), >= 0; see the module for the conventions.
+
+    Args:
+        a: the one set.
+        b: the other.
+        ddof: covariances divide by N - ddof: 1 or 0.
+
+    Raises:
+        ValueError: an empty set, vectors of different lengths, or another ddof.
+    """
+    if ddof not in (0, 1):
+        raise ValueError(f"ddof must be 1 (N - 1) or 0 (N), got {ddof}")
+    if not (a.count and b.count):
+        raise ValueError(f"both sets need features, got {a.count} and {b.count}")
+    if a.mean.shape != b.mean.shape:
+        raise ValueError(f"features must be of one length, got {len(a.mean)} and {len(b.mean)}")
+    one, other = a._scaled(ddof), b._scaled(ddof)
+    shared = np.linalg.svd(one @ other.T, compute_uv=False).sum()
+    apart = np.sum((a.mean - b.mean) ** 2)
+    # Equal sets give 0 up to rounding, which may fall below.
+    return max(float(apart + np.sum(one**2) + np.sum(other**2) - 2 * shared), 0.0)
+
+
+def frechet_distance(
+    features_a: Float[np.ndarray, "N D"], features_b: Float[np.ndarray, "M D"], ddof: int = 1
+) -> float:
+    """The Fréchet distance of two sets of features, in float64, whatever their own type.
+
+    Args:
+        features_a: of the one set; FVD's are the 400 logits of I3D.
+        features_b: of the other; their numbers N and M may differ.
+        ddof: covariances divide by N - ddof: 1 or 0.
+
+    Raises:
+        ValueError: not [N, D] and [M, D] with N, M >= 1, or not all finite.
+    """
+    return frechet(Moments.of(features_a, "features_a"), Moments.of(features_b, "features_b"), ddof)
+
+
+def _shortened(rows: np.ndarray) -> np.ndarray:
+    """At most as many rows as columns, with the same rows^T rows."""
+    return np.linalg.qr(rows, mode="r") if len(rows) > rows.shape[1] else rows
