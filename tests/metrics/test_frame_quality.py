@@ -94,5 +94,5 @@ def test_videos_of_different_shapes_are_refused(metric):
 
 def test_ssim_refuses_frames_smaller_than_its_window():
     small = constant(0, (1, 1, 64, 10, 3))
-    with pytest.raises(ValueError, match=r"11x11 px, got \(64, 10\)"):
+    with pytest.raises(ValueError, match="11x11 px, got 64x10"):
         ssim(small, small)

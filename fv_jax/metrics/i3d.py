@@ -1,0 +1,225 @@
+"""I3D as FVD uses it: from videos to the 400 class logits, before softmax, averaged over time.
+
+    i3d = I3D.load("i3d.safetensors")       # the user's own file; nothing is downloaded
+    i3d.features(videos)                    # [N, 400]; videos as in `videos.py`
+    i3d.logits(pixels)                      # a pure function for jax.jit
+
+Frames are resized so that the shorter side is 224 px, bilinearly, with pixel centres at halves and
+without antialias even when shrinking; the middle 224x224 is cut out and scaled to [-1, 1]. That is
+what the common tools' two ways do (JunyaoHu/common_metrics_on_video_quality 5f75173), which differ
+in what becomes of float pixels:
+
+    styleganv    taken as they are
+    videogpt     times 255 and cut down to whole levels first (VideoGPT, TATS)
+
+uint8 pixels give the same either way. Google's original (frechet_video_distance) and MAGVIT resize
+straight to 224x224 with TensorFlow's old bilinear method (reads some 2% higher).
+
+Batch norm's epsilon: 0.001 in the network as published (TF hub's graph) and in MAGVIT; torch ports
+(VideoGPT, TATS, cd-fvd) have 1e-5 by mistake: `bn_epsilon=1e-5` gives their numbers.
+"""
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Float
+
+from fv_jax.metrics import i3d_network, i3d_weights
+from fv_jax.metrics.batches import Batches
+from fv_jax.metrics.i3d_network import LEAST_FRAMES, SIDE
+from fv_jax.metrics.i3d_weights import Verdict
+from fv_jax.metrics.videos import Checker, Videos, named, unit
+from fv_jax.metrics.weights import I3D_SOURCE, read_tensors
+
+STYLES = ("styleganv", "videogpt")
+_BATCH = 8
+# FVD of ten frames of black against ten of white, as the tool's README reports it for StyleGAN-V's
+# copy of the published weights.
+SMOKE_VALUE, _SMOKE_TOLERANCE = 569.22963, 0.01
+
+
+@struct.dataclass
+class I3D:
+    """The network and its weights: a pytree. Give it to `jax.jit` as an argument.
+
+    Attributes:
+        convolutions: kernel [T, Y, X, in, out] and bias [out] by name, batch norm folded in.
+        bn_epsilon: that was folded in.
+        verdict: whether these are the published weights.
+    """
+
+    convolutions: dict[str, tuple[Any, Any]]
+    bn_epsilon: float = struct.field(pytree_node=False)
+    verdict: Verdict = struct.field(pytree_node=False)
+
+    @classmethod
+    def load(
+        cls, weights: str | os.PathLike | Mapping[str, Any], bn_epsilon: float = 1e-3
+    ) -> "I3D":
+        """Read weights, any that fit the network; `verdict` says whether they are FVD's.
+
+        Args:
+            weights: a .safetensors, .npz or torch file of torch's names (`i3d_weights.py`),
+                TensorFlow's data file, or a mapping from torch's names to arrays.
+            bn_epsilon: beside the variance under batch norm's root; see the module.
+
+        Raises:
+            FileNotFoundError: no such file; says what should be there and where people get it.
+            ValueError: a file of something else, missing or misshapen tensors, the wrong I3D
+                (rgb_imagenet, optical flow, other classes), or an epsilon below 0.
+        """
+        if not 0 <= bn_epsilon < 1:
+            raise ValueError(f"bn_epsilon must be in [0, 1), got {bn_epsilon:g}")
+        source = "the mapping of weights" if isinstance(weights, Mapping) else str(weights)
+        tensors = i3d_weights.complete(_read(weights), source)
+        verdict = i3d_weights.verdict(tensors, source)
+        convolutions = i3d_weights.folded(tensors, bn_epsilon)
+        return cls(
+            {k: (jnp.asarray(w), jnp.asarray(b)) for k, (w, b) in convolutions.items()},
+            float(bn_epsilon),
+            verdict,
+        )
+
+    def logits(self, pixels: Float[Array, "B T 224 224 3"]) -> Float[Array, "B 400"]:
+        """Of pixels in [-1, 1], at least 9 frames; the matmul precision is the caller's."""
+        return i3d_network.logits(self.convolutions, pixels)
+
+    def features(
+        self,
+        videos: Videos,
+        style: str = "styleganv",
+        *,
+        batch: int = _BATCH,
+        devices: Sequence[jax.Device] | None = None,
+    ) -> Float[np.ndarray, "N 400"]:
+        """Logits of every clip, float32, computed in full float32 precision.
+
+        Args:
+            videos: clips [T, Y, X, 3] of uint8 or floats in [0, 1], all of one shape, T >= 9.
+            style: "styleganv" or "videogpt"; see the module.
+            batch: clips on each device at a time.
+            devices: all of this process by default.
+
+        Raises:
+            ValueError: as `Features`, or no clips.
+        """
+        parts: list[np.ndarray] = []
+        features = Features(self, parts.append, style=style, batch=batch, devices=devices)
+        for clip in named(videos, "videos"):
+            features.add(clip)
+        features.finish()
+        return np.concatenate(parts)
+
+    def smoke_value(self) -> float:
+        """FVD of ten black frames against ten white ones: two clips through the whole network.
+
+        With the published weights StyleGAN-V's tool gives 569.23 (`SMOKE_VALUE`), which this
+        should come within 1% of (`smoke_agrees`).
+        """
+        clips = (np.full((10, 64, 64, 3), level, np.uint8) for level in (0, 255))
+        black, white = self.features(clips).astype(np.float64)
+        return float(np.sum((black - white) ** 2))
+
+    @staticmethod
+    def smoke_agrees(value: float) -> bool:
+        """Whether a smoke value is that of the published weights."""
+        return abs(value / SMOKE_VALUE - 1) < _SMOKE_TOLERANCE
+
+
+class Features:
+    """Logits of clips that are added one after the other.
+
+    Args:
+        i3d: the network.
+        consume: gets them in order, [n, 400] float32 for each batch.
+        like: checker of another set, whose clips must have the same shape as these.
+        style, batch, devices: as `I3D.features`.
+
+    Attributes:
+        check: what the clips must be; raises ValueError by a clip's name.
+
+    Raises:
+        ValueError: no such style, or a batch below 1.
+    """
+
+    def __init__(
+        self,
+        i3d: I3D,
+        consume: Callable[[np.ndarray], None],
+        *,
+        style: str = "styleganv",
+        batch: int = _BATCH,
+        devices: Sequence[jax.Device] | None = None,
+        like: Checker | None = None,
+    ):
+        if style not in STYLES:
+            raise ValueError(f"style must be one of {', '.join(STYLES)}, got {style!r}")
+        self.check = Checker(least_frames=LEAST_FRAMES, purpose="FVD (its network I3D)", like=like)
+        function = _whole_levels_to_logits if style == "videogpt" else _to_logits
+        self._batches = Batches(function, i3d, consume, size=batch, devices=devices)
+
+    def add(self, clip: Any) -> None:
+        """A `NamedClip`.
+
+        Raises:
+            ValueError: fewer than 9 frames, another shape than the first clip's, pixels that are
+                neither uint8 nor floats in [0, 1].
+        """
+        self._batches.add(self.check(clip).frames)
+
+    def finish(self) -> None:
+        """Compute and hand on what is left."""
+        self._batches.finish()
+
+
+def preprocessed(videos: Array, whole_levels: bool = False) -> Float[Array, "B T 224 224 3"]:
+    """What I3D sees, in [-1, 1]: resized and cut out as the module says; for use under jit.
+
+    Args:
+        videos: [B, T, Y, X, 3], uint8 or floats in [0, 1].
+        whole_levels: cut floats down to k / 255 (videogpt).
+    """
+    pixels = unit(videos)
+    if whole_levels and videos.dtype != jnp.uint8:
+        # As uint8(x * 255) does: k / 255 in float32 times 255 is k again.
+        pixels = jnp.floor(pixels * 255) / 255
+    rows, columns = _resize(*videos.shape[2:4])
+    pixels = jnp.einsum("btyxc,Yy->btYxc", pixels, rows)
+    pixels = jnp.einsum("btYxc,Xx->btYXc", pixels, columns)
+    return 2 * pixels - 1
+
+
+def _resize(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """How much each row counts in each row of the middle, [224, height]; likewise columns."""
+    short = min(height, width)
+    matrices = []
+    for size in (height, width):
+        # The tool computes the longer side with this expression, rounding included.
+        new = SIDE if size == short else math.ceil(size * (SIDE / short))
+        at = np.clip((np.arange(new) + 0.5) * size / new - 0.5, 0, size - 1)
+        weights = np.stack([np.interp(at, np.arange(size), one) for one in np.eye(size)], axis=1)
+        first = (new - SIDE) // 2
+        matrices.append(weights[first : first + SIDE].astype(np.float32))
+    return matrices[0], matrices[1]
+
+
+@jax.jit
+def _to_logits(i3d: I3D, videos: Array) -> Float[Array, "B 400"]:
+    return i3d.logits(preprocessed(videos))
+
+
+@jax.jit
+def _whole_levels_to_logits(i3d: I3D, videos: Array) -> Float[Array, "B 400"]:
+    return i3d.logits(preprocessed(videos, whole_levels=True))
+
+
+def _read(weights: str | os.PathLike | Mapping[str, Any]) -> Mapping[str, Any]:
+    if isinstance(weights, Mapping):
+        return weights
+    return read_tensors(weights, I3D_SOURCE)[0]

@@ -1,0 +1,255 @@
+"""Sets of videos as every metric takes them: one clip after the other, checked, with a name.
+
+A set is anything that can be iterated over and gives clips, each an array [T, Y, X, 3]: an array
+[N, T, Y, X, 3] (in memory or memory-mapped), a list, a generator, or `open_videos(PATH)`. Only the
+clips that are being looked at are in memory.
+
+Pixels are uint8, or floats in [0, 1]. Floats in [-1, 1] or up to 255 are errors here: numbers that
+came of the wrong range are among the most frequent mistakes with these metrics (universome/
+fvd-comparison issue 4, richzhang/PerceptualSimilarity issues 83 and 84).
+"""
+
+import dataclasses
+import zipfile
+from collections.abc import Iterable, Iterator, Sized
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+Videos = Iterable[Any]  # of clips: arrays [T, Y, X, 3], or what has such `frames` and a `name`
+Frames = UInt8[np.ndarray, "*n Y X 3"] | Float[np.ndarray, "*n Y X 3"]  # one array of them
+
+
+class NamedClip(NamedTuple):
+    """A clip, and what messages call it: its file, or `fake[3]`.
+
+    Attributes:
+        name: file, or name of the set and number.
+        frames: [T, Y, X, 3].
+    """
+
+    name: str
+    frames: np.ndarray
+
+
+@dataclasses.dataclass(eq=False)
+class Checker:
+    """Lets pass the clips that fit the metrics and each other.
+
+    Attributes:
+        least_frames: that a clip needs, for `purpose`.
+        least_size: px of either side, likewise.
+        purpose: of whom these are.
+        like: the checker of the set that this one is compared with: their clips have one shape.
+        first: name and shape of the first clip, which all others must have.
+    """
+
+    least_frames: int = 1
+    least_size: int = 1
+    purpose: str = "a metric"
+    like: "Checker | None" = None
+    first: tuple[str, tuple[int, ...]] | None = None
+    _dtype: np.dtype | None = None
+
+    def __call__(self, clip: NamedClip) -> NamedClip:
+        """The clip; floats as float32.
+
+        Raises:
+            ValueError: not [T, Y, X, 3] with a frame; neither uint8 nor floats in [0, 1]; too few
+                or too small frames; another length, size or type than the first one's.
+        """
+        name, frames = clip
+        if frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
+            raise ValueError(
+                f"{name} must be [T, Y, X, 3] with at least one frame, got {list(frames.shape)}"
+            )
+        if len(frames) < self.least_frames:
+            raise ValueError(
+                f"{self.purpose} needs clips of at least {self.least_frames} frames, {name} has "
+                f"{len(frames)}"
+            )
+        if min(frames.shape[1:3]) < self.least_size:
+            raise ValueError(
+                f"{self.purpose} needs frames of at least {self.least_size}x{self.least_size} px, "
+                f"got {frames.shape[1]}x{frames.shape[2]} in {name}"
+            )
+        first = self.first or (self.like and self.like.first)
+        if first and first[1] != frames.shape:
+            raise ValueError(
+                "all clips must have the same shape (frames, height, width, 3): "
+                f"{first[0]} has {first[1]}, {name} has {frames.shape}"
+            )
+        if frames.dtype != np.uint8:
+            frames = _checked_floats(frames, name)
+        if self._dtype not in (None, frames.dtype):
+            raise ValueError(
+                f"the clips of a set must be all uint8 or all floats, got {frames.dtype} in {name} "
+                f"after {self._dtype}"
+            )
+        self.first, self._dtype = first or (name, frames.shape), frames.dtype
+        return NamedClip(name, frames)
+
+
+def named(videos: Videos, what: str) -> Iterator[NamedClip]:
+    """The clips of a set, those without a name of their own called `what[0]`, `what[1]`, ..
+
+    Raises:
+        ValueError: there are none.
+    """
+    empty = True
+    for i, item in enumerate(videos):
+        empty = False
+        frames = np.asarray(getattr(item, "frames", item))
+        yield NamedClip(getattr(item, "name", None) or f"{what}[{i}]", frames)
+    if empty:
+        raise ValueError(f"no clips in {_called(videos, what)}")
+
+
+def pairs(real: Videos, fake: Videos) -> Iterator[tuple[NamedClip, NamedClip]]:
+    """Clips of two sets, the first with the first and so on, and an error if one set ends before.
+
+    Raises:
+        ValueError: other numbers of clips, or none.
+    """
+    names = _called(real, "real"), _called(fake, "fake")
+    counted = isinstance(real, Sized) and isinstance(fake, Sized)
+    if counted and len(real) and len(fake) and len(real) != len(fake):  # type: ignore[arg-type]
+        raise ValueError(
+            f"clips are compared in pairs: {names[0]} has {len(real)}, "  # type: ignore[arg-type]
+            f"{names[1]} has {len(fake)}"  # type: ignore[arg-type]
+        )
+    one, other = named(real, "real"), named(fake, "fake")
+    count = 0
+    for a in one:
+        b = next(other, None)
+        if b is None:
+            raise ValueError(
+                f"clips are compared in pairs: {names[1]} has {count}, {names[0]} has more "
+                f"(there is no other for {a.name})"
+            )
+        yield a, b
+        count += 1
+    extra = next(other, None)
+    if extra is not None:
+        raise ValueError(
+            f"clips are compared in pairs: {names[0]} has {count}, {names[1]} has more "
+            f"(there is no other for {extra.name})"
+        )
+
+
+def unit(pixels: Array) -> Float[Array, "..."]:
+    """Pixels as float32 in [0, 1], inside a jitted function."""
+    scale = 255 if pixels.dtype == jnp.uint8 else 1
+    return pixels.astype(jnp.float32) / scale
+
+
+def open_videos(path: str | Path) -> "VideoFiles":
+    """The clips of a folder or file, read one at a time, in the natural order of their names.
+
+    Args:
+        path: a folder of videos, GIFs or folders of pictures; a folder of .npz with `frames`
+            [T, Y, X, 3], as `fv generate` writes them; an .npy of [N, T, Y, X, 3], which is
+            memory-mapped.
+
+    Raises:
+        FileNotFoundError: no such folder or file.
+        ValueError: nothing in it, or two kinds of files.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no folder or file {path}")
+    return VideoFiles(path)
+
+
+class VideoFiles:
+    """What `open_videos` gives: a length, and named clips when iterated over, again and again.
+
+    Attributes:
+        name: of the folder or file.
+    """
+
+    def __init__(self, path: Path):
+        self.name, self._array, self._sources = str(path), None, []
+        if path.is_file():
+            self._array = _memory_mapped(path)
+            return
+        arrays = sorted(path.glob("*.npz"))
+        # Imported here: arrays need no codecs.
+        from fv_jax.data.folder import VideoFolder
+
+        videos = VideoFolder(name=str(path), place=str(path))
+        if arrays and len(videos):
+            raise ValueError(f"{path} holds {len(arrays)} .npz and {len(videos)} videos; split it")
+        if not arrays and not len(videos):
+            raise ValueError(f"no clips in {path}: neither videos, nor pictures, nor .npz")
+        self._sources = [(str(file), file) for file in arrays]
+        entries = (videos[i] for i in range(len(videos)))
+        self._sources += [(f"{path}/{entry.id}", entry) for entry in entries]
+
+    def __len__(self) -> int:
+        return len(self._sources) if self._array is None else len(self._array)
+
+    def __iter__(self) -> Iterator[NamedClip]:
+        """Reads clip by clip.
+
+        Raises:
+            ValueError: a clip that cannot be read, by name.
+        """
+        if self._array is not None:
+            for i, frames in enumerate(self._array):
+                yield NamedClip(f"{self.name}[{i}]", frames)
+        for name, source in self._sources:
+            yield NamedClip(
+                name, _npz_frames(source) if isinstance(source, Path) else _decoded(name, source)
+            )
+
+
+def _memory_mapped(path: Path) -> np.ndarray:
+    if path.suffix != ".npy":
+        raise ValueError(f"{path} must be a folder, or an .npy of [N, T, Y, X, 3]")
+    try:
+        array = np.load(path, mmap_mode="r")
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} is damaged or no npy file ({error})") from error
+    if array.ndim != 5 or not len(array):
+        raise ValueError(f"{path} must hold videos [N, T, Y, X, 3], got {list(array.shape)}")
+    return array
+
+
+def _npz_frames(path: Path) -> np.ndarray:
+    try:
+        with np.load(path) as file:
+            if "frames" not in file:
+                raise ValueError(f"it has no `frames`, but {', '.join(file.files) or 'nothing'}")
+            return file["frames"]
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} cannot be used: {error}") from error
+
+
+def _decoded(name: str, entry: Any) -> np.ndarray:
+    from fv_jax.data.readers import ClipError
+
+    try:
+        reader = entry.open()
+        return reader.frames(range(len(reader.times)))
+    except ClipError as error:
+        raise ValueError(f"{name} cannot be used: {error}") from error
+
+
+def _checked_floats(frames: np.ndarray, name: str) -> np.ndarray:
+    if not np.issubdtype(frames.dtype, np.floating):
+        raise ValueError(f"pixels must be uint8, or floats in [0, 1], got {frames.dtype} in {name}")
+    low, high = float(frames.min()), float(frames.max())
+    if not (low >= 0 and high <= 1):
+        raise ValueError(
+            f"floats must be in [0, 1], got {low:g} to {high:g} in {name}; scale them, or give "
+            "uint8"
+        )
+    return frames.astype(np.float32)
+
+
+def _called(videos: Videos, what: str) -> str:
+    return str(getattr(videos, "name", None) or what)
