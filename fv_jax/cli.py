@@ -1,4 +1,4 @@
-"""`fv`: generate, interpolate, data, tokenize, train, bench.
+"""`fv`: generate, interpolate, data, tokenize, train, bench, convert-weights.
 
 Exit codes: 0 done, 1 an internal fault (with traceback), 2 bad input or usage (one line),
 130 stopped by Ctrl-C.
@@ -157,6 +157,24 @@ class Bench:
     """A file experiments/bench_NAME.py, for example `shapes-adherence`."""
 
 
+@dataclasses.dataclass(frozen=True)
+class ConvertWeights:
+    """Turn weights of the metrics' networks into a .safetensors that `fv evaluate` reads quickly.
+
+    I3D for FVD (i3d_pretrained_400.pt, or TensorFlow's model.ckpt.data-00000-of-00001), and for
+    LPIPS the trunks alexnet-owt-7be5be79.pth and vgg16-397923af.pth and the heads alex.pth and
+    vgg.pth. Neither torch nor TensorFlow is needed; pickles of anything but tensors are refused.
+    The file is compared with the published one, and the result says so.
+
+    Example: fv convert-weights i3d_pretrained_400.pt i3d.safetensors
+    """
+
+    source: tyro.conf.Positional[Path]
+    """The file to convert: .pt, .pth, .npz, .safetensors, or TensorFlow's data file."""
+    out: tyro.conf.Positional[Path]
+    """The .safetensors to write."""
+
+
 def main(args: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     args = sys.argv[1:] if args is None else args
@@ -192,9 +210,15 @@ def _dispatch(args: list[str]) -> int:
         "tokenize": Tokenize,
         "train": Train,
         "bench": Bench,
+        "convert-weights": ConvertWeights,
     }
     command = _parse(commands, args)
     use_compilation_cache()
+    if isinstance(command, ConvertWeights):
+        from fv_jax.metrics.weights import convert
+
+        print(convert(command.source, command.out))
+        return 0
     if isinstance(command, Tokenize):
         from fv_jax import run_data
 

@@ -80,7 +80,7 @@ class SSIM:
 
     def scores(self, real: Array, fake: Array) -> Float[Array, " B"]:
         """As `Measure.scores`."""
-        return dm_pix.ssim(unit(real), unit(fake))
+        return jnp.asarray(dm_pix.ssim(unit(real), unit(fake)))
 
 
 class FrameScores:
@@ -198,6 +198,15 @@ def psnr_per_frame(real: Frames, fake: Frames) -> Float[np.ndarray, "*n"]:
         ValueError: as `frame_scores`.
     """
     return per_frame(PSNR(), real, fake)
+
+
+def ssim_per_frame(real: Frames, fake: Frames) -> Float[np.ndarray, "*n"]:
+    """SSIM of each frame; a single image is a frame.
+
+    Raises:
+        ValueError: as `frame_scores`.
+    """
+    return per_frame(SSIM(), real, fake)
 
 
 def per_frame(

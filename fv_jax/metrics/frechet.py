@@ -126,4 +126,6 @@ def frechet_distance(
 
 def _shortened(rows: np.ndarray) -> np.ndarray:
     """At most as many rows as columns, with the same rows^T rows."""
-    return np.linalg.qr(rows, mode="r") if len(rows) > rows.shape[1] else rows
+    if len(rows) <= rows.shape[1]:
+        return rows
+    return np.asarray(np.linalg.qr(rows, mode="r"))

@@ -4,16 +4,21 @@
     i3d.features(videos)                    # [N, 400]; videos as in `videos.py`
     i3d.logits(pixels)                      # a pure function for jax.jit
 
-Frames are resized so that the shorter side is 224 px, bilinearly, with pixel centres at halves and
-without antialias even when shrinking; the middle 224x224 is cut out and scaled to [-1, 1]. That is
-what the common tools' two ways do (JunyaoHu/common_metrics_on_video_quality 5f75173), which differ
-in what becomes of float pixels:
+How frames come to 224x224 px (`resize`), always without antialias:
 
-    styleganv    taken as they are
-    videogpt     times 255 and cut down to whole levels first (VideoGPT, TATS)
+    half_pixel        the shorter side is scaled to 224, bilinearly with pixel centres at halves,
+                      and the middle is cut out: the common tools (VideoGPT, StyleGAN-V's path in
+                      JunyaoHu/common_metrics_on_video_quality 5f75173)
+    legacy_bilinear   both sides are scaled to 224, whatever the shape, as TensorFlow 1 does it,
+                      pixels at their upper left corners: Google's original
+                      (frechet_video_distance) and MAGVIT. Reads some 2% higher
 
-uint8 pixels give the same either way. Google's original (frechet_video_distance) and MAGVIT resize
-straight to 224x224 with TensorFlow's old bilinear method (reads some 2% higher).
+Then they are scaled to [-1, 1]. The tools' two `style`s differ in what becomes of float pixels:
+
+    styleganv         taken as they are
+    videogpt          times 255 and cut down to whole levels first (VideoGPT, TATS)
+
+uint8 pixels, which all of this is for, give the same either way.
 
 Batch norm's epsilon: 0.001 in the network as published (TF hub's graph) and in MAGVIT; torch ports
 (VideoGPT, TATS, cd-fvd) have 1e-5 by mistake: `bn_epsilon=1e-5` gives their numbers.
@@ -38,6 +43,7 @@ from fv_jax.metrics.videos import Checker, Videos, named, unit
 from fv_jax.metrics.weights import I3D_SOURCE, read_tensors
 
 STYLES = ("styleganv", "videogpt")
+RESIZES = ("half_pixel", "legacy_bilinear")
 _BATCH = 8
 # FVD of ten frames of black against ten of white, as the tool's README reports it for StyleGAN-V's
 # copy of the published weights.
@@ -52,15 +58,20 @@ class I3D:
         convolutions: kernel [T, Y, X, in, out] and bias [out] by name, batch norm folded in.
         bn_epsilon: that was folded in.
         verdict: whether these are the published weights.
+        resize: how frames come to 224x224 px.
     """
 
     convolutions: dict[str, tuple[Any, Any]]
     bn_epsilon: float = struct.field(pytree_node=False)
     verdict: Verdict = struct.field(pytree_node=False)
+    resize: str = struct.field(pytree_node=False, default="half_pixel")
 
     @classmethod
     def load(
-        cls, weights: str | os.PathLike | Mapping[str, Any], bn_epsilon: float = 1e-3
+        cls,
+        weights: str | os.PathLike | Mapping[str, Any],
+        bn_epsilon: float = 1e-3,
+        resize: str = "half_pixel",
     ) -> "I3D":
         """Read weights, any that fit the network; `verdict` says whether they are FVD's.
 
@@ -68,12 +79,16 @@ class I3D:
             weights: a .safetensors, .npz or torch file of torch's names (`i3d_weights.py`),
                 TensorFlow's data file, or a mapping from torch's names to arrays.
             bn_epsilon: beside the variance under batch norm's root; see the module.
+            resize: "half_pixel" or "legacy_bilinear"; see the module.
 
         Raises:
             FileNotFoundError: no such file; says what should be there and where people get it.
             ValueError: a file of something else, missing or misshapen tensors, the wrong I3D
-                (rgb_imagenet, optical flow, other classes), or an epsilon below 0.
+                (rgb_imagenet, optical flow, other classes), an epsilon outside [0, 1), or no
+                such resize.
         """
+        if resize not in RESIZES:
+            raise ValueError(f"resize must be one of {', '.join(RESIZES)}, got {resize!r}")
         if not 0 <= bn_epsilon < 1:
             raise ValueError(f"bn_epsilon must be in [0, 1), got {bn_epsilon:g}")
         source = "the mapping of weights" if isinstance(weights, Mapping) else str(weights)
@@ -84,6 +99,7 @@ class I3D:
             {k: (jnp.asarray(w), jnp.asarray(b)) for k, (w, b) in convolutions.items()},
             float(bn_epsilon),
             verdict,
+            resize,
         )
 
     def logits(self, pixels: Float[Array, "B T 224 224 3"]) -> Float[Array, "B 400"]:
@@ -129,7 +145,7 @@ class I3D:
     @staticmethod
     def smoke_agrees(value: float) -> bool:
         """Whether a smoke value is that of the published weights."""
-        return abs(value / SMOKE_VALUE - 1) < _SMOKE_TOLERANCE
+        return bool(abs(value / SMOKE_VALUE - 1) < _SMOKE_TOLERANCE)
 
 
 class Features:
@@ -178,45 +194,57 @@ class Features:
         self._batches.finish()
 
 
-def preprocessed(videos: Array, whole_levels: bool = False) -> Float[Array, "B T 224 224 3"]:
-    """What I3D sees, in [-1, 1]: resized and cut out as the module says; for use under jit.
+def preprocessed(
+    videos: Array, resize: str = "half_pixel", whole_levels: bool = False
+) -> Float[Array, "B T 224 224 3"]:
+    """What I3D sees, in [-1, 1]; for use under jit.
 
     Args:
         videos: [B, T, Y, X, 3], uint8 or floats in [0, 1].
+        resize: see the module.
         whole_levels: cut floats down to k / 255 (videogpt).
     """
     pixels = unit(videos)
     if whole_levels and videos.dtype != jnp.uint8:
         # As uint8(x * 255) does: k / 255 in float32 times 255 is k again.
         pixels = jnp.floor(pixels * 255) / 255
-    rows, columns = _resize(*videos.shape[2:4])
+    legacy = resize == "legacy_bilinear"
+    short = min(videos.shape[2:4])
+    rows, columns = (
+        _legacy_shares(size) if legacy else _shares(size, short) for size in videos.shape[2:4]
+    )
     pixels = jnp.einsum("btyxc,Yy->btYxc", pixels, rows)
     pixels = jnp.einsum("btYxc,Xx->btYXc", pixels, columns)
     return 2 * pixels - 1
 
 
-def _resize(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """How much each row counts in each row of the middle, [224, height]; likewise columns."""
-    short = min(height, width)
-    matrices = []
-    for size in (height, width):
-        # The tool computes the longer side with this expression, rounding included.
-        new = SIDE if size == short else math.ceil(size * (SIDE / short))
-        at = np.clip((np.arange(new) + 0.5) * size / new - 0.5, 0, size - 1)
-        weights = np.stack([np.interp(at, np.arange(size), one) for one in np.eye(size)], axis=1)
-        first = (new - SIDE) // 2
-        matrices.append(weights[first : first + SIDE].astype(np.float32))
-    return matrices[0], matrices[1]
+def _shares(size: int, short: int) -> Float[np.ndarray, "224 size"]:
+    """How much each row (or column) counts in each row of the middle."""
+    # The tool computes the longer side with this expression, rounding included.
+    new = SIDE if size == short else math.ceil(size * (SIDE / short))
+    first = (new - SIDE) // 2
+    return _bilinear((np.arange(first, first + SIDE) + 0.5) * size / new - 0.5, size)
+
+
+def _legacy_shares(size: int) -> Float[np.ndarray, "224 size"]:
+    return _bilinear(np.arange(SIDE) * size / SIDE, size)
+
+
+def _bilinear(at: np.ndarray, size: int) -> Float[np.ndarray, "n size"]:
+    """Of each of `size` pixels in what is seen at the places `at`; beyond the edge it goes on."""
+    places = np.arange(size)
+    shares = np.stack([np.interp(at, places, one) for one in np.eye(size)], axis=1)
+    return shares.astype(np.float32)
 
 
 @jax.jit
 def _to_logits(i3d: I3D, videos: Array) -> Float[Array, "B 400"]:
-    return i3d.logits(preprocessed(videos))
+    return i3d.logits(preprocessed(videos, i3d.resize))
 
 
 @jax.jit
 def _whole_levels_to_logits(i3d: I3D, videos: Array) -> Float[Array, "B 400"]:
-    return i3d.logits(preprocessed(videos, whole_levels=True))
+    return i3d.logits(preprocessed(videos, i3d.resize, whole_levels=True))
 
 
 def _read(weights: str | os.PathLike | Mapping[str, Any]) -> Mapping[str, Any]:

@@ -122,7 +122,9 @@ class LPIPS:
         Raises:
             ValueError: as `frame_quality.frame_scores`.
         """
-        one, other = (x[None] if getattr(x, "ndim", 0) == 4 else x for x in (real, fake))
+        one, other = (
+            x[None] if isinstance(x, np.ndarray) and x.ndim == 4 else x for x in (real, fake)
+        )
         scores = frame_scores(one, other, {"lpips": self}, batch=batch)["lpips"]
         return float(scores.mean(dtype=np.float64))
 
@@ -156,7 +158,7 @@ class LPIPS:
     def smoke_agrees(self, value: float) -> bool | None:
         """Whether a smoke value is that of the published weights; None where it is not known."""
         expected = SMOKE_VALUES.get(self.net)
-        return None if expected is None else abs(value - expected) < _SMOKE_TOLERANCE
+        return None if expected is None else bool(abs(value - expected) < _SMOKE_TOLERANCE)
 
     def distance(self, a: Float[Array, "B Y X 3"], b: Float[Array, "B Y X 3"]) -> Float[Array, "B"]:
         """Distance of each pair of frames, as a pure function for `jax.grad` and `jax.jit`.

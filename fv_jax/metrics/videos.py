@@ -1,7 +1,7 @@
 """Sets of videos as every metric takes them: one clip after the other, checked, with a name.
 
 A set is anything that can be iterated over and gives clips, each an array [T, Y, X, 3]: an array
-[N, T, Y, X, 3] (in memory or memory-mapped), a list, a generator, or `open_videos(PATH)`. Only the
+[N, T, Y, X, 3] (in memory or memory-mapped), a list, or a generator that reads files. Only the
 clips that are being looked at are in memory.
 
 Pixels are uint8, or floats in [0, 1]. Floats in [-1, 1] or up to 255 are errors here: numbers that
@@ -10,9 +10,7 @@ fvd-comparison issue 4, richzhang/PerceptualSimilarity issues 83 and 84).
 """
 
 import dataclasses
-import zipfile
 from collections.abc import Iterable, Iterator, Sized
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -144,99 +142,6 @@ def unit(pixels: Array) -> Float[Array, "..."]:
     """Pixels as float32 in [0, 1], inside a jitted function."""
     scale = 255 if pixels.dtype == jnp.uint8 else 1
     return pixels.astype(jnp.float32) / scale
-
-
-def open_videos(path: str | Path) -> "VideoFiles":
-    """The clips of a folder or file, read one at a time, in the natural order of their names.
-
-    Args:
-        path: a folder of videos, GIFs or folders of pictures; a folder of .npz with `frames`
-            [T, Y, X, 3], as `fv generate` writes them; an .npy of [N, T, Y, X, 3], which is
-            memory-mapped.
-
-    Raises:
-        FileNotFoundError: no such folder or file.
-        ValueError: nothing in it, or two kinds of files.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"no folder or file {path}")
-    return VideoFiles(path)
-
-
-class VideoFiles:
-    """What `open_videos` gives: a length, and named clips when iterated over, again and again.
-
-    Attributes:
-        name: of the folder or file.
-    """
-
-    def __init__(self, path: Path):
-        self.name, self._array, self._sources = str(path), None, []
-        if path.is_file():
-            self._array = _memory_mapped(path)
-            return
-        arrays = sorted(path.glob("*.npz"))
-        # Imported here: arrays need no codecs.
-        from fv_jax.data.folder import VideoFolder
-
-        videos = VideoFolder(name=str(path), place=str(path))
-        if arrays and len(videos):
-            raise ValueError(f"{path} holds {len(arrays)} .npz and {len(videos)} videos; split it")
-        if not arrays and not len(videos):
-            raise ValueError(f"no clips in {path}: neither videos, nor pictures, nor .npz")
-        self._sources = [(str(file), file) for file in arrays]
-        entries = (videos[i] for i in range(len(videos)))
-        self._sources += [(f"{path}/{entry.id}", entry) for entry in entries]
-
-    def __len__(self) -> int:
-        return len(self._sources) if self._array is None else len(self._array)
-
-    def __iter__(self) -> Iterator[NamedClip]:
-        """Reads clip by clip.
-
-        Raises:
-            ValueError: a clip that cannot be read, by name.
-        """
-        if self._array is not None:
-            for i, frames in enumerate(self._array):
-                yield NamedClip(f"{self.name}[{i}]", frames)
-        for name, source in self._sources:
-            yield NamedClip(
-                name, _npz_frames(source) if isinstance(source, Path) else _decoded(name, source)
-            )
-
-
-def _memory_mapped(path: Path) -> np.ndarray:
-    if path.suffix != ".npy":
-        raise ValueError(f"{path} must be a folder, or an .npy of [N, T, Y, X, 3]")
-    try:
-        array = np.load(path, mmap_mode="r")
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} is damaged or no npy file ({error})") from error
-    if array.ndim != 5 or not len(array):
-        raise ValueError(f"{path} must hold videos [N, T, Y, X, 3], got {list(array.shape)}")
-    return array
-
-
-def _npz_frames(path: Path) -> np.ndarray:
-    try:
-        with np.load(path) as file:
-            if "frames" not in file:
-                raise ValueError(f"it has no `frames`, but {', '.join(file.files) or 'nothing'}")
-            return file["frames"]
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} cannot be used: {error}") from error
-
-
-def _decoded(name: str, entry: Any) -> np.ndarray:
-    from fv_jax.data.readers import ClipError
-
-    try:
-        reader = entry.open()
-        return reader.frames(range(len(reader.times)))
-    except ClipError as error:
-        raise ValueError(f"{name} cannot be used: {error}") from error
 
 
 def _checked_floats(frames: np.ndarray, name: str) -> np.ndarray:
