@@ -173,6 +173,8 @@ class ConvertWeights:
     """The file to convert: .pt, .pth, .npz, .safetensors, or TensorFlow's data file."""
     out: tyro.conf.Positional[Path]
     """The .safetensors to write."""
+    smoke: bool = True
+    """Compute a value with the published I3D and compare it with another tool's: some seconds."""
 
 
 def main(args: list[str] | None = None) -> int:
@@ -215,10 +217,9 @@ def _dispatch(args: list[str]) -> int:
     command = _parse(commands, args)
     use_compilation_cache()
     if isinstance(command, ConvertWeights):
-        from fv_jax.metrics.weights import convert
+        from fv_jax.run_convert import convert_weights
 
-        print(convert(command.source, command.out))
-        return 0
+        return convert_weights(command)
     if isinstance(command, Tokenize):
         from fv_jax import run_data
 

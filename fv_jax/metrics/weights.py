@@ -65,6 +65,20 @@ _KNOWN = (
 )
 
 
+class Converted(NamedTuple):
+    """What was written.
+
+    Attributes:
+        network: "I3D", "LPIPS trunk alexnet", "LPIPS heads of alexnet", likewise vgg16.
+        verified: these are the published weights, by checksums or by the file's hash.
+        text: all in a line.
+    """
+
+    network: str
+    verified: bool
+    text: str
+
+
 @dataclasses.dataclass(frozen=True)
 class Origin:
     """Where weights came from, for the record beside a result.
@@ -151,15 +165,12 @@ def content_hash(tensors: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def convert(source: Path, out: Path) -> str:
+def convert(source: Path, out: Path) -> Converted:
     """Write weights of I3D, of an LPIPS trunk or of LPIPS's heads as .safetensors.
 
     Args:
         source: any file that `read_tensors` reads.
         out: .safetensors; holds float32 tensors by torch's names, only those that are used.
-
-    Returns:
-        What was written, in a line.
 
     Raises:
         FileNotFoundError: no file `source`.
@@ -169,37 +180,40 @@ def convert(source: Path, out: Path) -> str:
     if out.suffix != ".safetensors":
         raise ValueError(f"the converted file must be .safetensors, got {str(out)!r}")
     tensors, header = read_tensors(source, f"{I3D_SOURCE}; {lpips_weights.SOURCES}")
-    what, kept, verdict = _recognised(tensors, str(source))
+    network, kept = _recognised(tensors, str(source))
     came = origin(source, header, kept)
-    values = sum(tensor.size for tensor in kept.values())
-    if not verdict:
-        verdict = f"as published ({came.known})" if came.known else "of no known published file"
+    if network == "I3D":
+        verified, about = i3d_weights.verdict(kept, str(source))
+    else:
+        verified = bool(came.known)
+        about = f"as published ({came.known})" if verified else "of no known published file"
     content = content_hash(kept)
-    about = _said(header)
-    if about.get("content_sha256") != content:  # not converted before
-        about = {
-            "network": what,
+    said = _said(header)
+    if said.get("content_sha256") != content:  # not converted before
+        said = {
+            "network": network,
             "source": source.name,
             "source_sha256": came.sha256,
             "source_git_blob": came.git_blob,
             "content_sha256": content,
         }
     with replacing(out) as temporary:
-        safetensors.numpy.save_file(kept, temporary, metadata={_HEADER: json.dumps(about)})
-    return f"{out}: {what}, {len(kept)} tensors, {values:,} numbers; {verdict}"
+        safetensors.numpy.save_file(kept, temporary, metadata={_HEADER: json.dumps(said)})
+    numbers = sum(tensor.size for tensor in kept.values())
+    text = f"{out}: {network}, {len(kept)} tensors, {numbers:,} numbers; {about}"
+    return Converted(network, verified, text)
 
 
-def _recognised(tensors: Mapping[str, Any], source: str) -> tuple[str, dict[str, np.ndarray], str]:
-    """Name of the network, its tensors in float32, and what is known of them so far."""
+def _recognised(tensors: Mapping[str, Any], source: str) -> tuple[str, dict[str, np.ndarray]]:
+    """Name of the network, and its tensors in float32."""
     if "Conv3d_1a_7x7.conv3d.weight" in tensors:
-        whole = i3d_weights.complete(tensors, source)
-        return "I3D", _contiguous(whole), i3d_weights.verdict(whole, source).text
+        return "I3D", _contiguous(i3d_weights.complete(tensors, source))
     if "features.0.weight" in tensors:
         net, trunk = lpips_weights.trunk(tensors, source)
-        return f"LPIPS trunk {net}", _contiguous(trunk), ""
+        return f"LPIPS trunk {net}", _contiguous(trunk)
     if "lin0.model.1.weight" in tensors:
         net, heads = lpips_weights.any_heads(tensors, source)
-        return f"LPIPS heads of {net}", _contiguous(heads), ""
+        return f"LPIPS heads of {net}", _contiguous(heads)
     names = ", ".join(list(tensors)[:3])
     raise ValueError(
         f"{source} holds neither I3D (Conv3d_1a_7x7.conv3d.weight, ..), nor AlexNet or VGG16 "

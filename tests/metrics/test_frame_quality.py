@@ -1,16 +1,28 @@
 """PSNR and SSIM: known constants, and numbers of the tool that the papers used.
 
 `data/video_pair.npz` holds four frames of a true and a generated video [4, 64, 64, 3] and their
-scores by JunyaoHu/common_metrics_on_video_quality (5f75173), run with torch and OpenCV.
+scores by JunyaoHu/common_metrics_on_video_quality (5f75173), run with torch and OpenCV. More of
+them are in `shared/vectors/metrics` (`random_i3d.py` says where that is looked for).
 """
 
 import inspect
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import random_i3d
 
-from fv_jax.metrics.frame_quality import psnr, psnr_per_frame, ssim
+from fv_jax.metrics.frame_quality import (
+    PSNR,
+    SSIM,
+    frame_scores,
+    psnr,
+    psnr_per_frame,
+    ssim,
+    ssim_per_frame,
+)
+from fv_jax.metrics.videos import NamedClip
 
 REFERENCE = Path(__file__).parent.parent / "data" / "video_pair.npz"
 SHAPE = (2, 3, 64, 64, 3)
@@ -85,14 +97,88 @@ def test_scores_are_symmetric_and_fall_with_noise():
     assert scores[0][1] > scores[1][1]
 
 
-@pytest.mark.parametrize("metric", [psnr_per_frame, ssim])
+@pytest.mark.parametrize("metric", [psnr, ssim])
 def test_videos_of_different_shapes_are_refused(metric):
+    with pytest.raises(
+        ValueError, match=r"same shape.*real\[0\] has \(3, 64.*fake\[0\] has \(2, 64"
+    ):
+        metric(constant(0), constant(0)[:, :2])
+    with pytest.raises(ValueError, match="in pairs: real has 2, fake has 1"):
+        metric(constant(0), constant(0)[:1])
+    with pytest.raises(ValueError, match="no clips in real"):
+        metric(constant(0)[:0], constant(0)[:0])
+
+
+@pytest.mark.parametrize("metric", [psnr_per_frame, ssim_per_frame])
+def test_frames_of_different_shapes_are_refused(metric):
     unchecked = inspect.unwrap(metric)  # the tests' own check of annotations would come first
     with pytest.raises(ValueError, match="same shape"):
-        unchecked(constant(0), constant(0)[:, :2])
+        unchecked(constant(0, (3, 64, 64, 3)), constant(0, (3, 64, 32, 3)))
+    with pytest.raises(ValueError, match="with a frame"):
+        unchecked(constant(0, (0, 64, 64, 3)), constant(0, (0, 64, 64, 3)))
 
 
 def test_ssim_refuses_frames_smaller_than_its_window():
     small = constant(0, (1, 1, 64, 10, 3))
     with pytest.raises(ValueError, match="11x11 px, got 64x10"):
         ssim(small, small)
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    expected, file = random_i3d.needed("expected.json", "videos.npz")
+    with np.load(file) as arrays:
+        videos = [arrays[name].transpose(0, 1, 3, 4, 2) for name in ("real", "fake")]
+    return videos, json.loads(expected.read_text())
+
+
+@pytest.mark.parametrize("batch", [5, 16, 1000])
+def test_all_frames_score_as_with_the_reference_tool(vectors, batch):
+    videos, expected = vectors
+    scores = frame_scores(*videos, {"psnr": PSNR(), "ssim": SSIM()}, batch=batch)
+    for name, tolerance in (("psnr", 1e-4), ("ssim", 2e-5)):
+        want = expected[name]
+        np.testing.assert_allclose(scores[name], want["per_video_frame"], rtol=0, atol=tolerance)
+        assert scores[name].mean(dtype=float) == pytest.approx(want["final_mean"], abs=tolerance)
+        assert scores[name].std(dtype=float) == pytest.approx(want["final_std"], abs=tolerance)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4, 5, 100])
+def test_scores_do_not_depend_on_the_batch(batch):
+    real, fake = noise(0), noise(1)
+    assert psnr(real, fake, batch=batch) == pytest.approx(psnr(real, fake), rel=1e-7)
+    assert ssim(real, fake, batch=batch) == pytest.approx(ssim(real, fake), abs=1e-7)
+
+
+def test_videos_may_come_clip_by_clip():
+    real, fake = noise(0), noise(1)
+    measures = {"a": PSNR(), "b": SSIM()}
+    expected = frame_scores(real, fake, measures, batch=2)
+    clips = (NamedClip(f"{i}.mp4", clip) for i, clip in enumerate(fake))
+    actual = frame_scores(iter(real), clips, measures, batch=2)
+    for name in measures:
+        assert actual[name].shape == (2, 3)
+        np.testing.assert_array_equal(actual[name], expected[name])
+    np.testing.assert_allclose(psnr_per_frame(real, fake), expected["a"], rtol=1e-6)
+    np.testing.assert_allclose(ssim_per_frame(real, fake), expected["b"], rtol=1e-6)
+
+
+def test_pixels_in_0_to_1_score_like_their_levels():
+    real, fake = noise(0), noise(1)
+    for metric in (psnr, ssim):
+        assert metric(real / 255, fake) == pytest.approx(metric(real, fake), rel=1e-6)
+    with pytest.raises(ValueError, match=r"in \[0, 1\], got -1 to 1 in fake\[0\]"):
+        psnr(real, fake / 127.5 - 1)
+
+
+def test_a_large_frame_loses_no_digits():
+    rng = np.random.default_rng(0)
+    real = rng.integers(0, 256, (1, 1080, 1920, 3), dtype=np.uint8)
+    fake = rng.integers(0, 256, (1, 1080, 1920, 3), dtype=np.uint8)
+    error = np.mean((real.astype(float) - fake) ** 2) / 255**2
+    assert psnr_per_frame(real, fake)[0] == pytest.approx(-10 * np.log10(error), abs=1e-5)
+
+
+def test_no_measure_is_refused():
+    with pytest.raises(ValueError, match="at least one measure"):
+        frame_scores(noise(), noise(), {})
