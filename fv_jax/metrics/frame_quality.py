@@ -124,7 +124,13 @@ class FrameScores:
             self._batches.add(*pair)
 
     def result(self) -> dict[str, Float[np.ndarray, "N T"]]:
-        """Every measure's scores, float32 [clips, frames]; call it once, at the end."""
+        """Every measure's scores, float32 [clips, frames]; call it once, at the end.
+
+        Raises:
+            ValueError: no clip was added.
+        """
+        if not self._frames:
+            raise ValueError("frame scores need at least one pair of clips, got none")
         self._batches.finish()
         return {
             name: np.concatenate(parts).reshape(-1, self._frames)

@@ -16,6 +16,7 @@ import random_i3d
 from fv_jax.metrics.frame_quality import (
     PSNR,
     SSIM,
+    FrameScores,
     frame_scores,
     psnr,
     psnr_per_frame,
@@ -182,3 +183,8 @@ def test_a_large_frame_loses_no_digits():
 def test_no_measure_is_refused():
     with pytest.raises(ValueError, match="at least one measure"):
         frame_scores(noise(), noise(), {})
+
+
+def test_no_clip_has_no_score():
+    with pytest.raises(ValueError, match="at least one pair of clips"):
+        FrameScores({"psnr": PSNR()}).result()
