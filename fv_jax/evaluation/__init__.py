@@ -1,0 +1,1 @@
+"""Scoring videos: protocols as data, sets of clips, cached features, results, and the report."""

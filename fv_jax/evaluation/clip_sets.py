@@ -1,0 +1,218 @@
+"""Sets of clips to compare: a folder of videos, GIFs, folders of pictures and .npz, or one .npz.
+
+    clips.npz            `frames` or `videos` uint8 [N, T, Y, X, 3]: N clips
+    clips/000.npz        `frames` uint8 [T, Y, X, 3]: one clip, as `fv generate` writes it
+    clips/001.mp4 ..     anything `fv data inspect` reads
+
+Floats are taken where they are in [0, 1], and rounded. Clips are read one at a time; all of a set
+must be as long and as large as its first, and the error names the file that is not.
+"""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from fv_jax.data.clips import fit, in_parts
+from fv_jax.data.folder import open_clip
+from fv_jax.data.readers import PICTURE_SUFFIXES, VIDEO_SUFFIXES, ClipError
+from fv_jax.evaluation.protocols import Protocol
+
+_KEYS = ("frames", "videos", "video", "arr_0")
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """One clip of a set.
+
+    Attributes:
+        name: of its file, for messages.
+        read: gives all of its frames.
+    """
+
+    name: str
+    read: Callable[[], UInt8[np.ndarray, "T Y X 3"]]
+
+
+def open_set(place: Path) -> list[Clip]:
+    """The clips of a folder or an .npz, in the order of their names, numbers counted.
+
+    Raises:
+        FileNotFoundError: no such folder or file.
+        ValueError: no clip in it, or an .npz without clips.
+    """
+    if place.is_dir():
+        clips = [clip for path in _paths(place) for clip in _file(path, one=True)]
+        if not clips:
+            raise ValueError(f"{place} holds no clip; want videos, GIFs, folders of pictures, .npz")
+        return clips
+    if not place.exists():
+        raise FileNotFoundError(f"no folder or .npz {str(place)!r} of clips to compare")
+    if place.suffix.lower() != ".npz":
+        raise ValueError(f"{place} is one file; give a folder of clips, or an .npz of several")
+    return list(_file(place, one=False))
+
+
+def scored(clip: Clip, protocol: Protocol) -> UInt8[np.ndarray, "T Y X 3"]:
+    """A clip's first frames as they are compared: cut to the protocol's length, scaled to its size.
+
+    Raises:
+        ValueError: too short; names the clip, and says what it has and should have.
+    """
+    frames = clip.read()
+    if protocol.frames:
+        if len(frames) < protocol.frames:
+            raise ValueError(
+                f"{clip.name}: got {len(frames)} frames, want {protocol.frames} "
+                f"(protocol {protocol.name})"
+            )
+        frames = frames[: protocol.frames]
+    return fit(frames, (protocol.size, protocol.size)) if protocol.size else frames
+
+
+def paired(real: Sequence[Clip], fake: Sequence[Clip]) -> list[list[Clip]]:
+    """Every real clip's fakes, equally many: those of the first clip come first.
+
+    Raises:
+        ValueError: the fakes cannot be shared out.
+    """
+    each, rest = divmod(len(fake), len(real))
+    if rest or not each:
+        raise ValueError(
+            f"got {len(fake)} fake clips, want {len(real)}, one for each real clip (or a multiple); "
+            "--metrics fvd alone compares sets that are not paired"
+        )
+    stems = [Path(clip.name).stem for clip in real]
+    if each == 1 and {Path(c.name).stem for c in fake} == set(stems) and len(set(stems)) == len(
+        stems
+    ):
+        by_stem = {Path(c.name).stem: c for c in fake}
+        return [[by_stem[stem]] for stem in stems]
+    return [list(fake[i * each : (i + 1) * each]) for i in range(len(real))]
+
+
+def pieces(frames: UInt8[np.ndarray, "M Y X 3"], protocol: Protocol) -> list[np.ndarray]:
+    """The windows and crops of a whole real clip, each of the protocol's length and size.
+
+    Raises:
+        ClipError: the clip is shorter than a window.
+    """
+    length, size = protocol.frames or len(frames), protocol.size
+    if len(frames) < length:
+        raise ClipError(f"got {len(frames)} frames, want {length}")
+    starts = np.linspace(0, len(frames) - length, protocol.windows).round().astype(int)
+    if len(set(starts.tolist())) < protocol.windows:
+        raise ClipError(
+            f"got {len(frames)} frames, want {length + protocol.windows - 1} for "
+            f"{protocol.windows} windows of {length}"
+        )
+    squares = [_square(frames, i, protocol.crops) for i in range(protocol.crops)]
+    if protocol.crops == 1:
+        squares = [frames]
+    fitted = [fit(part, (size, size)) if size else part for part in squares]
+    return [part[start : start + length] for start in starts for part in fitted]
+
+
+def _square(frames: np.ndarray, index: int, count: int) -> np.ndarray:
+    """Square part number `index` of `count`, from one end of the longer side to the other."""
+    height, width = frames.shape[1:3]
+    side = min(height, width)
+    offset = round((max(height, width) - side) * index / max(count - 1, 1))
+    if width >= height:
+        return frames[:, :, offset : offset + side]
+    return frames[:, offset : offset + side]
+
+
+def _paths(folder: Path) -> list[Path]:
+    """Files that hold clips, and folders that hold pictures only, at any depth."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        if any(part.startswith(".") for part in path.relative_to(folder).parts):
+            continue
+        if path.is_dir():
+            inside = [p for p in path.iterdir() if not p.name.startswith(".")]
+            if inside and all(p.suffix.lower() in PICTURE_SUFFIXES for p in inside):
+                found.append(path)
+        elif path.suffix.lower() in (*VIDEO_SUFFIXES, ".npz"):
+            found.append(path)
+    return sorted(found, key=lambda path: _counting(path.relative_to(folder).as_posix()))
+
+
+def _counting(name: str) -> list[tuple[int, int | str]]:
+    parts = re.split(r"([0-9]+)", name)
+    return [(i % 2, int(part) if i % 2 else part) for i, part in enumerate(parts)]
+
+
+def _file(path: Path, *, one: bool) -> list[Clip]:
+    """The clips of a file: one, or as many as an .npz holds."""
+    if path.suffix.lower() != ".npz":
+        return [Clip(str(path), functools.partial(_video, path))]
+    count = _npz_count(path)
+    if count is None:
+        return [Clip(str(path), functools.partial(_npz_clip, path, None))]
+    if one and count > 1:
+        raise ValueError(
+            f"{path}: got {count} clips, want one in each file of a folder; give the .npz itself"
+        )
+    return [Clip(f"{path}[{i}]", functools.partial(_npz_clip, path, i)) for i in range(count)]
+
+
+def _video(path: Path) -> np.ndarray:
+    try:
+        reader = open_clip(path, least=1)
+        return np.concatenate(list(in_parts(reader, range(len(reader.times)))))
+    except ClipError as error:
+        raise ValueError(f"{path} cannot be read as a video: {error}") from error
+
+
+def _npz_count(path: Path) -> int | None:
+    """Clips of an .npz; None where it is one clip without an axis for several."""
+    shape = _npz(path).shape
+    if len(shape) not in (4, 5) or shape[-1] != 3 or 0 in shape:
+        raise ValueError(
+            f"{path}: got an array {shape}, want frames [T, Y, X, 3] or [N, T, Y, X, 3]"
+        )
+    return shape[0] if len(shape) == 5 else None
+
+
+def _npz_clip(path: Path, index: int | None) -> np.ndarray:
+    values = _npz(path)
+    values = values if index is None else values[index]
+    return _bytes(values, str(path) if index is None else f"{path}[{index}]")
+
+
+@functools.lru_cache(maxsize=2)
+def _npz(path: Path) -> np.ndarray:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            name = next((key for key in _KEYS if key in file.files), None)
+            if name is None:
+                has = ", ".join(file.files) or "nothing"
+                raise ValueError(f"{path}: want an array named `frames`, it has {has}")
+            return file[name]
+    except (OSError, EOFError) as error:
+        raise ValueError(f"{path} cannot be read as .npz: {error}") from error
+    except ValueError as error:
+        if str(error).startswith(str(path)):
+            raise
+        raise ValueError(f"{path} cannot be read as .npz: {error}") from error
+    except Exception as error:  # zipfile and zlib have errors of their own
+        raise ValueError(f"{path} cannot be read as .npz: {error}") from error
+
+
+def _bytes(values: np.ndarray, name: str) -> UInt8[np.ndarray, "T Y X 3"]:
+    """Pixels as bytes; floats only where it is clear what they mean."""
+    if values.dtype == np.uint8:
+        return values
+    if not np.issubdtype(values.dtype, np.floating):
+        raise ValueError(f"{name}: got {values.dtype} pixels, want uint8, or floats in [0, 1]")
+    low, high = float(values.min()), float(values.max())
+    if not 0 <= low <= high <= 1:  # also where one is not a number
+        raise ValueError(
+            f"{name}: got floats in [{low:g}, {high:g}], want uint8, or floats in [0, 1]"
+        )
+    return np.round(values.astype(np.float64) * 255).astype(np.uint8)

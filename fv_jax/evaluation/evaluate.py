@@ -1,0 +1,258 @@
+"""Scoring two sets of clips by a protocol, one clip at a time.
+
+    pairs     every real clip with each of its fakes: PSNR, SSIM, LPIPS
+    sets      features of all real pieces, and of all fakes: FVD
+
+Whatever has been computed for a clip of these pixels before is not computed again.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from tqdm import tqdm
+
+from fv_jax.evaluation.clip_sets import Clip, pieces, scored
+from fv_jax.evaluation.feature_cache import FeatureCache, clip_hash, joint_hash
+from fv_jax.evaluation.protocols import FEW_FEATURES, Protocol
+from fv_jax.evaluation.scores import FeatureExtractor, Missing, PairScore
+
+_BATCH = 8  # clips whose features are computed at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class Sets:
+    """What is compared.
+
+    Attributes:
+        real: clips, whole.
+        runs: of every repeat the fakes of each real clip; in a run without pairs one list of all.
+        paired: whether fakes belong to real clips.
+        generated: whether the fakes' given frames are to be replaced by the real ones.
+    """
+
+    real: Sequence[Clip]
+    runs: Sequence[Sequence[Sequence[Clip]]]
+    paired: bool = True
+    generated: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Scorers:
+    """What is computed, or why not, by the metric's name."""
+
+    frames: dict[str, PairScore | Missing]
+    videos: dict[str, FeatureExtractor | Missing]
+
+
+def evaluate(sets: Sets, protocol: Protocol, scorers: Scorers, caches: Path) -> dict[str, Any]:
+    """All scores, with what they are of.
+
+    Args:
+        sets: the clips.
+        protocol: how they are compared.
+        scorers: what is computed.
+        caches: folder for numbers that need not be computed again.
+
+    Returns:
+        JSON values: `metrics`, `counts`, `hashes` and `warnings`.
+
+    Raises:
+        ValueError: a clip that is unfit; names it, and says what it has and should have.
+    """
+    with contextlib.ExitStack() as open_files:
+        return _Evaluation(sets, protocol, scorers, caches, open_files)()
+
+
+class _Evaluation:
+    def __init__(self, sets, protocol, scorers, caches, open_files):
+        self.sets: Sets = sets
+        self.protocol: Protocol = protocol
+        self.want: tuple[int, ...] | None = None
+        self.first = ""  # the clip that has shown what all must be like
+        open_cache: Callable = lambda what, width: open_files.enter_context(
+            contextlib.closing(FeatureCache(caches, what, width))
+        )
+        usable = {n: s for n, s in scorers.frames.items() if not isinstance(s, Missing)}
+        self.frames = {n: (s, open_cache(s.fingerprint, 1)) for n, s in usable.items()}
+        networks = {n: s for n, s in scorers.videos.items() if not isinstance(s, Missing)}
+        self.videos = {
+            n: _Features(s, open_cache(s.fingerprint, s.width)) for n, s in networks.items()
+        }
+        all_scorers = {**scorers.frames, **scorers.videos}
+        self.reasons = {n: s.reason for n, s in all_scorers.items() if isinstance(s, Missing)}
+
+    def __call__(self) -> dict[str, Any]:
+        real_features, real_hash, real_count = self._real()
+        pairs: dict[str, list[np.ndarray]] = {name: [] for name in self.frames}
+        distances: dict[str, list[float]] = {name: [] for name in self.videos}
+        hashes, fake_count = [], 0
+        for number, run in enumerate(self.sets.runs):
+            title = "scores" if len(self.sets.runs) == 1 else f"scores, run {number + 1}"
+            scores, features, fake_hash, fake_count = self._run(run, title)
+            for name, values in scores.items():
+                pairs[name].append(values)
+            for name, values in features.items():
+                if min(len(values), len(real_features[name])) < 2:
+                    self.reasons[name] = "needs at least two clips on each side"
+                else:
+                    distances[name].append(
+                        float(self.videos[name].network.distance(real_features[name], values))
+                    )
+            hashes.append(fake_hash.hex())
+        metrics = {name: _summary([float(v.mean()) for v in runs]) for name, runs in pairs.items()}
+        for name, runs in pairs.items():
+            metrics[name]["clips_deviation"] = float(np.concatenate(runs).std())
+        metrics |= {name: _summary(runs) for name, runs in distances.items() if runs}
+        metrics |= {name: {"value": None, "reason": why} for name, why in self.reasons.items()}
+        assert self.want is not None  # there is a clip
+        counts = {
+            "real": len(self.sets.real), "real_pieces": real_count, "fake": fake_count,
+            "runs": len(self.sets.runs), "frames": self.want[0], "height": self.want[1],
+            "width": self.want[2],
+        }  # fmt: skip
+        return {
+            "metrics": metrics,
+            "counts": counts,
+            "hashes": {"real": real_hash.hex(), "fake": hashes},
+            "warnings": self._warnings(real_count, fake_count),
+        }
+
+    def _real(self) -> tuple[dict[str, np.ndarray], bytes, int]:
+        """Features of the real pieces, the hash of all, and how many."""
+        hashes: list[bytes] = []
+        bar = tqdm(self.sets.real, desc="real clips", unit="clip")
+        for clip in bar:
+            for piece in self._pieces(clip):
+                hashes.append(clip_hash(self._in_fvd(piece)))
+                self._collect(self._in_fvd(piece), hashes[-1], clip.name)
+        return {n: f.take(hashes) for n, f in self.videos.items()}, joint_hash(*hashes), len(hashes)
+
+    def _pieces(self, clip: Clip) -> list[np.ndarray]:
+        p = self.protocol
+        if p.windows == p.crops == 1:
+            return [self._scored(clip)]
+        try:
+            parts = pieces(clip.read(), p)
+        except ValueError as error:
+            raise ValueError(f"{clip.name}: {error}") from error
+        for part in parts:
+            self._check(part, clip.name)
+        return parts
+
+    def _run(self, run: Sequence[Sequence[Clip]], title: str):
+        best: dict[str, list[float]] = {name: [] for name in self.frames}
+        hashes: list[bytes] = []
+        total = sum(map(len, run))
+        with tqdm(total=total, desc=title, unit="clip") as bar:
+            for index, fakes in enumerate(run):
+                real = self._scored(self.sets.real[index]) if self.sets.paired else None
+                tried: dict[str, list[float]] = {name: [] for name in self.frames}
+                for trial, clip in enumerate(fakes):
+                    fake = self._scored(clip)
+                    if real is not None:
+                        if self.sets.generated:  # whoever gives frames has them
+                            fake = fake.copy()
+                            fake[: self.protocol.given_frames] = real[: self.protocol.given_frames]
+                        if trial < self.protocol.best_of:
+                            for name, value in self._frame_scores(real, fake, clip.name):
+                                tried[name].append(value)
+                    hashes.append(clip_hash(self._in_fvd(fake)))
+                    self._collect(self._in_fvd(fake), hashes[-1], clip.name)
+                    bar.update()
+                for name, values in tried.items():
+                    if values:
+                        higher = self.frames[name][0].higher_is_better
+                        best[name].append(max(values) if higher else min(values))
+        scores = {name: np.asarray(values) for name, values in best.items()}
+        features = {name: f.take(hashes) for name, f in self.videos.items()}
+        return scores, features, joint_hash(*hashes), len(hashes)
+
+    def _frame_scores(
+        self, real: np.ndarray, fake: np.ndarray, name: str
+    ) -> Iterator[tuple[str, float]]:
+        first = self.protocol.first_scored
+        if first >= len(real):
+            raise ValueError(f"{name}: got {len(real)} frames, want more than {first}, all given")
+        real, fake = real[first:], fake[first:]
+        key = joint_hash(clip_hash(real), clip_hash(fake)) if self.frames else b""
+        for metric, (score, cache) in self.frames.items():
+            if key not in cache:
+                try:
+                    cache[key] = np.asarray(score(real[None], fake[None]), np.float64).reshape(1)
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error}") from error
+            yield metric, float(cache[key][0])
+
+    def _collect(self, frames: np.ndarray, key: bytes, name: str) -> None:
+        for metric, features in self.videos.items():
+            if len(frames) < features.network.least_frames:
+                raise ValueError(
+                    f"{name}: got {len(frames)} frames, want at least "
+                    f"{features.network.least_frames} for {metric.upper()}; leave it out with "
+                    "--metrics psnr ssim lpips"
+                )
+            features.add(frames, key)
+
+    def _in_fvd(self, frames: np.ndarray) -> np.ndarray:
+        return frames if self.protocol.given_in_fvd else frames[self.protocol.given_frames :]
+
+    def _scored(self, clip: Clip) -> np.ndarray:
+        frames = scored(clip, self.protocol)
+        self._check(frames, clip.name)
+        return frames
+
+    def _check(self, frames: np.ndarray, name: str) -> None:
+        """All clips are as long and as large as the first one."""
+        if self.want is None:
+            self.want, self.first = frames.shape, name
+        if frames.shape != self.want:
+            got, want = (f"{s[0]} frames of {s[1]}x{s[2]} px" for s in (frames.shape, self.want))
+            raise ValueError(f"{name}: got {got}, want {want} as {self.first} has")
+
+    def _warnings(self, real: int, fake: int) -> list[str]:
+        if not self.videos or min(real, fake) >= FEW_FEATURES:
+            return []
+        return [
+            f"FVD of {real} real and {fake} fake clips: fewer than {FEW_FEATURES} leave its "
+            "covariances singular, and the number depends on how many there are"
+        ]
+
+
+class _Features:
+    """Features of clips, computed some at a time, each once."""
+
+    def __init__(self, network: FeatureExtractor, cache: FeatureCache):
+        self.network, self._cache = network, cache
+        self._waiting: dict[bytes, np.ndarray] = {}
+
+    def add(self, frames: np.ndarray, key: bytes) -> None:
+        """A clip whose features will be taken."""
+        if key not in self._cache:
+            self._waiting[key] = frames
+            if len(self._waiting) == _BATCH:
+                self._compute()
+
+    def take(self, keys: Sequence[bytes]) -> Float[np.ndarray, "N C"]:
+        """Of these clips, in this order."""
+        self._compute()
+        if not keys:
+            return np.zeros((0, self.network.width))
+        return np.stack([self._cache[key] for key in keys])
+
+    def _compute(self) -> None:
+        if self._waiting:
+            found = self.network.features(np.stack(list(self._waiting.values())))
+            for key, values in zip(self._waiting, found):
+                self._cache[key] = values
+            self._waiting.clear()
+
+
+def _summary(runs: list[float]) -> dict[str, Any]:
+    """Mean over the repeats, and their deviation where there are several."""
+    deviation = float(np.std(runs, ddof=1)) if len(runs) > 1 else None
+    return {"value": float(np.mean(runs)), "deviation": deviation, "runs": runs}
