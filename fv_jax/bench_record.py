@@ -50,17 +50,17 @@ def _command(name: str, settings: Any) -> str:
     environment = [
         f"{name}={shlex.quote(os.environ[name])} " for name in _ENVIRONMENT if name in os.environ
     ]
-    changed = " ".join(["", *_changed(settings, type(settings)())])
+    changed = " ".join(["", *changed_settings(settings, type(settings)())])
     return f"{''.join(environment)}fv bench {name}{changed}"
 
 
-def _changed(settings: Any, default: Any, prefix: str = "") -> Iterator[str]:
-    """Command-line arguments that make `settings` of `default`, both the same dataclass."""
+def changed_settings(settings: Any, default: Any, prefix: str = "") -> Iterator[str]:
+    """Command-line arguments that make `settings` of `default`, both of the same dataclass."""
     for field in dataclasses.fields(settings):
         value, before = getattr(settings, field.name), getattr(default, field.name)
         option = field.name.replace("_", "-")
         if dataclasses.is_dataclass(value):
-            yield from _changed(value, before, f"{prefix}{option}.")
+            yield from changed_settings(value, before, f"{prefix}{option}.")
         elif value != before and isinstance(value, bool):
             yield f"--{prefix}{option if value else f'no-{option}'}"
         elif value != before and isinstance(value, tuple):

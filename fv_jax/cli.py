@@ -1,4 +1,4 @@
-"""`fv`: generate, interpolate, data, tokenize, train, bench, convert-weights.
+"""`fv`: generate, interpolate, data, tokenize, train, evaluate, report, bench, convert-weights.
 
 Exit codes: 0 done, 1 an internal fault (with traceback), 2 bad input or usage (one line),
 130 stopped by Ctrl-C.
@@ -150,6 +150,90 @@ class Train:
 
 
 @dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Score videos: two sets of clips, or what an experiment's model makes of unseen clips.
+
+    - `fv evaluate REAL FAKE` compares folders of clips (or .npz): PSNR, SSIM, LPIPS, FVD
+    - `fv evaluate EXPERIMENT` first makes a video for every clip kept for evaluation, from its
+      text and first frames; a run started again continues
+
+    FVD and LPIPS need weights that do not come with the package; without them they are null, and
+    the result says why.
+
+    Example: fv evaluate shapes --count 16
+    """
+
+    what: tyro.conf.Positional[tuple[str, ...]] = ()
+    """REAL FAKE, or EXPERIMENT."""
+    protocol: str = ""
+    """plain, shapes, bair, bair_debiased, kinetics600 or ucf101; by default the experiment's."""
+    profile: Literal["repo", "magvit"] = "repo"
+    """Whose tool the numbers are computed as (fv_jax/evaluation/protocols.py)."""
+    metrics: tuple[str, ...] = ("psnr", "ssim", "lpips", "fvd")
+    """Some of psnr, ssim, lpips, fvd."""
+    i3d_weights: Path | None = None
+    """FVD's network; or the environment variable FV_I3D_WEIGHTS."""
+    lpips_trunk: Path | None = None
+    """LPIPS's network; or FV_LPIPS_TRUNK."""
+    lpips_heads: Path | None = None
+    """Its heads; or FV_LPIPS_HEADS."""
+    count: int | None = None
+    """Real clips, instead of the protocol's number; its fakes become as many fewer."""
+    fake_count: int | None = None
+    """Fakes, instead of the protocol's number."""
+    given_frames: int | None = None
+    """First frames that the model gets, and that do not count in scores of frames."""
+    frames: int | None = None
+    """Frames of a clip."""
+    size: int | None = None
+    """Side of the frames as they are compared, px."""
+    best_of: int | None = None
+    """Fakes of a clip of which the best counts."""
+    repeats: int | None = None
+    """How often with other seeds."""
+    ssim_colour: Literal["channels", "luma"] | None = None
+    """What SSIM looks at."""
+    lpips_net: Literal["alexnet", "vgg16"] | None = None
+    """Whose weights LPIPS has."""
+    i3d_epsilon: float | None = None
+    """Of FVD's network: 1e-3 as trained, 1e-5 as in many papers."""
+    model: str = ""
+    """An experiment's model folder, instead of the one that `fv train` wrote."""
+    stage: str | None = None
+    """Of an experiment with stages; by default the last."""
+    preset: str | None = None
+    """Of an experiment with presets."""
+    source: str = ""
+    """Real clips of an experiment, instead of those it keeps for evaluation."""
+    seed: int = 0
+    """Part of the seed of every video."""
+    batch_size: int = 8
+    """Videos sampled at a time; it does not change any."""
+    name: str = ""
+    """Of the result; by default the experiment's, or the folder's."""
+    out: Path = Path("out/evaluate")
+    """Results go to results/ there; `experiments` records them in the tree."""
+    cache: Path = Path("out/evaluate")
+    """For videos made, and numbers that need not be computed again."""
+    options: _OPTIONS = Options()
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Put results beside the paper's tables: in experiments/README.md, and as a page with clips.
+
+    Example: fv report && xdg-open out/report/index.html
+    """
+
+    results: tuple[Path, ...] = (Path("experiments/results"),)
+    """Folders of results of `fv evaluate` and `fv bench`; the page shows out/evaluate's, too."""
+    readme: Path = Path("experiments/README.md")
+    """Its sections of the paper are replaced."""
+    page: Path = Path("out/report")
+    """Folder of the page, which holds all it shows."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Bench:
     """Measure something, print it, and write it to out/bench. `fv bench NAME --help` lists more."""
 
@@ -211,6 +295,8 @@ def _dispatch(args: list[str]) -> int:
         "data": Data,
         "tokenize": Tokenize,
         "train": Train,
+        "evaluate": Evaluate,
+        "report": Report,
         "bench": Bench,
         "convert-weights": ConvertWeights,
     }
@@ -224,6 +310,14 @@ def _dispatch(args: list[str]) -> int:
         from fv_jax import run_data
 
         return run_data.tokenize(command)
+    if isinstance(command, Evaluate):
+        from fv_jax import run_evaluate
+
+        return run_evaluate.run(command)
+    if isinstance(command, Report):
+        from fv_jax import run_report
+
+        return run_report.run(command)
     from fv_jax import run_generate
 
     if isinstance(command, Generate):

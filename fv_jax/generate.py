@@ -84,7 +84,7 @@ class Generator:
         *,
         seed: int | Sequence[int] = 0,
         options: Options = Options(),
-        first_frames: UInt8[np.ndarray, "K Y X 3"] | None = None,
+        first_frames: UInt8[np.ndarray, "*B K Y X 3"] | None = None,
     ) -> list[Clip]:
         """Videos for prompts; all of them share one batch.
 
@@ -93,8 +93,8 @@ class Generator:
             seed: of the first prompt, or one for each. Prompt i has seed `seed + i`; the seed
                 alone decides its video, not its neighbours.
             options: how to sample.
-            first_frames: K key frames to start from, at the key frames' rate, the same for
-                all prompts; the rest is generated.
+            first_frames: K key frames to start from, at the key frames' rate: the same for
+                all prompts, or [B, K, Y, X, 3]; the rest is generated.
 
         Raises:
             ValueError: an empty or too long prompt, or an option that the model was not made
@@ -143,7 +143,7 @@ class Generator:
         if len(frames) < 2:
             raise ValueError(f"interpolation needs at least 2 frames, got {len(frames)}")
         stats = Stats()
-        ids = self._encode(frames, stats)
+        ids = self._encode(frames[None], stats)[0]
         text = self.text_ids(prompt) if prompt.strip() else pad_text([], self.model.config.sequence)
         videos = [Frames.of_key_frames(ids)]
         fps = fps or self.model.config.key_frame_fps
@@ -177,16 +177,20 @@ class Generator:
         grid = self.model.config.sequence.frame_grid
         if frames is None:
             return np.zeros((rows, 0, grid[0] * grid[1]), np.int32)
-        if not 1 <= len(frames) <= count:
-            raise ValueError(f"first_frames must be 1..{count} key frames, got {len(frames)}")
-        ids = self._encode(frames, stats).reshape(len(frames), -1)
-        return np.broadcast_to(ids, (rows, *ids.shape))
+        if frames.ndim == 5 and len(frames) != rows:
+            raise ValueError(f"need one set of first_frames per prompt: got {len(frames)}, {rows}")
+        known = frames.shape[-4]
+        if not 1 <= known <= count:
+            raise ValueError(f"first_frames must be 1..{count} key frames, got {known}")
+        each = frames if frames.ndim == 5 else frames[None]
+        ids = self._encode(each, stats).reshape(len(each), known, -1)
+        return np.broadcast_to(ids, (rows, *ids.shape[1:]))
 
-    def _encode(self, frames, stats) -> Int[np.ndarray, "M h w"]:
-        if frames.shape[1:3] != self.frame_size:
-            raise ValueError(f"frames must be {self.frame_size} px (Y, X), got {frames.shape[1:3]}")
+    def _encode(self, clips, stats) -> Int[np.ndarray, "B M h w"]:
+        if clips.shape[2:4] != self.frame_size:
+            raise ValueError(f"frames must be {self.frame_size} px (Y, X), got {clips.shape[2:4]}")
         with stats("encode"):
-            return self.model.frames.encode_clips([frames])[0]
+            return np.stack(self.model.frames.encode_clips(list(clips)))
 
     def _key_frames(
         self, texts, given, count, seeds, sampler, use_drafts, stats

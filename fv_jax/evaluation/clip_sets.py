@@ -75,7 +75,7 @@ def scored(clip: Clip, protocol: Protocol) -> UInt8[np.ndarray, "T Y X 3"]:
 
 
 def paired(real: Sequence[Clip], fake: Sequence[Clip]) -> list[list[Clip]]:
-    """Every real clip's fakes, equally many: those of the first clip come first.
+    """Every real clip's fakes: that of its name, or equally many in order, the first clip's first.
 
     Raises:
         ValueError: the fakes cannot be shared out.
@@ -83,15 +83,13 @@ def paired(real: Sequence[Clip], fake: Sequence[Clip]) -> list[list[Clip]]:
     each, rest = divmod(len(fake), len(real))
     if rest or not each:
         raise ValueError(
-            f"got {len(fake)} fake clips, want {len(real)}, one for each real clip (or a multiple); "
-            "--metrics fvd alone compares sets that are not paired"
+            f"got {len(fake)} fake clips, want {len(real)}, as many as real ones (or a multiple); "
+            "--metrics fvd compares sets that are not paired"
         )
+    named = {Path(clip.name).stem: clip for clip in fake}
     stems = [Path(clip.name).stem for clip in real]
-    if each == 1 and {Path(c.name).stem for c in fake} == set(stems) and len(set(stems)) == len(
-        stems
-    ):
-        by_stem = {Path(c.name).stem: c for c in fake}
-        return [[by_stem[stem]] for stem in stems]
+    if each == 1 and len(named) == len(fake) and sorted(named) == sorted(stems):
+        return [[named[stem]] for stem in stems]
     return [list(fake[i * each : (i + 1) * each]) for i in range(len(real))]
 
 

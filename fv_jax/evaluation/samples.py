@@ -1,0 +1,241 @@
+"""What an experiment's model makes of clips that it never saw: one file each, made once.
+
+    real clip ──► its text, its given frames ──► Generator ──► CLIPS/HASH-r0-t0.npz
+
+A file's name says which clip, repeat and trial it is of, and its seed follows from these alone. So
+a run that was stopped goes on, one over more clips makes only those that are missing, and neither
+order nor batches change a video.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from fv_jax.config import Options, to_json
+from fv_jax.data.clips import fit, frame_numbers
+from fv_jax.data.readers import ClipError, Reader
+from fv_jax.data.sources import Entry, open_source
+from fv_jax.data.split import held_out
+from fv_jax.data.token_cache import MANIFEST, Manifest
+from fv_jax.evaluation.clip_sets import Clip
+from fv_jax.evaluation.protocols import Protocol
+from fv_jax.experiment_config import NetworkExperiment
+from fv_jax.generate import Generator
+from fv_jax.video import save_clip
+
+
+@dataclasses.dataclass(frozen=True)
+class Unseen:
+    """A real clip that a model is measured on.
+
+    Attributes:
+        id: in its source.
+        text: what the model is told.
+        clip: its frames at the model's rate.
+    """
+
+    id: str
+    text: str
+    clip: Clip
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """A fake: of which clip, which repeat, which trial.
+
+    Attributes:
+        clip: its number among the real ones.
+        path: of its file.
+    """
+
+    clip: int
+    run: int
+    trial: int
+    seed: int
+    path: Path
+
+
+def unseen_entries(config: NetworkExperiment, source: str = "") -> tuple[str, list[Entry]]:
+    """Name of the source, and the clips that an experiment keeps for evaluation.
+
+    Args:
+        config: of the experiment.
+        source: takes its place.
+
+    Raises:
+        ValueError: there are none.
+    """
+    name = source or _pixels_of(config.valid or config.data)
+    opened = open_source(name)
+    entries = [opened[i] for i in range(len(opened))]
+    if not (source or config.valid):
+        kept = held_out([entry.id for entry in entries], config.valid_share)
+        entries = [entry for entry in entries if entry.id in kept]
+    return name, entries
+
+
+def choose(
+    entries: Sequence[Entry], count: int, fps: float, least: int
+) -> tuple[list[Unseen], list[str]]:
+    """`count` clips (0: all) that are long enough, and why others on the way are not used.
+
+    Which ones depends on their names alone, so that the first classes of a list are no more likely.
+
+    Args:
+        entries: of the source.
+        count: how many.
+        fps: of the model's frames.
+        least: frames that a clip must have at that rate.
+
+    Raises:
+        ValueError: there are not so many.
+    """
+    order = sorted(entries, key=lambda entry: hashlib.sha256(entry.id.encode()).digest())
+    count = min(count, len(order)) or len(order)
+    chosen, left_out = [], []
+    with tqdm(total=count, desc="opening clips", unit="clip") as bar:
+        for entry in order:
+            if len(chosen) == count:
+                break
+            try:
+                frame_numbers(entry.open(), fps, count=least)
+            except ClipError as error:
+                left_out.append(f"{entry.id}: {error}")
+                continue
+            clip = Clip(entry.id, functools.partial(_frames, entry, fps))
+            chosen.append(Unseen(entry.id, entry.text, clip))
+            bar.update()
+    for line in left_out:
+        print(f"fv: left out {line}", file=sys.stderr)
+    if not chosen:
+        raise ValueError(
+            f"none of {len(order)} clips has {least} frames at {fps:g} fps"
+            + (f" (first: {left_out[0]})" if left_out else "")
+        )
+    return chosen, left_out
+
+
+class Samples:
+    """The fakes of chosen clips.
+
+    Args:
+        generator: of the model.
+        real: the clips.
+        protocol: which frames are given, how many fakes there are.
+        options: how to sample.
+        seed: of the first repeat; part of every fake's seed.
+        home: folder; one below it is named by everything that decides the fakes.
+        weights: checksum of the model.
+    """
+
+    def __init__(
+        self, generator: Generator, real: Sequence[Unseen], protocol: Protocol, *,
+        options: Options, seed: int, home: Path, weights: str,
+    ):  # fmt: skip
+        self._generator, self._real, self._options = generator, real, options
+        stride = generator.model.config.key_frame_stride
+        self._known = -(-protocol.given_frames // stride)  # key frames among those given
+        most = generator.key_frames(options)
+        if self._known > most:
+            raise ValueError(
+                f"given_frames={protocol.given_frames} hold {self._known} key frames, the model "
+                f"{generator.model.name!r} has {most}"
+            )
+        self._step = stride
+        what = {"weights": weights, "options": _sampling(options), "known": self._known}
+        text = json.dumps(what, sort_keys=True)
+        self.folder = home / hashlib.sha256(text.encode()).hexdigest()[:12]
+        trials = protocol.trials(len(real))
+        self.made = [
+            [
+                self._plan(i, run, trial, seed)
+                for i, count in enumerate(trials)
+                for trial in range(count)
+            ]
+            for run in range(protocol.repeats)
+        ]
+
+    def _plan(self, index: int, run: int, trial: int, seed: int) -> Made:
+        unseen = self._real[index]
+        text = f"{seed} {run} {trial} {unseen.id}"
+        key = hashlib.sha256(text.encode()).digest()
+        clip = hashlib.sha256(f"{unseen.id}\t{unseen.text}".encode()).hexdigest()[:16]
+        path = self.folder / f"{clip}-s{seed}-r{run}-t{trial}.npz"
+        return Made(index, run, trial, int.from_bytes(key[:4], "little"), path)
+
+    def generate(self, batch_size: int) -> int:
+        """Make what is missing; gives how many that were."""
+        every = [made for run in self.made for made in run]
+        missing = [made for made in every if not made.path.exists()]
+        bar = tqdm(total=len(every), initial=len(every) - len(missing), desc="generating",
+                   unit="clip")  # fmt: skip
+        size = min(batch_size, len(missing))
+        with bar:
+            for start in range(0, len(missing), max(size, 1)):
+                batch = missing[start : start + size]
+                padded = batch + batch[-1:] * (size - len(batch))  # one compiled shape
+                for made, clip in zip(batch, self._batch(padded)):
+                    save_clip(clip, made.path)
+                    bar.update()
+        return len(missing)
+
+    def _batch(self, batch: Sequence[Made]):
+        first = None
+        if self._known:
+            frames = {made.clip: self._first_frames(made.clip) for made in batch}
+            first = np.stack([frames[made.clip] for made in batch])
+        return self._generator.generate(
+            [self._real[made.clip].text for made in batch],
+            seed=[made.seed for made in batch],
+            options=self._options,
+            first_frames=first,
+        )
+
+    def _first_frames(self, index: int) -> np.ndarray:
+        frames = self._real[index].clip.read()[: self._known * self._step : self._step]
+        return fit(frames, self._generator.frame_size)
+
+    def runs(self) -> list[list[list[Clip]]]:
+        """Of every repeat, each real clip's fakes."""
+        found = []
+        for run in self.made:
+            groups: list[list[Clip]] = [[] for _ in self._real]
+            for made in run:
+                groups[made.clip].append(Clip(str(made.path), functools.partial(_load, made.path)))
+            found.append(groups)
+        return found
+
+
+def _sampling(options: Options) -> dict[str, Any]:
+    """Options that decide which ids are sampled."""
+    return {k: v for k, v in to_json(options).items() if k not in ("window", "drafts")}
+
+
+def _pixels_of(name: str) -> str:
+    """The source of a folder of tokens, which has no pixels; any other source is its own."""
+    folder = Path(name)
+    return Manifest.read(folder).source if (folder / MANIFEST).is_file() else name
+
+
+def _frames(entry: Entry, fps: float) -> np.ndarray:
+    try:
+        reader: Reader = entry.open()
+        return reader.frames(frame_numbers(reader, fps).tolist())
+    except ClipError as error:
+        raise ValueError(f"{entry.id} cannot be read: {error}") from error
+
+
+def _load(path: Path) -> np.ndarray:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return file["frames"]
+    except (OSError, EOFError, ValueError, KeyError) as error:
+        raise ValueError(f"{path} is damaged ({error}); delete it, and it is made again") from error

@@ -1,0 +1,297 @@
+"""What `fv evaluate` does around the scoring: what is compared, results, pictures, messages."""
+
+import dataclasses
+import hashlib
+import json
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fv_jax import experiment, model_folder
+from fv_jax.bench_record import changed_settings
+from fv_jax.config import Options, to_json
+from fv_jax.evaluation.clip_sets import open_set, paired, scored
+from fv_jax.evaluation.evaluate import Scorers, Sets, evaluate
+from fv_jax.evaluation.protocols import (
+    LEAST_FVD_FRAMES,
+    METRICS,
+    Protocol,
+    preset_of,
+    protocol,
+)
+from fv_jax.evaluation.scores import Missing, Weights, frame_score, video_network
+from fv_jax.evaluation.shown import Pair, figure, write_playable
+from fv_jax.experiment_config import NetworkExperiment
+from fv_jax.files import only_process_in, write_text
+from fv_jax.picture import save_png
+from fv_jax.provenance import provenance
+
+if TYPE_CHECKING:
+    from fv_jax.cli import Evaluate
+
+_SHOWN, _IN_FIGURE = 8, 4  # clips
+_CHANGES = {
+    "given_frames": "given_frames", "frames": "frames", "size": "size", "count": "real_count",
+    "fake_count": "fake_count", "best_of": "best_of", "repeats": "repeats",
+    "ssim_colour": "ssim_colour", "lpips_net": "lpips_net", "i3d_epsilon": "i3d_epsilon",
+}  # fmt: skip
+_NOT_FOLDERS = ("repeats", "fake_count", "stage", "preset", "model", "source")
+
+
+def run(command: "Evaluate") -> int:
+    """Score, print and write. Returns the exit code.
+
+    Raises:
+        ValueError, FileNotFoundError: what is compared, or a setting, is unfit.
+    """
+    unknown = [name for name in command.metrics if name not in METRICS]
+    if unknown or not command.metrics:
+        raise ValueError(f"--metrics must be some of {', '.join(METRICS)}, got {unknown or 'none'}")
+    with only_process_in(command.cache):
+        return (_experiment if len(command.what) == 1 else _folders)(command)
+
+
+def _folders(command: "Evaluate") -> int:
+    if len(command.what) != 2:
+        raise ValueError(
+            f"give REAL FAKE (two folders or .npz) or EXPERIMENT, got {len(command.what)} names"
+        )
+    given = [n for n in _NOT_FOLDERS if getattr(command, n) not in (None, "")]
+    if given:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ValueError(f"{flags}: only for an experiment, whose clips are made here")
+    rules = _protocol(command, "plain")
+    real, fake = (open_set(Path(place)) for place in command.what)
+    if rules.real_count:
+        each = max(1, len(fake) // len(real))
+        real, fake = real[: rules.real_count], fake[: rules.real_count * each]
+    pairs = any(name != "fvd" for name in command.metrics)
+    groups = paired(real, fake) if pairs else [fake]
+    if pairs and len(groups[0]) < rules.best_of:
+        raise ValueError(
+            f"best_of={rules.best_of} needs as many fakes of each clip, got {len(groups[0])}; "
+            "--best-of 1 compares with the first"
+        )
+    sets = Sets(real, [groups], paired=pairs)
+    scorers = _scorers(command, rules)
+    _check_length(command, sets, rules)
+    name = command.name or _name(Path(command.what[1]))
+    result = evaluate(sets, rules, scorers, command.cache / "numbers")
+    about = {"real": command.what[0], "fake": command.what[1]}
+    texts = [Path(clip.name).stem for clip in real]
+    return _finish(command, name, rules, result, about, sets, texts, fps=8.0)
+
+
+def _experiment(command: "Evaluate") -> int:
+    from fv_jax.evaluation.samples import Samples, choose, unseen_entries
+    from fv_jax.generate import Generator
+
+    what = command.what[0]
+    if Path(what).is_dir() or Path(what).suffix == ".npz":
+        raise ValueError(f"{what!r} is one set of clips; give two, REAL FAKE, or an experiment")
+    config = _config(command, what)
+    rules = _protocol(command, preset_of(config.name), given=1)
+    scorers = _scorers(command, rules)
+    folder = _model(command, config)
+    generator = Generator.load(str(folder))
+    options, model = command.options, generator.model.config
+    inserted = generator.inserted(options)
+    per_gap = (inserted + 1) ** options.levels
+    length = (generator.key_frames(options) - 1) * per_gap + 1
+    rules = _fitted(rules, length, generator.frame_size[0])
+    fps = model.key_frame_fps * per_gap
+    source, entries = unseen_entries(config, command.source)
+    least = rules.frames + rules.windows - 1
+    real, left_out = choose(entries, rules.real_count, fps, least)
+    weights = hashlib.sha256((folder / "config.json").read_bytes()).hexdigest()
+    name = command.name or _run_name(config.name, rules, command)
+    samples = Samples(
+        generator, real, rules, options=options, seed=command.seed,
+        home=command.cache / "clips" / config.name, weights=weights,
+    )  # fmt: skip
+    samples.generate(command.batch_size)
+    sets = Sets([unseen.clip for unseen in real], samples.runs(), generated=True)
+    result = evaluate(sets, rules, scorers, command.cache / "numbers")
+    about = {
+        "experiment": config.name, "source": source, "left_out": left_out,
+        "clips": [unseen.id for unseen in real],
+        "model": {"config_sha256": weights, "training": _training(folder)},
+        "seed": command.seed,
+        "seeds": [[made.seed for made in run] for run in samples.made],
+        "options": to_json(options), "given_as": "real frames in the fake clips, too",
+    }  # fmt: skip
+    return _finish(command, name, rules, result, about, sets, [u.text for u in real], fps=fps)
+
+
+def _protocol(command: "Evaluate", default: str, given: int = 0) -> Protocol:
+    changes = {
+        field: getattr(command, flag)
+        for flag, field in _CHANGES.items()
+        if getattr(command, flag) is not None
+    }
+    name = command.protocol or default
+    if name == "plain":
+        changes.setdefault("given_frames", given)
+    return protocol(name, command.profile, **changes)
+
+
+def _scorers(command: "Evaluate", rules: Protocol) -> Scorers:
+    """What can be computed; says what cannot, and why."""
+    weights = Weights(command.i3d_weights, command.lpips_trunk, command.lpips_heads).found
+    frames = {n: frame_score(n, rules, weights) for n in command.metrics if n != "fvd"}
+    videos = {n: video_network(rules, weights) for n in command.metrics if n == "fvd"}
+    for name, scorer in {**frames, **videos}.items():
+        if isinstance(scorer, Missing):
+            print(f"fv: no {name.upper()}: {scorer.reason}", file=sys.stderr)
+    return Scorers(frames, videos)
+
+
+def _check_length(command: "Evaluate", sets: Sets, rules: Protocol) -> None:
+    """Who asks for FVD hears that clips are too short for it, whether or not it has weights."""
+    if "fvd" in command.metrics and command.metrics != METRICS:
+        frames = len(scored(sets.real[0], rules))
+        if frames < LEAST_FVD_FRAMES:
+            raise ValueError(
+                f"{sets.real[0].name}: got {frames} frames, want at least {LEAST_FVD_FRAMES} for "
+                "FVD"
+            )
+
+
+def _config(command: "Evaluate", name: str) -> NetworkExperiment:
+    """Settings of the experiment's last stage, or of what the flags say."""
+    module = experiment.load(name)
+    if not hasattr(module, "get_config"):
+        raise ValueError(f"{name} has no get_config(), so it is no training; see experiments/")
+    kinds, chosen = experiment.variants(module.get_config), {}
+    if "stage" in kinds and "interpolation" in kinds["stage"][0]:
+        chosen["stage"] = "interpolation"
+    for flag in ("stage", "preset"):
+        value = getattr(command, flag)
+        if value and value not in kinds.get(flag, ((), ""))[0]:
+            can = ", ".join(kinds[flag][0]) if flag in kinds else "none"
+            raise ValueError(f"{name} has no --{flag} {value}; it has: {can}")
+        if value:
+            chosen[flag] = value
+    config = module.get_config(**chosen)
+    if not isinstance(config, NetworkExperiment):
+        raise ValueError(f"{config.name} trains no network, so it makes no videos")
+    return config
+
+
+def _model(command: "Evaluate", config: NetworkExperiment) -> Path:
+    """The folder of the model: the one named, the trained one, or the shipped one."""
+    if command.model:
+        return model_folder.locate(command.model)
+    trained = Path(config.run.folder or experiment.OUT / config.name) / "model"
+    for place in (str(trained), config.name):
+        try:
+            return model_folder.locate(place)
+        except FileNotFoundError:
+            continue
+    raise FileNotFoundError(
+        f"no model {str(trained)!r}: train it first (`fv train {command.what[0]}`), or give --model"
+    )
+
+
+def _training(folder: Path) -> Any:
+    """Steps and the like of the model's own record, if it has one."""
+    path = folder / "training.json"
+    record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return {k: v for k, v in record.items() if isinstance(v, int | float | str)}
+
+
+def _fitted(rules: Protocol, length: int, size: int) -> Protocol:
+    """The protocol with the model's length and size where it says none."""
+    rules = dataclasses.replace(rules, frames=rules.frames or length, size=rules.size or size)
+    if rules.frames > length:
+        raise ValueError(
+            f"protocol {rules.name}: want {rules.frames} frames, the model makes {length}; give "
+            f"--frames {length}, or --key-frames and --levels for more"
+        )
+    return rules
+
+
+def _finish(
+    command: "Evaluate", name: str, rules: Protocol, result: dict[str, Any],
+    about: dict[str, Any], sets: Sets, texts: Sequence[str], fps: float,
+) -> int:  # fmt: skip
+    """Write results, the picture and the clips to play; print the table."""
+    for warning in result["warnings"]:
+        print(f"fv: warning: {warning}", file=sys.stderr)
+    shown = _show(command, name, rules, sets, texts, fps) if sets.paired else []
+    path = command.out / "results" / f"evaluate-{name}.json"
+    weights = Weights(command.i3d_weights, command.lpips_trunk, command.lpips_heads).found
+    values = {
+        "command": _command_line(command), "source": provenance(), "name": name, **about,
+        "protocol": to_json(rules), **result,
+        "weights": {
+            k: hashlib.sha256(Path(p).read_bytes()).hexdigest() if p else None
+            for k, p in to_json(weights).items()
+        },
+        "shown": shown,
+    }  # fmt: skip
+    write_text(path, json.dumps(values, indent=1) + "\n")
+    for metric in METRICS:
+        if metric in result["metrics"]:
+            print(f"{metric.upper():<6}{_value(result['metrics'][metric])}")
+    counts = result["counts"]
+    print(
+        f"{counts['fake']} fake and {counts['real_pieces']} real clips of {counts['frames']} "
+        f"frames at {counts['width']}x{counts['height']} px, protocol {rules.name}, profile "
+        f"{rules.profile}; {path}"
+    )
+    return 0
+
+
+def _value(metric: dict[str, Any]) -> str:
+    if metric["value"] is None:
+        return f"null ({metric['reason']})"
+    spread = f" +- {metric['deviation']:.4g}" if metric.get("deviation") is not None else ""
+    return f"{metric['value']:.6g}{spread}"
+
+
+def _show(command, name, rules, sets: Sets, texts, fps) -> list[dict[str, str]]:
+    """The first clips for people: a picture beside the results, and files to play."""
+    pairs: list[Pair] = []
+    for index in range(min(_SHOWN, len(sets.real))):
+        real = scored(sets.real[index], rules)
+        fake = scored(sets.runs[0][index][0], rules).copy()
+        if sets.generated:
+            fake[: rules.given_frames] = real[: rules.given_frames]
+        pairs.append((texts[index], real, fake))
+    picture = command.out / "results" / f"evaluate-{name}.png"
+    save_png(figure(pairs[:_IN_FIGURE], rules.given_frames), picture)
+    folder, shown = command.cache / "shown" / name, []
+    for index, (text, real, fake) in enumerate(pairs):
+        paths = {
+            kind: str(write_playable(frames, fps, folder / f"{index:02d}-{kind}"))
+            for kind, frames in (("real", real), ("fake", fake))
+        }
+        shown.append({"text": text, **paths})
+    return shown
+
+
+def _run_name(name: str, rules: Protocol, command: "Evaluate") -> str:
+    """Of an experiment's result: other protocols have results of their own."""
+    parts = [name]
+    if command.protocol and command.protocol != preset_of(name):
+        parts.append(rules.name)
+    if rules.profile != "repo":
+        parts.append(rules.profile)
+    return "-".join(parts)
+
+
+def _name(fake: Path) -> str:
+    name = fake.resolve().stem if fake.suffix == ".npz" else fake.resolve().name
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name) or "clips"
+
+
+def _command_line(command: "Evaluate") -> str:
+    """`fv evaluate` with every setting that is not the default."""
+    words = [shlex.quote(word) for word in command.what]
+    default = dataclasses.replace(type(command)(), what=command.what, options=command.options)
+    sampling = changed_settings(command.options, Options())
+    return " ".join(["fv evaluate", *words, *changed_settings(command, default), *sampling])
