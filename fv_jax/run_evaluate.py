@@ -22,6 +22,7 @@ from fv_jax.evaluation.protocols import (
     preset_of,
     protocol,
 )
+from fv_jax.evaluation.report import FORMAT
 from fv_jax.evaluation.scores import Missing, Weights, frame_score, video_network
 from fv_jax.evaluation.shown import Pair, figure, write_playable
 from fv_jax.experiment_config import NetworkExperiment
@@ -32,7 +33,7 @@ from fv_jax.provenance import provenance
 if TYPE_CHECKING:
     from fv_jax.cli import Evaluate
 
-_SHOWN, _IN_FIGURE = 8, 4  # clips
+_SHOWN, _IN_FIGURE, _LISTED = 8, 4, 1000  # clips
 _CHANGES = {
     "given_frames": "given_frames", "frames": "frames", "size": "size", "count": "real_count",
     "fake_count": "fake_count", "best_of": "best_of", "repeats": "repeats",
@@ -116,11 +117,12 @@ def _experiment(command: "Evaluate") -> int:
     sets = Sets([unseen.clip for unseen in real], samples.runs(), generated=True)
     result = evaluate(sets, rules, scorers, command.cache / "numbers")
     about = {
-        "experiment": config.name, "source": source, "left_out": left_out,
-        "clips": [unseen.id for unseen in real],
+        "experiment": config.name, "real": source, "left_out": left_out,
+        "clips": [unseen.id for unseen in real[:_LISTED]],
         "model": {"config_sha256": weights, "training": _training(folder)},
         "seed": command.seed,
-        "seeds": [[made.seed for made in run] for run in samples.made],
+        "seeds": [[made.seed for made in run[:_LISTED]] for run in samples.made],
+        "seeds_are": "the first 4 bytes, little-endian, of sha256('SEED RUN TRIAL CLIP')",
         "options": to_json(options), "given_as": "real frames in the fake clips, too",
     }  # fmt: skip
     return _finish(command, name, rules, result, about, sets, [u.text for u in real], fps=fps)
@@ -225,7 +227,7 @@ def _finish(
     path = command.out / "results" / f"evaluate-{name}.json"
     weights = Weights(command.i3d_weights, command.lpips_trunk, command.lpips_heads).found
     values = {
-        "command": _command_line(command), "source": provenance(), "name": name, **about,
+        "format": FORMAT, "command": _command_line(command), "source": provenance(), "name": name, **about,
         "protocol": to_json(rules), **result,
         "weights": {
             k: hashlib.sha256(Path(p).read_bytes()).hexdigest() if p else None

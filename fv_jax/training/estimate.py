@@ -12,6 +12,7 @@ from fv_jax.data.token_cache import MANIFEST, TokenFolder
 from fv_jax.experiment_config import NetworkExperiment, TokenizerExperiment
 from fv_jax.training.accelerators import ACCELERATORS
 from fv_jax.training.costs import StepCosts, described_devices, step_costs
+from fv_jax.training.flops import step_flops
 from fv_jax.training.mesh import resolved
 from fv_jax.training.network_loss import NetworkLoss, of_expected_data
 from fv_jax.training.tokenizer_losses import TokenizerLoss
@@ -40,6 +41,22 @@ def estimate(
     print(f"{config.name}: compiling the step for {len(planned)} devices ...", flush=True)
     costs = step_costs(task, config.run, config.optimizer, planned)
     print("\n".join(lines(config, costs, task.tokens_per_step, clips, source)))
+
+
+def hours(
+    config: NetworkExperiment | TokenizerExperiment, *, devices: int, accelerator: str
+) -> float:
+    """Of the run on so many accelerators at `MFU`, as `estimate` says it; nothing is compiled.
+
+    Raises:
+        ValueError: nothing is known of the data.
+    """
+    task = _task(config, devices)[0]
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    params = jax.eval_shape(lambda: task.init(jax.random.key(0)))
+    flops = step_flops(task.loss, params, {**task.batch_shapes(), **task.frozen}, key)
+    peak = next(a.peak_flops for a in ACCELERATORS if a.name == accelerator)
+    return flops * config.run.steps / (MFU * peak * devices) / 3600
 
 
 def lines(config: Any, costs: StepCosts, tokens: int, clips: int | None, source: str) -> list[str]:

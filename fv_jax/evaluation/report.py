@@ -1,0 +1,209 @@
+"""The paper's tables with our rows beside them, from result files alone: no number is made up.
+
+A row of ours is there where `fv evaluate` has measured it. Where it has not, the row says what it
+would need: the commands, and the hours that the training's FLOPs take.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fv_jax.evaluation.protocols import METRICS
+
+FORMAT = "fv-jax evaluation 1"  # of a result file
+ARROWS = {"fvd": "FVD ↓", "psnr": "PSNR, dB ↑", "ssim": "SSIM ↑", "lpips": "LPIPS ↓"}
+_DIGITS = {"fvd": "{:.4g}", "psnr": "{:.2f}", "ssim": "{:.3f}", "lpips": "{:.3f}"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table as text, for Markdown and HTML alike.
+
+    Attributes:
+        ours: numbers of the rows that are ours.
+        notes: lines below it.
+    """
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+    ours: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def read_results(folders: Sequence[Path], kind: str) -> list[dict[str, Any]]:
+    """Result files `KIND-*.json`, each once by name; `path` is where it lies.
+
+    Raises:
+        ValueError: a file is no JSON object.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for folder in folders:
+        for path in sorted(folder.glob(f"{kind}-*.json")):
+            if path.name.endswith(".part.json"):  # of a bench that was stopped
+                continue
+            try:
+                values = json.loads(path.read_text(encoding="utf-8"))
+                values["path"] = path
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"{path} is no result ({error})") from error
+            if kind == "evaluate" and values.get("format") != FORMAT:
+                raise ValueError(
+                    f"{path}: got format {values.get('format')!r}, want {FORMAT!r}; delete it, or "
+                    "evaluate again"
+                )
+            found.setdefault(path.stem, values)
+    return list(found.values())
+
+
+def paper_tables(
+    paper: dict[str, Any], results: Sequence[dict[str, Any]], needs: Callable[[str], str]
+) -> list[Table]:
+    """Tables 1 to 3: every row of the paper's, then ours.
+
+    Args:
+        paper: experiments/paper_tables.json.
+        results: of `fv evaluate`.
+        needs: what a training that was not run would need, by its experiment's name.
+    """
+    return [_paper_table(table, results, needs) for table in paper["tables"]]
+
+
+def _paper_table(table, results, needs) -> Table:
+    metrics, name = table["metrics"], table["experiment"]
+    sizes = any("resolution" in row for row in table["rows"])
+    header = ["Method", *(["px"] if sizes else []), *(ARROWS[metric] for metric in metrics)]
+    rows = [
+        [row["method"], *([str(row["resolution"])] if sizes else []),
+         *("-" if row[metric] is None else f"{row[metric]:g}" for metric in metrics)]
+        for row in table["rows"]
+    ]  # fmt: skip
+    first, notes = len(rows), []
+    for result in results:
+        if not is_of(result, name):
+            continue
+        size = [str(result["counts"]["width"])] if sizes else []
+        rows.append([f"this code ({_conditions(result)})", *size,
+                     *(number(result, metric) for metric in metrics)])  # fmt: skip
+        notes += [_origin(result), *_reasons(result, metrics)]
+    if len(rows) == first:
+        rows.append(["this code", *(["160"] if sizes else []), *["not run"] * len(metrics)])
+        notes.append(f"not run: needs {needs(name)}")
+    return Table(table["title"], header, rows, tuple(range(first, len(rows))), tuple(notes))
+
+
+def is_of(result: dict[str, Any], name: str) -> bool:
+    """Whether a result is of the paper's own training, not of its small preset."""
+    return result.get("experiment") in (name, f"{name}_interpolation", f"{name}_key_frames")
+
+
+def own_table(paper: dict[str, Any], results: Sequence[dict[str, Any]]) -> Table | None:
+    """Results that belong to no table of the paper; None if there are none."""
+    names = [table["experiment"] for table in paper["tables"]]
+    rest = [r for r in results if not any(is_of(r, name) for name in names)]
+    if not rest:
+        return None
+    rows = [
+        [r["name"], _conditions(r), *(number(r, metric) for metric in METRICS)] for r in rest
+    ]  # fmt: skip
+    notes = [line for r in rest for line in (_origin(r), *_reasons(r, METRICS))]
+    return Table(
+        "Our own evaluations", ["What", "how", *(ARROWS[m] for m in METRICS)], rows,
+        tuple(range(len(rows))), tuple(notes),
+    )  # fmt: skip
+
+
+def number(result: dict[str, Any], metric: str) -> str:
+    """A metric of a result; "null" where it could not be computed."""
+    found = result["metrics"].get(metric)
+    if found is None:
+        return "not asked for"
+    if found["value"] is None:
+        return "null"
+    text = _DIGITS[metric].format(found["value"])
+    spread = found.get("deviation")
+    return text if spread is None else f"{text} ± {_DIGITS[metric].format(spread)}"
+
+
+def figure_6(paper: dict[str, Any], results: Sequence[dict[str, Any]]) -> list[Table]:
+    """Milliseconds per frame of every way, longest clips at the least batch, by preset."""
+    tables = []
+    for result in results:
+        cells = figure_6_cells(result)
+        names = list(dict.fromkeys(name for cell in cells for name in cell["ways"]))
+        labels = [f"{cell['pixels']} px" for cell in cells]
+        rows = [[name, *(_milliseconds(cell, name) for cell in cells)] for name in names]
+        frames, batch = cells[0]["frames"], cells[0]["batch"]
+        ours = tuple(i for i, name in enumerate(names) if name.startswith(("RetNet", "FlashVideo")))
+        tables.append(
+            Table(
+                f"ms per frame, {frames} frames, batch {batch} ({result['path'].stem})",
+                ["way", *labels],
+                rows,
+                ours,
+                (_origin(result),),
+            )
+        )
+    claims = [f"{claim['what']}: {claim['times']} times" for claim in paper["figure_6"]["claims"]]
+    note = f"{'; '.join(claims)} (on a {paper['figure_6']['device']}). {paper['figure_6']['note']}"
+    missing = "" if any("paper" in r["path"].stem for r in results) else (
+        "At the paper's size: not run: needs a GPU, `fv bench efficiency --preset paper`."
+    )  # fmt: skip
+    notes = (f"The paper's claims: {note}", *([missing] if missing else []))
+    return [*tables, Table("The paper's figure", [], [], (), notes)]
+
+
+def figure_6_cells(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of the efficiency bench: sizes of the longest clips at the least batch."""
+    batch = min(cell["batch"] for cell in result["cells"])
+    here = [cell for cell in result["cells"] if cell["batch"] == batch]
+    frames = max(cell["frames"] for cell in here)
+    return [cell for cell in here if cell["frames"] == frames]
+
+
+def markdown(table: Table) -> str:
+    """A table with its title and notes."""
+    lines = [f"**{table.title}**", ""] if table.rows else []
+    if table.rows:
+        bold = [
+            [f"**{cell}**" if i in table.ours else cell for cell in row]
+            for i, row in enumerate(table.rows)
+        ]
+        rows = [table.header, ["---"] * len(table.header), *bold]
+        lines += [
+            "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows
+        ]
+        lines.append("")
+    for note in table.notes:
+        lines += [note, ""]
+    return "\n".join(lines)
+
+
+def _milliseconds(cell: dict[str, Any], name: str) -> str:
+    if name not in cell["ways"]:
+        return "left out" if name in cell["left_out"] else ""
+    return f"{1e3 * cell['ways'][name]['seconds_per_frame']:.3g}"
+
+
+def _conditions(result: dict[str, Any]) -> str:
+    rules, counts = result["protocol"], result["counts"]
+    runs = f"{counts['runs']} x " if counts["runs"] > 1 else ""
+    text = f"{counts['frames']} frames, {rules['given_frames']} given, {runs}{counts['fake']} clips"
+    text += f" against {counts['real_pieces']}, profile {rules['profile']}"
+    return text + (f", best of {rules['best_of']}" if rules["best_of"] > 1 else "")
+
+
+def _origin(result: dict[str, Any]) -> str:
+    made = result["source"]
+    return (
+        f"`{result['command']}` on {made['machine']}; {made['date']}, "
+        f"commit {made['commit'] or 'unknown'}."
+    )
+
+
+def _reasons(result: dict[str, Any], metrics: Sequence[str]) -> list[str]:
+    found = {metric: result["metrics"].get(metric) or {} for metric in metrics}
+    null = [f"{m.upper()} is null: {v['reason']}." for m, v in found.items() if v.get("reason")]
+    return [*null, *(f"Warning: {warning}." for warning in result.get("warnings", []))]

@@ -1,0 +1,157 @@
+"""What `fv report` does: results in, sections of experiments/README.md and a page out."""
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from fv_jax import experiment
+from fv_jax.bench_record import replace_section
+from fv_jax.evaluation import page, report
+from fv_jax.files import write_text
+from fv_jax.training.estimate import MFU, hours
+
+if TYPE_CHECKING:
+    from fv_jax.cli import Report
+
+_GPUS, _GPU = 8, "A100-80GB"  # the paper's
+_STAGES = ("tokenizer", "key_frames", "interpolation")
+_TITLE = "FlashVideo in JAX: the paper's tables and figures"
+
+
+def run(command: "Report") -> int:
+    """Write both. Returns the exit code.
+
+    Raises:
+        FileNotFoundError: the paper's tables are not here.
+        ValueError: a result file is none.
+    """
+    path = experiment.folder() / "paper_tables.json"
+    paper = json.loads(path.read_text(encoding="utf-8"))
+    known = {name: _needs(name) for name in (t["experiment"] for t in paper["tables"])}
+    recorded = report.read_results(command.results, "evaluate")
+    speeds = report.read_results(command.results, "efficiency")
+    _write_readme(command.readme, paper, recorded, speeds, known)
+    seen = report.read_results([*command.results, Path("out/evaluate/results")], "evaluate")
+    shown = _write_page(command.page, paper, seen, speeds, known)
+    print(
+        f"{len(recorded)} evaluations and {len(speeds)} speed benches in {command.readme}; "
+        f"{len(seen)} evaluations and {shown} playing pairs in {command.page / 'index.html'}"
+    )
+    return 0
+
+
+def _needs(name: str) -> str:
+    """What the paper's training of this experiment takes, and how it is measured."""
+    module = experiment.load(name)
+    stages = [module.get_config(stage=stage) for stage in _STAGES]
+    each = [hours(config, devices=_GPUS, accelerator=_GPU) for config in stages]
+    parts = " + ".join(f"{h:,.1f}" for h in each)
+    commands = ", ".join(f"`fv train {name} --stage {stage}`" for stage in _STAGES)
+    return (
+        f"the data set, {_GPUS} x {_GPU} for about {sum(each):,.0f} hours ({parts}; by FLOPs at "
+        f"{MFU:.0%} of the peak, as `fv train {name} --estimate` says it), I3D weights; "
+        f"{commands}, then `fv evaluate {name} --i3d-weights FILE`."
+    )
+
+
+def _write_readme(
+    path: Path, paper: dict[str, Any], results: Sequence[dict], speeds: Sequence[dict],
+    known: dict[str, str],
+) -> None:  # fmt: skip
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    tables = [
+        *report.paper_tables(paper, results, known.__getitem__),
+        report.own_table(paper, results),
+    ]
+    begin = f"`fv report`; the paper's rows are of {paper['paper']}. {paper['note']}\n"
+    sections = {
+        "paper-tables": [begin, *(report.markdown(t) for t in tables if t)],
+        "paper-figure-5": [
+            "Ours above ground truth; frames that the model was given have a yellow border.\n",
+            *(_figure_5(path.parent, result) for result in results if _picture(result)),
+            "" if any(map(_picture, results)) else "not run: needs `fv evaluate EXPERIMENT`.\n",
+        ],
+        "paper-figure-6": [
+            *(report.markdown(table) for table in report.figure_6(paper, speeds)),
+            *(_figure_6(path.parent, result) for result in speeds),
+        ],
+    }
+    for name, parts in sections.items():
+        section = "\n".join(part for part in parts if part).strip()
+        text = replace_section(text, name, section + "\n")
+    write_text(path, text)
+
+
+def _figure_5(home: Path, result: dict[str, Any]) -> str:
+    path = Path(os.path.relpath(_picture(result) or "", home)).as_posix()
+    return f"{result['name']} (`{result['command']}`):\n\n![{result['name']}]({quote(path)})\n"
+
+
+def _figure_6(home: Path, result: dict[str, Any]) -> str:
+    picture = result["path"].with_suffix(".png")
+    if not picture.is_file():
+        return ""
+    return f"![ms per frame]({quote(Path(os.path.relpath(picture, home)).as_posix())})\n"
+
+
+def _picture(result: dict[str, Any]) -> Path | None:
+    """Fig. 5 of a result that has one: of an experiment, whose clips follow given frames."""
+    picture = result["path"].with_suffix(".png")
+    return picture if "experiment" in result and picture.is_file() else None
+
+
+def _write_page(
+    folder: Path, paper: dict[str, Any], results: Sequence[dict], speeds: Sequence[dict],
+    known: dict[str, str],
+) -> int:  # fmt: skip
+    """The page and all it shows; gives how many pairs play."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = [
+        *report.paper_tables(paper, results, known.__getitem__),
+        report.own_table(paper, results),
+    ]
+    clips, shown = [], 0
+    for result in results:
+        clips.append(page.heading(result["name"]))
+        if picture := _picture(result):
+            clips.append(page.picture(_copied(picture, folder, "pictures"), "ours above real"))
+        pairs = [_pair(pair, folder, result["name"]) for pair in result.get("shown", [])]
+        pairs = [pair for pair in pairs if pair]
+        shown += len(pairs)
+        clips.append(
+            page.pairs(pairs) if pairs
+            else page.note(f"No clips here; make them with `{result['command']}`.")
+        )  # fmt: skip
+    sections = [
+        ("Tables 1 to 3", [page.note(paper["note"]), *(page.table(t) for t in tables if t)]),
+        ("Fig. 5: clips", clips or [page.note("not run: needs `fv evaluate EXPERIMENT`.")]),
+        (
+            "Fig. 6: speed",
+            [
+                *(page.efficiency_plot(result) for result in speeds),
+                *(page.table(table) for table in report.figure_6(paper, speeds)),
+            ],
+        ),
+    ]
+    write_text(folder / "index.html", page.page(_TITLE, sections))
+    return shown
+
+
+def _pair(pair: dict[str, str], folder: Path, name: str) -> dict[str, str] | None:
+    paths = {kind: Path(pair[kind]) for kind in ("fake", "real")}
+    if not all(path.is_file() for path in paths.values()):
+        return None
+    copied = {kind: _copied(path, folder, f"clips/{name}") for kind, path in paths.items()}
+    return {"text": pair["text"], **copied}
+
+
+def _copied(path: Path, folder: Path, below: str) -> str:
+    """A file put beside the page; its path from there."""
+    place = folder / below / path.name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, place)
+    return quote(f"{below}/{path.name}")
