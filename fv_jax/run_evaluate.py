@@ -147,7 +147,7 @@ def _scorers(command: "Evaluate", rules: Protocol) -> Scorers:
     videos = {n: video_network(rules, weights) for n in command.metrics if n == "fvd"}
     for name, scorer in {**frames, **videos}.items():
         if isinstance(scorer, Missing):
-            print(f"fv: no {name.upper()}: {scorer.reason}", file=sys.stderr)
+            print(f"{name.upper()} will be null: {scorer.reason}")
     return Scorers(frames, videos)
 
 
@@ -194,7 +194,8 @@ def _model(command: "Evaluate", config: NetworkExperiment) -> Path:
         except FileNotFoundError:
             continue
     raise FileNotFoundError(
-        f"no model {str(trained)!r}: train it first (`fv train {command.what[0]}`), or give --model"
+        f"no model {str(trained)!r} of {config.name}: train it first (experiments/ has the "
+        "commands), or give --model"
     )
 
 

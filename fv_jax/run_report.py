@@ -49,12 +49,10 @@ def _needs(name: str) -> str:
     module = experiment.load(name)
     stages = [module.get_config(stage=stage) for stage in _STAGES]
     each = [hours(config, devices=_GPUS, accelerator=_GPU) for config in stages]
-    parts = " + ".join(f"{h:,.1f}" for h in each)
-    commands = ", ".join(f"`fv train {name} --stage {stage}`" for stage in _STAGES)
     return (
-        f"the data set, {_GPUS} x {_GPU} for about {sum(each):,.0f} hours ({parts}; by FLOPs at "
-        f"{MFU:.0%} of the peak, as `fv train {name} --estimate` says it), I3D weights; "
-        f"{commands}, then `fv evaluate {name} --i3d-weights FILE`."
+        f"the data set, {_GPUS} x {_GPU} for about {sum(each):,.0f} hours (its FLOPs at {MFU:.0%} "
+        f"of the peak; `fv train {name} --estimate` says more), I3D weights; the commands in "
+        f"experiments/{name}.py, then `fv evaluate {name} --i3d-weights FILE`."
     )
 
 

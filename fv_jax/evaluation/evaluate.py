@@ -68,6 +68,11 @@ def evaluate(sets: Sets, protocol: Protocol, scorers: Scorers, caches: Path) -> 
         return _Evaluation(sets, protocol, scorers, caches, open_files)()
 
 
+def progress(desc: str, total: int, initial: int = 0) -> tqdm:
+    """A bar for work that takes more than a moment; what fails at once says only why."""
+    return tqdm(desc=desc, total=total, initial=initial, unit="clip", delay=1.5)
+
+
 class _Evaluation:
     def __init__(self, sets, protocol, scorers, caches, open_files):
         self.sets: Sets = sets
@@ -125,11 +130,13 @@ class _Evaluation:
     def _real(self) -> tuple[dict[str, np.ndarray], bytes, int]:
         """Features of the real pieces, the hash of all, and how many."""
         hashes: list[bytes] = []
-        bar = tqdm(self.sets.real, desc="real clips", unit="clip")
-        for clip in bar:
-            for piece in self._pieces(clip):
-                hashes.append(clip_hash(self._in_fvd(piece)))
-                self._collect(self._in_fvd(piece), hashes[-1], clip.name)
+        bar = progress(desc="real clips", total=len(self.sets.real))
+        with bar:
+            for clip in self.sets.real:
+                for piece in map(self._in_fvd, self._pieces(clip)):
+                    hashes.append(clip_hash(piece))
+                    self._collect(piece, hashes[-1], clip.name)
+                bar.update()
         return {n: f.take(hashes) for n, f in self.videos.items()}, joint_hash(*hashes), len(hashes)
 
     def _pieces(self, clip: Clip) -> list[np.ndarray]:
@@ -148,7 +155,7 @@ class _Evaluation:
         best: dict[str, list[float]] = {name: [] for name in self.frames}
         hashes: list[bytes] = []
         total = sum(map(len, run))
-        with tqdm(total=total, desc=title, unit="clip") as bar:
+        with progress(title, total) as bar:
             for index, fakes in enumerate(run):
                 real = self._scored(self.sets.real[index]) if self.sets.paired else None
                 tried: dict[str, list[float]] = {name: [] for name in self.frames}
@@ -211,7 +218,7 @@ class _Evaluation:
         if self.want is None:
             self.want, self.first = frames.shape, name
         if frames.shape != self.want:
-            got, want = (f"{s[0]} frames of {s[1]}x{s[2]} px" for s in (frames.shape, self.want))
+            got, want = (f"{s[0]} frames of {s[2]}x{s[1]} px" for s in (frames.shape, self.want))
             raise ValueError(f"{name}: got {got}, want {want} as {self.first} has")
 
     def _warnings(self, real: int, fake: int) -> list[str]:

@@ -89,7 +89,7 @@ def _paper_table(table, results, needs) -> Table:
                      *(number(result, metric) for metric in metrics)])  # fmt: skip
         notes += [_origin(result), *_reasons(result, metrics)]
     if len(rows) == first:
-        rows.append(["this code", *(["160"] if sizes else []), *["not run"] * len(metrics)])
+        rows.append(["this code", *(["-"] if sizes else []), *["not run"] * len(metrics)])
         notes.append(f"not run: needs {needs(name)}")
     return Table(table["title"], header, rows, tuple(range(first, len(rows))), tuple(notes))
 

@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
-
 from fv_jax.config import Options, to_json
 from fv_jax.data.clips import fit, frame_numbers
 from fv_jax.data.readers import ClipError, Reader
@@ -26,6 +24,7 @@ from fv_jax.data.sources import Entry, open_source
 from fv_jax.data.split import held_out
 from fv_jax.data.token_cache import MANIFEST, Manifest
 from fv_jax.evaluation.clip_sets import Clip
+from fv_jax.evaluation.evaluate import progress
 from fv_jax.evaluation.protocols import Protocol
 from fv_jax.experiment_config import NetworkExperiment
 from fv_jax.generate import Generator
@@ -101,7 +100,7 @@ def choose(
     order = sorted(entries, key=lambda entry: hashlib.sha256(entry.id.encode()).digest())
     count = min(count, len(order)) or len(order)
     chosen, left_out = [], []
-    with tqdm(total=count, desc="opening clips", unit="clip") as bar:
+    with progress("opening clips", count) as bar:
         for entry in order:
             if len(chosen) == count:
                 break
@@ -175,10 +174,8 @@ class Samples:
         """Make what is missing; gives how many that were."""
         every = [made for run in self.made for made in run]
         missing = [made for made in every if not made.path.exists()]
-        bar = tqdm(total=len(every), initial=len(every) - len(missing), desc="generating",
-                   unit="clip")  # fmt: skip
         size = min(batch_size, len(missing))
-        with bar:
+        with progress("generating", len(every), len(every) - len(missing)) as bar:
             for start in range(0, len(missing), max(size, 1)):
                 batch = missing[start : start + size]
                 padded = batch + batch[-1:] * (size - len(batch))  # one compiled shape
