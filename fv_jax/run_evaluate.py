@@ -64,7 +64,7 @@ def _folders(command: "Evaluate") -> int:
     if given:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise ValueError(f"{flags}: only for an experiment, whose clips are made here")
-    rules = _protocol(command, "plain")
+    rules = dataclasses.replace(_protocol(command, "plain"), repeats=1)  # what is there is one run
     real, fake = (open_set(Path(place)) for place in command.what)
     if rules.real_count:
         each = max(1, len(fake) // len(real))
@@ -228,8 +228,8 @@ def _finish(
     path = command.out / "results" / f"evaluate-{name}.json"
     weights = Weights(command.i3d_weights, command.lpips_trunk, command.lpips_heads).found
     values = {
-        "format": FORMAT, "command": _command_line(command), "source": provenance(), "name": name, **about,
-        "protocol": to_json(rules), **result,
+        "format": FORMAT, "command": _command_line(command), "source": provenance(),
+        "name": name, **about, "protocol": to_json(rules), **result,
         "weights": {
             k: hashlib.sha256(Path(p).read_bytes()).hexdigest() if p else None
             for k, p in to_json(weights).items()

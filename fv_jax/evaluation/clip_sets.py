@@ -11,6 +11,8 @@ must be as long and as large as its first, and the error names the file that is 
 import dataclasses
 import functools
 import re
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -23,6 +25,9 @@ from fv_jax.data.readers import PICTURE_SUFFIXES, VIDEO_SUFFIXES, ClipError
 from fv_jax.evaluation.protocols import Protocol
 
 _KEYS = ("frames", "videos", "video", "arr_0")
+# What NumPy raises of files that are none of its own, or damaged ones.
+_DAMAGE = (OSError, EOFError, ValueError, TypeError, AttributeError, KeyError, zipfile.BadZipFile,
+           zlib.error)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,21 +190,17 @@ def _npz_clip(path: Path, index: int | None) -> np.ndarray:
 
 @functools.lru_cache(maxsize=2)
 def _npz(path: Path) -> np.ndarray:
+    """The array of clips; reading one clip of many does not read the file again."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            name = next((key for key in _KEYS if key in file.files), None)
-            if name is None:
-                has = ", ".join(file.files) or "nothing"
-                raise ValueError(f"{path}: want an array named `frames`, it has {has}")
-            return file[name]
-    except (OSError, EOFError) as error:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            names = file.files
+            found = next((file[key] for key in _KEYS if key in names), None)
+    except _DAMAGE as error:
         raise ValueError(f"{path} cannot be read as .npz: {error}") from error
-    except ValueError as error:
-        if str(error).startswith(str(path)):
-            raise
-        raise ValueError(f"{path} cannot be read as .npz: {error}") from error
-    except Exception as error:  # zipfile and zlib have errors of their own
-        raise ValueError(f"{path} cannot be read as .npz: {error}") from error
+    if found is None:
+        has = ", ".join(names) or "nothing"
+        raise ValueError(f"{path}: want an array named `frames`, it has {has}")
+    return found
 
 
 def _bytes(values: np.ndarray, name: str) -> UInt8[np.ndarray, "T Y X 3"]:

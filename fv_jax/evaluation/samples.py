@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from fv_jax.config import Options, to_json
 from fv_jax.data.clips import fit, frame_numbers
 from fv_jax.data.readers import ClipError, Reader

@@ -17,6 +17,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol as Interface
+from typing import runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -36,6 +37,7 @@ class Missing:
     reason: str
 
 
+@runtime_checkable
 class PairScore(Interface):
     """A score of pairs.
 
@@ -50,6 +52,7 @@ class PairScore(Interface):
     def __call__(self, real: Videos, fake: Videos) -> Float[np.ndarray, " N"]: ...
 
 
+@runtime_checkable
 class FeatureExtractor(Interface):
     """A network whose features make the distance of two sets.
 

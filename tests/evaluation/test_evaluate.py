@@ -1,0 +1,139 @@
+"""Scores by a protocol, with made-up metrics whose right answers are known."""
+
+import numpy as np
+import pytest
+import videos
+
+from fv_jax.evaluation.clip_sets import Clip
+from fv_jax.evaluation.evaluate import Scorers, Sets, evaluate
+from fv_jax.evaluation.protocols import Protocol
+from fv_jax.evaluation.scores import FrameScore, Missing, Network
+
+REAL = [videos.noise(12, (16, 16), seed) for seed in range(3)]
+
+
+class Counted:
+    """A metric that counts the clips that it is asked for."""
+
+    def __init__(self):
+        self.clips = 0
+
+    def error(self, real, fake):
+        self.clips += len(real)
+        return np.abs(real.astype(float) - fake).mean((1, 2, 3, 4))
+
+    def features(self, clips):
+        self.clips += len(clips)
+        return clips.astype(float).mean((2, 3))[..., 0]
+
+
+def clip(frames, name="clip"):
+    return Clip(name, lambda: frames)
+
+
+def clips(arrays):
+    return [clip(frames, f"clip {i}") for i, frames in enumerate(arrays)]
+
+
+def shifted(frames, by):
+    return np.clip(frames.astype(int) + by, 0, 255).astype(np.uint8)
+
+
+def network(counted, width=12):
+    distance = lambda a, b: float(np.abs(a.mean(0) - b.mean(0)).sum())
+    return Network("means", width, 9, counted.features, distance)
+
+
+def error_score(counted, higher=False):
+    return FrameScore("error", higher, counted.error)
+
+
+def test_equal_sets_have_no_distance_and_all_is_counted(tmp_path):
+    counted = Counted()
+    sets = Sets(clips(REAL), [[[c] for c in clips(REAL)]])
+    scorers = Scorers({"error": error_score(counted)}, {"fvd": network(Counted())})
+    result = evaluate(sets, Protocol(), scorers, tmp_path)
+    assert result["metrics"]["error"]["value"] == 0
+    assert result["metrics"]["fvd"]["value"] == 0
+    assert result["counts"] == {
+        "real": 3, "real_pieces": 3, "fake": 3, "runs": 1, "frames": 12, "height": 16, "width": 16,
+    }  # fmt: skip
+    assert result["hashes"]["fake"] == [result["hashes"]["real"]]
+    assert "400" in result["warnings"][0]
+
+
+def test_nothing_is_computed_twice(tmp_path):
+    for expected in (3, 0):
+        frames, sets = Counted(), Sets(clips(REAL), [[[c] for c in clips(REAL[::-1])]])
+        whole = Counted()
+        scorers = Scorers({"error": error_score(frames)}, {"fvd": network(whole)})
+        evaluate(sets, Protocol(), scorers, tmp_path)
+        assert (frames.clips, whole.clips) == (expected, expected)
+
+
+def test_the_best_of_the_first_trials_counts_and_repeats_have_a_deviation(tmp_path):
+    trials = [clips([shifted(r, by) for by in (9, 3, 0)]) for r in REAL]
+    worse = [clips([shifted(r, by) for by in (20, 10, 0)]) for r in REAL]
+    rules = Protocol(best_of=2, fake_count=9)
+    score = {"error": error_score(Counted())}
+    result = evaluate(Sets(clips(REAL), [trials]), rules, Scorers(score, {}), tmp_path)
+    low = result["metrics"]["error"]["value"]
+    assert 2 < low <= 3
+    result = evaluate(Sets(clips(REAL), [trials, worse]), rules, Scorers(score, {}), tmp_path)
+    found = result["metrics"]["error"]
+    assert found["runs"][0] == low
+    assert found["deviation"] == pytest.approx(np.std(found["runs"], ddof=1))
+    best = {"error": FrameScore("other", True, Counted().error)}
+    result = evaluate(Sets(clips(REAL), [trials]), rules, Scorers(best, {}), tmp_path)
+    assert result["metrics"]["error"]["value"] > 5
+
+
+def test_given_frames_count_in_the_set_alone_and_are_the_real_ones(tmp_path):
+    fakes = [[clip(shifted(r, 40))] for r in REAL]
+    rules = Protocol(given_frames=11)
+    same = Sets(clips(REAL), [fakes])
+    scorers = Scorers({"error": error_score(Counted())}, {"fvd": network(Counted())})
+    first = evaluate(same, rules, scorers, tmp_path)["metrics"]
+    generated = Sets(clips(REAL), [fakes], generated=True)
+    second = evaluate(generated, rules, scorers, tmp_path)["metrics"]
+    assert first["error"]["value"] == second["error"]["value"]  # of the last frame only
+    assert 0 < second["fvd"]["value"] < first["fvd"]["value"] / 8
+
+
+def test_real_windows_are_all_in_the_set(tmp_path):
+    rules = Protocol(frames=10, windows=3)
+    sets = Sets(clips(REAL), [[[c] for c in clips(REAL)]])
+    result = evaluate(sets, rules, Scorers({}, {"fvd": network(Counted(), 10)}), tmp_path)
+    assert (result["counts"]["real_pieces"], result["counts"]["fake"]) == (9, 3)
+
+
+def test_what_is_missing_is_null_with_its_reason(tmp_path):
+    sets = Sets(clips(REAL[:1]), [[clips(REAL[:1])]])
+    scorers = Scorers({"lpips": Missing("no weights")}, {"fvd": network(Counted())})
+    metrics = evaluate(sets, Protocol(), scorers, tmp_path)["metrics"]
+    assert metrics["lpips"] == {"value": None, "reason": "no weights"}
+    assert metrics["fvd"] == {"value": None, "reason": "needs at least two clips on each side"}
+
+
+@pytest.mark.parametrize(
+    ("odd", "words"),
+    [
+        (REAL[2][:11], ["fake 2", "got 11 frames of 16x16", "want 12 frames of 16x16", "clip 0"]),
+        (REAL[2][:, :12], ["fake 2", "got 12 frames of 16x12", "want 12 frames of 16x16"]),
+    ],
+)
+def test_an_odd_clip_is_named(odd, words, tmp_path):
+    fakes = [[clip(f, f"fake {i}")] for i, f in enumerate([*REAL[:2], odd])]
+    with pytest.raises(ValueError, match=words[0]) as error:
+        evaluate(Sets(clips(REAL), [fakes]), Protocol(), Scorers({}, {}), tmp_path)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_clips_too_short_for_fvd_are_named(tmp_path):
+    short = clips([r[:8] for r in REAL])
+    with pytest.raises(ValueError, match="clip 0: got 8 frames, want at least 9 for FVD"):
+        evaluate(
+            Sets(short, [[[c] for c in short]]), Protocol(),
+            Scorers({}, {"fvd": network(Counted())}), tmp_path,
+        )  # fmt: skip
