@@ -156,12 +156,12 @@ def _file(path: Path, *, one: bool) -> list[Clip]:
         return [Clip(str(path), functools.partial(_video, path))]
     count = _npz_count(path)
     if count is None:
-        return [Clip(str(path), functools.partial(_npz_clip, path, None))]
+        return [Clip(str(path), functools.partial(npz_clip, path))]
     if one and count > 1:
         raise ValueError(
             f"{path}: got {count} clips, want one in each file of a folder; give the .npz itself"
         )
-    return [Clip(f"{path}[{i}]", functools.partial(_npz_clip, path, i)) for i in range(count)]
+    return [Clip(f"{path}[{i}]", functools.partial(npz_clip, path, i)) for i in range(count)]
 
 
 def _video(path: Path) -> np.ndarray:
@@ -182,7 +182,12 @@ def _npz_count(path: Path) -> int | None:
     return shape[0] if len(shape) == 5 else None
 
 
-def _npz_clip(path: Path, index: int | None) -> np.ndarray:
+def npz_clip(path: Path, index: int | None = None) -> UInt8[np.ndarray, "T Y X 3"]:
+    """The clip of an .npz, or number `index` of several.
+
+    Raises:
+        ValueError: damaged, or no clip; names the file.
+    """
     values = _npz(path)
     values = values if index is None else values[index]
     return _bytes(values, str(path) if index is None else f"{path}[{index}]")

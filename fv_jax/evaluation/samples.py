@@ -24,7 +24,7 @@ from fv_jax.data.readers import ClipError, Reader
 from fv_jax.data.sources import Entry, open_source
 from fv_jax.data.split import held_out
 from fv_jax.data.token_cache import MANIFEST, Manifest
-from fv_jax.evaluation.clip_sets import Clip
+from fv_jax.evaluation.clip_sets import Clip, npz_clip
 from fv_jax.evaluation.evaluate import progress
 from fv_jax.evaluation.protocols import Protocol
 from fv_jax.experiment_config import NetworkExperiment
@@ -233,7 +233,6 @@ def _frames(entry: Entry, fps: float) -> np.ndarray:
 
 def _load(path: Path) -> np.ndarray:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return file["frames"]
-    except (OSError, EOFError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} is damaged ({error}); delete it, and it is made again") from error
+        return npz_clip(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; delete it, and it is made again") from error

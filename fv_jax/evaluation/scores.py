@@ -180,6 +180,8 @@ def video_network(protocol: Protocol, weights: Weights) -> FeatureExtractor | Mi
         return Missing(f"the I3D network has no resize {protocol.i3d_resize!r}")
     network = i3d.load(path, **options)
     features = getattr(network, "features", network)
+    if "ddof" in inspect.signature(distance).parameters:
+        distance = functools.partial(distance, ddof=protocol.covariance_ddof)
     settings = f"epsilon={protocol.i3d_epsilon:g} resize={protocol.i3d_resize}"
     return Network(
         f"i3d {settings} {_sha256(path)}",

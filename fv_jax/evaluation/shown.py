@@ -32,7 +32,7 @@ def _rows(text: str, real: np.ndarray, fake: np.ndarray, given: int) -> np.ndarr
     numbers = np.unique(np.linspace(0, len(real) - 1, min(_MOST_FRAMES, len(real))).round())
     rows = []
     for label, frames in (("ours", fake), ("real", real)):
-        cells = [_bordered(frames[n], n < given) for n in numbers.astype(int)]
+        cells = [_bordered(frames[n], n < given) for n in numbers.astype(int).tolist()]
         rows.append(np.concatenate([_written(label, _LABEL, cells[0].shape[0]), *cells], axis=1))
     strips = np.concatenate(rows)
     return np.concatenate([_written(text, strips.shape[1], _TEXT), strips])

@@ -1,0 +1,128 @@
+"""A model's videos of unseen clips: made once, the same whatever the order, batch or run."""
+
+import hashlib
+
+import numpy as np
+import pytest
+import tiny
+
+from fv_jax.config import Options
+from fv_jax.data.readers import ClipError
+from fv_jax.evaluation import samples
+from fv_jax.evaluation.protocols import Protocol
+from fv_jax.evaluation.samples import Samples, choose
+from fv_jax.generate import Clip, Generator
+
+TEXTS = [*tiny.PROMPTS, tiny.PROMPTS[0]]
+RULES = Protocol(given_frames=1, frames=9, size=64)
+
+
+class Painter(Generator):
+    """Noise by the seed, after the first frames: as a model does, and at once."""
+
+    def generate(self, prompts, *, seed, options, first_frames=None):
+        clips = []
+        for row, prompt in enumerate(prompts):
+            frames = np.random.default_rng([seed[row], len(prompt)]).integers(
+                0, 256, (9, 64, 64, 3)
+            )
+            if first_frames is not None:
+                frames[0] = first_frames[row, 0]
+            ids = np.zeros((9, 4, 4), np.int32)
+            key = np.zeros(9, bool)
+            clips.append(
+                Clip(frames.astype(np.uint8), ids, key, ids > 0, prompt, seed[row], 8.0, {})
+            )
+        return clips
+
+
+@pytest.fixture
+def generator():
+    return Painter(tiny.model())
+
+
+def source(clips=None):
+    return tiny.ListSource(clips or [tiny.video(10, seed) for seed in range(3)], TEXTS)
+
+
+def entries(of):
+    return [of[i] for i in range(len(of))]
+
+
+def made_by(generator, real, home, rules=RULES, seed=0, batch=2, options=Options()):
+    found = Samples(generator, real, rules, options=options, seed=seed, home=home, weights="x")
+    return found, found.generate(batch)
+
+
+def test_choosing_depends_on_names_alone_and_says_what_is_left_out(capsys):
+    clips = [tiny.video(10), tiny.video(4), ClipError("broken")]
+    real, left_out = choose(entries(source(clips)), 0, 8.0, 9)
+    assert [unseen.id for unseen in real] == ["clip/0"]
+    assert sorted(left_out) == ["clip/1: too short: 4 frames at 8 fps of the 9 wanted",
+                                "clip/2: broken"]  # fmt: skip
+    assert "clip/2: broken" in capsys.readouterr().err
+    few, _ = choose(entries(source()), 2, 8.0, 9)
+    again, _ = choose(entries(source())[::-1], 2, 8.0, 9)
+    assert [u.id for u in few] == [u.id for u in again]
+    rank = {f"clip/{i}": hashlib.sha256(f"clip/{i}".encode()).digest() for i in range(3)}
+    assert [u.id for u in few] == sorted(rank, key=rank.__getitem__)[:2]
+    with pytest.raises(ValueError, match="none of 1 clips has 9 frames at 8 fps"):
+        choose(entries(source([tiny.video(4)])), 0, 8.0, 9)
+
+
+def test_a_stopped_run_goes_on_and_batches_change_nothing(generator, tmp_path):
+    real, _ = choose(entries(source()), 0, 8.0, 9)
+    first, made = made_by(generator, real, tmp_path / "a", batch=2)
+    assert made == 3
+    before = {path.name: path.read_bytes() for path in first.folder.iterdir()}
+    next(first.folder.iterdir()).unlink()
+    again, made = made_by(generator, real, tmp_path / "a", batch=1)
+    assert made == 1
+    frames = lambda of: [group[0].read() for group in of.runs()[0]]
+    assert {path.name for path in again.folder.iterdir()} == set(before)
+    one_by_one, _ = made_by(generator, real[::-1], tmp_path / "b", batch=1)
+    for a, b in zip(frames(first), frames(one_by_one)[::-1]):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_every_fake_begins_with_its_own_clips_first_frame(generator, tmp_path):
+    real, _ = choose(entries(source()), 0, 8.0, 9)
+    made, _ = made_by(generator, real, tmp_path, batch=2)
+    for unseen, group in zip(real, made.runs()[0]):
+        np.testing.assert_array_equal(group[0].read()[0], unseen.clip.read()[0])
+
+
+def test_repeats_trials_seeds_and_options_are_other_videos(generator, tmp_path):
+    real, _ = choose(entries(source()), 2, 8.0, 9)
+    rules = Protocol(given_frames=1, repeats=2, fake_count=3)
+    found, made = made_by(generator, real, tmp_path, rules)
+    assert made == 6
+    assert [[len(group) for group in run] for run in found.runs()] == [[2, 1], [2, 1]]
+    seeds = [m.seed for run in found.made for m in run]
+    assert len(set(seeds)) == 6
+    assert made_by(generator, real, tmp_path, rules, seed=1)[1] == 6
+    assert made_by(generator, real, tmp_path, rules, options=Options(inherit=0.5))[1] == 6
+    # Windows change no video, so they make none anew.
+    assert made_by(generator, real, tmp_path, rules, options=Options(window=1))[1] == 0
+
+
+def test_given_frames_are_as_many_key_frames_as_lie_in_them(generator, tmp_path, monkeypatch):
+    monkeypatch.setattr(samples, "save_clip", lambda clip, path: None)
+    real, _ = choose(entries(source()), 1, 8.0, 9)
+    for given, known in ((0, 0), (1, 1), (4, 1), (5, 2)):
+        found = Samples(
+            generator, real, Protocol(given_frames=given), options=Options(), seed=0,
+            home=tmp_path, weights="x",
+        )  # fmt: skip
+        assert found._known == known
+    with pytest.raises(ValueError, match=r"given_frames=13 hold 4 key frames.* 3"):
+        made_by(generator, real, tmp_path, Protocol(given_frames=13))
+
+
+def test_a_damaged_file_is_named(generator, tmp_path):
+    real, _ = choose(entries(source()), 1, 8.0, 9)
+    made, _ = made_by(generator, real, tmp_path)
+    path = next(made.folder.iterdir())
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match="delete it, and it is made again"):
+        made.runs()[0][0][0].read()

@@ -1,0 +1,103 @@
+"""Metrics behind one interface: what there is, and what is missing and why."""
+
+import sys
+import types
+
+import numpy as np
+import pytest
+import videos
+
+from fv_jax import metrics
+from fv_jax.evaluation.protocols import Protocol
+from fv_jax.evaluation.scores import Missing, Weights, frame_score, video_network
+from fv_jax.metrics import psnr, ssim
+
+REAL = np.stack([videos.noise(4, (32, 32), seed) for seed in range(2)])
+FAKE = np.roll(REAL, 1, axis=2)
+
+
+@pytest.mark.parametrize(("name", "whole"), [("psnr", psnr), ("ssim", ssim)])
+def test_each_pairs_score_is_the_metric_of_that_pair(name, whole):
+    score = frame_score(name, Protocol(), Weights())
+    found = score(REAL, FAKE)
+    np.testing.assert_allclose(found, [whole(a[None], b[None]) for a, b in zip(REAL, FAKE)])
+    assert found.dtype == np.float64
+    assert score.higher_is_better
+
+
+def test_luma_is_the_ssim_of_greys_and_another_number():
+    grey = np.repeat(REAL[..., :1], 3, axis=-1)
+    luma, channels = (
+        frame_score("ssim", Protocol(ssim_colour=c), Weights()) for c in ("luma", "channels")
+    )
+    other = np.roll(grey, 1, axis=2)
+    np.testing.assert_allclose(luma(grey, other), channels(grey, other), atol=2e-3)
+    assert abs(luma(REAL, FAKE) - channels(REAL, FAKE)).max() > 0.01
+    assert luma.fingerprint != channels.fingerprint
+
+
+def test_without_weights_there_are_reasons_that_name_flags_and_variables(monkeypatch):
+    for name in ("FV_I3D_WEIGHTS", "FV_LPIPS_TRUNK", "FV_LPIPS_HEADS"):
+        monkeypatch.delenv(name, raising=False)
+    lpips = frame_score("lpips", Protocol(), Weights().found)
+    fvd = video_network(Protocol(), Weights().found)
+    assert isinstance(lpips, Missing)
+    assert "--lpips-trunk (or FV_LPIPS_TRUNK) and --lpips-heads" in lpips.reason
+    assert isinstance(fvd, Missing)
+    assert "--i3d-weights (or FV_I3D_WEIGHTS)" in fvd.reason
+
+
+def test_flags_come_before_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("FV_I3D_WEIGHTS", "told")
+    monkeypatch.delenv("FV_LPIPS_TRUNK", raising=False)
+    assert str(Weights().found.i3d) == "told"
+    assert Weights(i3d=tmp_path).found.i3d == tmp_path
+    assert Weights().found.lpips_trunk is None
+
+
+def test_weights_that_were_named_must_be_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.npz"):
+        video_network(Protocol(), Weights(i3d=tmp_path / "none.npz"))
+    nowhere = Weights(lpips_trunk=tmp_path / "none.npz", lpips_heads=tmp_path / "none.npz")
+    with pytest.raises(FileNotFoundError, match=r"none\.npz"):
+        frame_score("lpips", Protocol(), nowhere)
+
+
+class FakeI3D:
+    """The interface that the network of FVD has here: means of eight parts as features."""
+
+    @classmethod
+    def load(cls, weights, bn_epsilon=1e-3):
+        network = cls()
+        network.loaded = (weights, bn_epsilon)
+        return network
+
+    def features(self, clips):
+        return clips.reshape(len(clips), 8, -1).mean(-1).astype(np.float32)
+
+
+@pytest.fixture
+def i3d(monkeypatch, tmp_path):
+    names = {"I3D": FakeI3D, "frechet_distance": lambda a, b: float(np.abs(a - b).sum())}
+    module = types.ModuleType("metrics")
+    vars(module).update({**vars(metrics), **names})
+    monkeypatch.setitem(sys.modules, "fv_jax.metrics", module)
+    monkeypatch.setattr("fv_jax.metrics", module)
+    (tmp_path / "i3d.npz").write_bytes(b"weights")
+    return Weights(i3d=tmp_path / "i3d.npz")
+
+
+def test_the_network_of_fvd_slots_in(i3d):
+    network = video_network(Protocol(), i3d)
+    found = network.features(REAL)
+    assert found.dtype == np.float64
+    assert network.distance(found, found) == 0
+    assert network.least_frames == 9
+    other = video_network(Protocol(i3d_epsilon=1e-5), i3d)
+    assert other.fingerprint != network.fingerprint
+
+
+def test_a_resize_that_it_does_not_have_is_a_reason_not_another_number(i3d):
+    found = video_network(Protocol(i3d_resize="legacy_bilinear"), i3d)
+    assert isinstance(found, Missing)
+    assert "legacy_bilinear" in found.reason
