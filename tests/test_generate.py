@@ -154,6 +154,20 @@ def test_first_frames_are_kept_as_the_first_key_frames(generator, count):
         np.testing.assert_array_equal(clip.frames[:count], tiny.frames().decode(ids))
 
 
+def test_first_frames_of_each_prompt_are_as_if_it_were_alone(generator):
+    first = np.stack([tiny.video(1, seed) for seed in range(2)])
+    clips = generator.generate(
+        tiny.PROMPTS, seed=7, options=KEY_FRAMES_ONLY, first_frames=first
+    )  # fmt: skip
+    for i, clip in enumerate(clips):
+        same = generator.generate(
+            tiny.PROMPTS, seed=7, options=KEY_FRAMES_ONLY, first_frames=first[i]
+        )
+        np.testing.assert_array_equal(clip.ids, same[i].ids)
+    with pytest.raises(ValueError, match="one set of first_frames per prompt: got 1, 2"):
+        generator.generate(tiny.PROMPTS, options=KEY_FRAMES_ONLY, first_frames=first[:1])
+
+
 def test_interpolation_keeps_the_given_frames_and_their_order(generator):
     frames = tiny.video(3, seed=5)
     clip = generator.interpolate(frames, prompt=tiny.PROMPTS[0], options=OPTIONS)

@@ -1,16 +1,22 @@
 """A model's videos of unseen clips: made once, the same whatever the order, batch or run."""
 
+import dataclasses
 import hashlib
 
 import numpy as np
 import pytest
 import tiny
+import videos
 
-from fv_jax.config import Options
+from fv_jax.config import Options, TokenSettings
 from fv_jax.data.readers import ClipError
+from fv_jax.data.sources import open_source
+from fv_jax.data.split import held_out
+from fv_jax.data.tokenise import tokenise
 from fv_jax.evaluation import samples
 from fv_jax.evaluation.protocols import Protocol
-from fv_jax.evaluation.samples import Samples, choose
+from fv_jax.evaluation.samples import Samples, choose, unseen_entries
+from fv_jax.experiment_config import NetworkExperiment
 from fv_jax.generate import Clip, Generator
 
 TEXTS = [*tiny.PROMPTS, tiny.PROMPTS[0]]
@@ -68,6 +74,24 @@ def test_choosing_depends_on_names_alone_and_says_what_is_left_out(capsys):
     assert [u.id for u in few] == sorted(rank, key=rank.__getitem__)[:2]
     with pytest.raises(ValueError, match="none of 1 clips has 9 frames at 8 fps"):
         choose(entries(source([tiny.video(4)])), 0, 8.0, 9)
+
+
+def test_clips_are_those_that_the_training_held_out(tmp_path):
+    home = tmp_path / "clips"
+    home.mkdir()
+    for i in range(6):
+        videos.write(home / f"{i}.mp4", videos.noise(4), "mp4")
+    config = NetworkExperiment("x", data=str(home), valid_share=0.4)
+    name, unseen = unseen_entries(config)
+    assert name == str(home)
+    assert {e.id for e in unseen} == held_out([f"{i}.mp4" for i in range(6)], 0.4)
+    settings = TokenSettings(fps=25.0, size=48)
+    tokens = tokenise(open_source(str(home)), tiny.MeanTokenizer(), tmp_path / "tokens", settings)
+    name, same = unseen_entries(dataclasses.replace(config, data=str(tokens.folder)))
+    assert (name, [e.id for e in same]) == (str(home), [e.id for e in unseen])
+    named = dataclasses.replace(config, valid=str(tokens.folder))
+    assert len(unseen_entries(named)[1]) == 6
+    assert unseen_entries(named, "shapes,split=test,count=3")[0] == "shapes,split=test,count=3"
 
 
 def test_a_stopped_run_goes_on_and_batches_change_nothing(generator, tmp_path):

@@ -1,0 +1,173 @@
+"""`fv evaluate` and `fv report` from outside: results, resuming, one clear line on errors."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import videos
+
+from fv_jax import run_evaluate
+from fv_jax.cli import Evaluate, main
+from fv_jax.evaluation.protocols import METRICS
+from fv_jax.metrics import psnr, ssim
+from fv_jax.video import write_mp4
+
+REAL = [videos.noise(12, (32, 48), seed) for seed in range(3)]
+FAKE = [np.roll(frames, 1, axis=2) for frames in REAL]
+
+
+@pytest.fixture
+def sets(tmp_path, monkeypatch):
+    """Folders `real` and `fake`, and a place for results."""
+    for name in ("FV_I3D_WEIGHTS", "FV_LPIPS_TRUNK", "FV_LPIPS_HEADS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, clips in (("real", REAL), ("fake", FAKE)):
+        (tmp_path / name).mkdir()
+        for i, frames in enumerate(clips):
+            np.savez(tmp_path / name / f"{i}.npz", frames=frames)
+    return tmp_path
+
+
+def evaluate(home: Path, *args: object) -> int:
+    places = ["--out", home / "out", "--cache", home / "cache"]
+    return main([str(word) for word in ("evaluate", *args, *places)])
+
+
+def result(home: Path, name: str) -> dict:
+    path = home / "out" / "results" / f"evaluate-{name}.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_two_folders_are_scored_and_all_is_written_down(sets, capsys):
+    assert evaluate(sets, sets / "real", sets / "fake") == 0
+    values = result(sets, "fake")
+    metrics = values["metrics"]
+    assert metrics["psnr"]["value"] == pytest.approx(psnr(np.stack(REAL), np.stack(FAKE)))
+    assert metrics["ssim"]["value"] == pytest.approx(ssim(np.stack(REAL), np.stack(FAKE)))
+    for name in ("lpips", "fvd"):
+        assert metrics[name]["value"] is None
+        assert "no weights" in metrics[name]["reason"]
+    assert values["protocol"]["profile"] == "repo"
+    assert values["counts"]["frames"] == 12
+    assert len(values["hashes"]["real"]) == 64
+    assert {"commit", "date", "machine", "jax"} <= set(values["source"])
+    assert values["command"].startswith(f"fv evaluate {sets / 'real'} {sets / 'fake'} --out")
+    assert all(Path(clip["fake"]).is_file() for clip in values["shown"])
+    assert "null (no weights" in capsys.readouterr().out
+
+
+def test_scores_are_found_again(sets, monkeypatch):
+    assert evaluate(sets, sets / "real", sets / "fake") == 0
+    before = result(sets, "fake")["metrics"]
+    numbers = {path: path.read_bytes() for path in sets.rglob("numbers.bin")}
+    assert len(numbers) == 2
+    assert evaluate(sets, sets / "real", sets / "fake") == 0
+    assert result(sets, "fake")["metrics"] == before
+    assert {path: path.read_bytes() for path in numbers} == numbers
+
+
+def test_a_set_of_videos_against_one_npz(sets):
+    (sets / "videos").mkdir()
+    for i, frames in enumerate(REAL):
+        write_mp4(frames, 8, sets / "videos" / f"{i}.mp4")
+    np.savez(sets / "all.npz", videos=np.stack(REAL))
+    args = (sets / "all.npz", sets / "videos", "--metrics", "psnr", "--name", "mine")
+    assert evaluate(sets, *args, "--frames", "10", "--given-frames", "2", "--size", "16") == 0
+    values = result(sets, "mine")
+    assert set(values["metrics"]) == {"psnr"}
+    assert values["metrics"]["psnr"]["value"] > 25
+    assert (values["counts"]["frames"], values["counts"]["width"]) == (10, 16)
+
+
+def save(sets, name, frames):
+    np.savez(sets / "fake" / f"{name}.npz", frames=frames)
+
+
+ERRORS = {
+    "shorter": (lambda s: save(s, 2, FAKE[2][:11]), ["2.npz", "11 frames", "12 frames"]),
+    "smaller": (lambda s: save(s, 2, FAKE[2][:, :24]), ["2.npz", "48x24", "48x32"]),
+    "floats": (lambda s: save(s, 1, FAKE[1] / 127.5 - 1), ["1.npz", "floats in [", "[0, 1]"]),
+    "more": (lambda s: save(s, 3, FAKE[0]), ["got 4", "want 3"]),
+    "empty": (lambda s: [p.unlink() for p in (s / "fake").iterdir()], ["fake", "no clip"]),
+    "missing": (lambda s: shutil.rmtree(s / "fake"), ["fake", "no folder"]),
+    "damaged": (lambda s: (s / "fake" / "0.npz").write_bytes(b"no"), ["0.npz", "cannot be read"]),
+}
+
+
+@pytest.mark.parametrize("what", ERRORS)
+def test_bad_sets_are_one_line_that_names_the_file(what, sets, capsys):
+    spoil, words = ERRORS[what]
+    spoil(sets)
+    assert evaluate(sets, sets / "real", sets / "fake") == 2
+    line = capsys.readouterr().err.strip()
+    assert line.startswith("fv: ")
+    assert "\n" not in line
+    for word in words:
+        assert word in line
+    assert not list(sets.rglob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ([], ["REAL FAKE", "EXPERIMENT"]),
+        (["REAL"], ["REAL", "one set"]),
+        (["REAL", "FAKE", "REAL"], ["3 names"]),
+        (["nosuch"], ["nosuch", "shapes"]),
+        (["shapes_tokenizer"], ["shapes_tokenizer", "no network"]),
+        (["ucf101", "--stage", "last"], ["last", "interpolation"]),
+        (["ucf101"], ["ucf101_interpolation", "--model"]),
+        (["shapes", "--frames", "40"], ["40", "17"]),
+        (["REAL", "FAKE", "--metrics", "foo"], ["foo", "psnr"]),
+        (["REAL", "FAKE", "--protocol", "foo"], ["foo", "bair_debiased"]),
+        (["REAL", "FAKE", "--repeats", "2"], ["--repeats", "experiment"]),
+        (["REAL", "FAKE", "--best-of", "2"], ["best_of=2", "got 1"]),
+        (["REAL", "FAKE", "--frames", "8", "--metrics", "fvd"], ["got 8 frames", "at least 9"]),
+        (["REAL", "FAKE", "--given-frames", "12"], ["12", "0.npz"]),
+        (["REAL", "FAKE", "--i3d-weights", "nosuch"], ["nosuch", "I3D"]),
+        (["REAL", "FAKE", "--frames", "-1"], ["frames", "-1"]),
+    ],
+    ids=lambda value: " ".join(value)[:40] if value else None,
+)
+def test_bad_usage_is_one_line(args, words, sets, capsys, monkeypatch):
+    monkeypatch.setattr(run_evaluate.experiment, "OUT", sets / "nothing")
+    places = {"REAL": sets / "real", "FAKE": sets / "fake"}
+    assert evaluate(sets, *(places.get(arg, arg) for arg in args)) == 2
+    line = capsys.readouterr().err.strip()
+    assert line.startswith("fv: ")
+    assert "\n" not in line
+    for word in words:
+        assert str(places.get(word, word)) in line
+
+
+def test_the_command_line_knows_the_metrics():
+    assert Evaluate().metrics == METRICS
+
+
+def test_the_shipped_model_is_measured_and_reported(sets, capsys):
+    """From nothing to the page: generate, score, again without generating, report."""
+    args = ("shapes", "--count", "2", "--batch-size", "2", "--metrics", "psnr", "fvd")
+    assert evaluate(sets, *args) == 0
+    values = result(sets, "shapes")
+    assert values["metrics"]["psnr"]["value"] > 18
+    assert values["metrics"]["fvd"]["value"] is None
+    assert len(values["clips"]) == len(values["seeds"][0]) == 2
+    made = {path: path.stat().st_mtime_ns for path in (sets / "cache" / "clips").rglob("*.npz")}
+    assert len(made) == 2
+    assert evaluate(sets, *args) == 0
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+    readme, page = sets / "README.md", sets / "page"
+    readme.write_text("# Results\n\nkept\n")
+    report = ["report", "--results", sets / "out" / "results", "--readme", readme, "--page", page]
+    for _ in range(2):  # a second time replaces, and adds nothing
+        assert main([str(word) for word in report]) == 0
+        text = readme.read_text()
+        assert text.startswith("# Results\n\nkept\n")
+        assert text.count("## paper-tables") == text.count("**Our own evaluations**") == 1
+    assert "![shapes](out/results/evaluate-shapes.png)" in text
+    assert text.count("not run: needs the data set, 8 x A100-80GB for about") == 3
+    html = (page / "index.html").read_text()
+    assert html.count("<video") == 4
+    assert len(list(page.rglob("*.mp4"))) == 4
