@@ -39,39 +39,48 @@ class Missing:
 
 @runtime_checkable
 class PairScore(Interface):
-    """A score of pairs.
+    """A score of pairs."""
 
-    Attributes:
-        fingerprint: everything that the numbers depend on, such as hashes of weights.
-        higher_is_better: which of several fakes is the best.
-    """
+    @property
+    def fingerprint(self) -> str:
+        """Everything that the numbers depend on, such as hashes of weights."""
+        ...
 
-    fingerprint: str
-    higher_is_better: bool
+    @property
+    def higher_is_better(self) -> bool:
+        """Which of several fakes is the best."""
+        ...
 
     def __call__(self, real: Videos, fake: Videos) -> Float[np.ndarray, " N"]: ...
 
 
 @runtime_checkable
 class FeatureExtractor(Interface):
-    """A network whose features make the distance of two sets.
+    """A network whose features make the distance of two sets."""
 
-    Attributes:
-        fingerprint: everything that the features depend on.
-        width: C, numbers of a clip.
-        least_frames: that a clip must have.
-    """
+    @property
+    def fingerprint(self) -> str:
+        """Everything that the features depend on."""
+        ...
 
-    fingerprint: str
-    width: int
-    least_frames: int
+    @property
+    def width(self) -> int:
+        """C, numbers of a clip."""
+        ...
 
-    def features(self, videos: Videos) -> Float[np.ndarray, "N C"]:
+    @property
+    def least_frames(self) -> int:
+        """That a clip must have."""
+        ...
+
+    @property
+    def features(self) -> Callable[[Videos], Float[np.ndarray, "N C"]]:
         """Of each video, float64."""
         ...
 
-    def distance(self, real: Float[np.ndarray, "N C"], fake: Float[np.ndarray, "M C"]) -> float:
-        """Of two sets."""
+    @property
+    def distance(self) -> Callable[..., float]:
+        """Of two sets of features, real and fake."""
         ...
 
 

@@ -55,7 +55,7 @@ def hours(
     key = jax.eval_shape(lambda: jax.random.key(0))
     params = jax.eval_shape(lambda: task.init(jax.random.key(0)))
     flops = step_flops(task.loss, params, {**task.batch_shapes(), **task.frozen}, key)
-    peak = next(a.peak_flops for a in ACCELERATORS if a.name == accelerator)
+    peak = {known.name: known.peak_flops for known in ACCELERATORS}[accelerator]
     return flops * config.run.steps / (MFU * peak * devices) / 3600
 
 
