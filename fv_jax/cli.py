@@ -177,6 +177,8 @@ class Evaluate:
     """LPIPS's network; or FV_LPIPS_TRUNK."""
     lpips_heads: Path | None = None
     """Its heads; or FV_LPIPS_HEADS."""
+    allow_unverified_weights: bool = False
+    """Take other weights than the published ones; the numbers then compare with nobody's."""
     count: int | None = None
     """Real clips, instead of the protocol's number; its fakes become as many fewer."""
     fake_count: int | None = None

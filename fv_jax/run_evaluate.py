@@ -83,7 +83,7 @@ def _folders(command: "Evaluate") -> int:
     result = evaluate(sets, rules, scorers, command.cache / "numbers")
     about = {"real": command.what[0], "fake": command.what[1]}
     texts = [Path(clip.name).stem for clip in real]
-    return _finish(command, name, rules, result, about, sets, texts, fps=8.0)
+    return _finish(command, name, rules, scorers, result, about, sets, texts, fps=8.0)
 
 
 def _experiment(command: "Evaluate") -> int:
@@ -125,7 +125,8 @@ def _experiment(command: "Evaluate") -> int:
         "seeds_are": "the first 4 bytes, little-endian, of sha256('SEED RUN TRIAL CLIP')",
         "options": to_json(options), "given_as": "real frames in the fake clips, too",
     }  # fmt: skip
-    return _finish(command, name, rules, result, about, sets, [u.text for u in real], fps=fps)
+    texts = [unseen.text for unseen in real]
+    return _finish(command, name, rules, scorers, result, about, sets, texts, fps=fps)
 
 
 def _protocol(command: "Evaluate", default: str, given: int = 0) -> Protocol:
@@ -142,13 +143,23 @@ def _protocol(command: "Evaluate", default: str, given: int = 0) -> Protocol:
 
 def _scorers(command: "Evaluate", rules: Protocol) -> Scorers:
     """What can be computed; says what cannot, and why."""
-    weights = Weights(command.i3d_weights, command.lpips_trunk, command.lpips_heads).found
+    weights = Weights(
+        command.i3d_weights, command.lpips_trunk, command.lpips_heads,
+        command.allow_unverified_weights,
+    ).found  # fmt: skip
     frames = {n: frame_score(n, rules, weights) for n in command.metrics if n != "fvd"}
     videos = {n: video_network(rules, weights) for n in command.metrics if n == "fvd"}
     for name, scorer in {**frames, **videos}.items():
         if isinstance(scorer, Missing):
             print(f"{name.upper()} will be null: {scorer.reason}")
     return Scorers(frames, videos)
+
+
+def _records(scorers: Scorers) -> dict[str, Any]:
+    """What is known of the weights of each metric that has some."""
+    every = {**scorers.frames, **scorers.videos}
+    records = {name: getattr(scorer, "record", None) for name, scorer in every.items()}
+    return {name: record for name, record in records.items() if record}
 
 
 def _check_length(command: "Evaluate", sets: Sets, rules: Protocol) -> None:
@@ -218,22 +229,20 @@ def _fitted(rules: Protocol, length: int, size: int) -> Protocol:
 
 
 def _finish(
-    command: "Evaluate", name: str, rules: Protocol, result: dict[str, Any],
+    command: "Evaluate", name: str, rules: Protocol, scorers: Scorers, result: dict[str, Any],
     about: dict[str, Any], sets: Sets, texts: Sequence[str], fps: float,
 ) -> int:  # fmt: skip
     """Write results, the picture and the clips to play; print the table."""
+    for record in _records(scorers).values():
+        result["warnings"] += record.get("cautions", [])
     for warning in result["warnings"]:
         print(f"fv: warning: {warning}", file=sys.stderr)
     shown = _show(command, name, rules, sets, texts, fps) if sets.paired else []
     path = command.out / "results" / f"evaluate-{name}.json"
-    weights = Weights(command.i3d_weights, command.lpips_trunk, command.lpips_heads).found
     values = {
         "format": FORMAT, "command": _command_line(command), "source": provenance(),
         "name": name, **about, "protocol": to_json(rules), **result,
-        "weights": {
-            k: hashlib.sha256(Path(p).read_bytes()).hexdigest() if p else None
-            for k, p in to_json(weights).items()
-        },
+        "weights": _records(scorers),
         "shown": shown,
     }  # fmt: skip
     write_text(path, json.dumps(values, indent=1) + "\n")

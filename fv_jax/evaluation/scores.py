@@ -12,12 +12,11 @@ A number that cannot be computed is never 0: it is `Missing`, and null in the re
 import dataclasses
 import functools
 import hashlib
-import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, runtime_checkable
 from typing import Protocol as Interface
-from typing import runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -91,6 +90,7 @@ class FrameScore:
     fingerprint: str
     higher_is_better: bool
     score: Callable[[Videos, Videos], Float[np.ndarray, " N"]]
+    record: dict[str, Any] | None = None
 
     def __call__(self, real: Videos, fake: Videos) -> Float[np.ndarray, " N"]:
         return np.asarray(self.score(real, fake), np.float64)
@@ -105,23 +105,32 @@ class Network:
     least_frames: int
     features: Callable[[Videos], Float[np.ndarray, "N C"]]
     distance: Callable[..., float]
+    record: dict[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """Files of weights; where one is None, its environment variable says, or there are none."""
+    """Files of weights; where one is None, its environment variable says, or there are none.
+
+    Attributes:
+        allow_unverified: take others than the published ones.
+    """
 
     i3d: Path | None = None
     lpips_trunk: Path | None = None
     lpips_heads: Path | None = None
+    allow_unverified: bool = False
 
     @property
     def found(self) -> "Weights":
         """These, with what the environment says beside them."""
-        names = (I3D_VARIABLE, TRUNK_VARIABLE, HEADS_VARIABLE)
-        told = (Path(os.environ[name]) if os.environ.get(name) else None for name in names)
-        given = (getattr(self, field.name) for field in dataclasses.fields(self))
-        return Weights(*(value or other for value, other in zip(given, told)))
+        told = lambda name: Path(os.environ[name]) if os.environ.get(name) else None
+        return Weights(
+            self.i3d or told(I3D_VARIABLE),
+            self.lpips_trunk or told(TRUNK_VARIABLE),
+            self.lpips_heads or told(HEADS_VARIABLE),
+            self.allow_unverified,
+        )
 
 
 def frame_score(name: str, protocol: Protocol, weights: Weights) -> PairScore | Missing:
@@ -152,16 +161,15 @@ def frame_score(name: str, protocol: Protocol, weights: Weights) -> PairScore | 
             if path is None
         ]
         return Missing(f"no weights: {' and '.join(lacks)} not given")
-    from fv_jax.metrics.lpips import LPIPS
-
-    lpips = LPIPS.load(trunk, heads)
+    lpips, record = _lpips(trunk, heads, weights.allow_unverified)
     if lpips.net != protocol.lpips_net:
         raise ValueError(
             f"{trunk}: got weights of {lpips.net}, want {protocol.lpips_net} "
             f"(profile {protocol.profile}; --lpips-net changes it)"
         )
     print_ = f"lpips {lpips.net} upsample={lpips.upsample} {_sha256(trunk)} {_sha256(heads)}"
-    return FrameScore(print_, False, lambda real, fake: lpips.per_frame(real, fake).mean(-1))
+    score = lambda real, fake: lpips.per_frame(real, fake).mean(-1)
+    return FrameScore(print_, False, score, record)
 
 
 def video_network(protocol: Protocol, weights: Weights) -> FeatureExtractor | Missing:
@@ -176,29 +184,37 @@ def video_network(protocol: Protocol, weights: Weights) -> FeatureExtractor | Mi
         return Missing(f"no weights: --i3d-weights (or {I3D_VARIABLE}) not given")
     if not path.exists():
         raise FileNotFoundError(f"no file {str(path)!r} of I3D weights (for FVD)")
-    from fv_jax import metrics
-
     try:
-        i3d, distance = metrics.I3D, metrics.frechet_distance  # pyright: ignore
-    except AttributeError:
+        from fv_jax.metrics import frechet_distance as distance  # pyright: ignore
+        from fv_jax.metrics.published import published_i3d  # pyright: ignore
+    except ImportError:
         return Missing("this version of fv_jax has no I3D network")
-    options: dict = {"bn_epsilon": protocol.i3d_epsilon}
-    if "resize" in inspect.signature(i3d.load).parameters:
-        options["resize"] = protocol.i3d_resize
-    elif protocol.i3d_resize != "half_pixel":
-        return Missing(f"the I3D network has no resize {protocol.i3d_resize!r}")
-    network = i3d.load(path, **options)
-    features = getattr(network, "features", network)
-    if "ddof" in inspect.signature(distance).parameters:
-        distance = functools.partial(distance, ddof=protocol.covariance_ddof)
+    network, record = published_i3d(
+        path,
+        bn_epsilon=protocol.i3d_epsilon,
+        resize=protocol.i3d_resize,
+        allow_unverified=weights.allow_unverified,
+    )
     settings = f"epsilon={protocol.i3d_epsilon:g} resize={protocol.i3d_resize}"
     return Network(
         f"i3d {settings} {_sha256(path)}",
         400,
         LEAST_FVD_FRAMES,
-        lambda videos: np.asarray(features(videos), np.float64),
-        distance,
+        lambda videos: np.asarray(network.features(videos), np.float64),
+        functools.partial(distance, ddof=protocol.covariance_ddof),
+        record,
     )
+
+
+def _lpips(trunk: Path, heads: Path, allow_unverified: bool) -> tuple[Any, dict[str, Any]]:
+    """The network, and what is known of its weights."""
+    try:
+        from fv_jax.metrics.published import published_lpips  # pyright: ignore
+    except ImportError:
+        from fv_jax.metrics.lpips import LPIPS
+
+        return LPIPS.load(trunk, heads), {}
+    return published_lpips(trunk, heads, allow_unverified=allow_unverified)
 
 
 def _luma(frames: UInt8[np.ndarray, "*n 3"]) -> UInt8[np.ndarray, "*n 3"]:

@@ -64,13 +64,7 @@ def test_weights_that_were_named_must_be_there(tmp_path):
 
 
 class FakeI3D:
-    """The interface that the network of FVD has here: means of eight parts as features."""
-
-    @classmethod
-    def load(cls, weights, bn_epsilon=1e-3):
-        network = cls()
-        network.loaded = (weights, bn_epsilon)
-        return network
+    """What the network of FVD offers here: means of eight parts as features."""
 
     def features(self, clips):
         return clips.reshape(len(clips), 8, -1).mean(-1).astype(np.float32)
@@ -78,26 +72,30 @@ class FakeI3D:
 
 @pytest.fixture
 def i3d(monkeypatch, tmp_path):
-    names = {"I3D": FakeI3D, "frechet_distance": lambda a, b: float(np.abs(a - b).sum())}
-    module = types.ModuleType("metrics")
-    vars(module).update({**vars(metrics), **names})
-    monkeypatch.setitem(sys.modules, "fv_jax.metrics", module)
-    monkeypatch.setattr("fv_jax.metrics", module)
+    """A file of weights, and modules that make `FakeI3D` of it."""
+    asked = []
+
+    def published_i3d(path, **settings):
+        asked.append(settings)
+        return FakeI3D(), {"verified": False}
+
+    distance = lambda a, b, ddof: float(np.abs(a - b).sum()) + ddof - 1
+    published = types.ModuleType("published")
+    published.published_i3d = published_i3d
+    monkeypatch.setitem(sys.modules, "fv_jax.metrics.published", published)
+    monkeypatch.setattr(metrics, "frechet_distance", distance, raising=False)
     (tmp_path / "i3d.npz").write_bytes(b"weights")
-    return Weights(i3d=tmp_path / "i3d.npz")
+    return Weights(i3d=tmp_path / "i3d.npz", allow_unverified=True), asked
 
 
-def test_the_network_of_fvd_slots_in(i3d):
-    network = video_network(Protocol(), i3d)
+def test_the_network_of_fvd_gets_the_protocols_settings(i3d):
+    weights, asked = i3d
+    network = video_network(Protocol(), weights)
     found = network.features(REAL)
     assert found.dtype == np.float64
     assert network.distance(found, found) == 0
-    assert network.least_frames == 9
-    other = video_network(Protocol(i3d_epsilon=1e-5), i3d)
+    assert (network.least_frames, network.record) == (9, {"verified": False})
+    other = video_network(Protocol(i3d_epsilon=1e-5, i3d_resize="legacy_bilinear"), weights)
     assert other.fingerprint != network.fingerprint
-
-
-def test_a_resize_that_it_does_not_have_is_a_reason_not_another_number(i3d):
-    found = video_network(Protocol(i3d_resize="legacy_bilinear"), i3d)
-    assert isinstance(found, Missing)
-    assert "legacy_bilinear" in found.reason
+    assert asked[0] == {"bn_epsilon": 1e-3, "resize": "half_pixel", "allow_unverified": True}
+    assert asked[1] == {"bn_epsilon": 1e-5, "resize": "legacy_bilinear", "allow_unverified": True}
