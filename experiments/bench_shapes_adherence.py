@@ -5,6 +5,10 @@
 colour, shape and direction off the pixels (`metrics/shapes_adherence.py`); a video counts when
 all four are right. Beside it: how far the object strays from uniform straight motion, and what
 the same reading says of real clips that only went through the tokenizer: the ceiling.
+
+shapes-FVD (`metrics/shapes_fvd.py`, no FVD of any paper) compares each set with as many real clips
+of the same pairs; in brackets what other real ones get. It depends on their number, so sets of
+different sizes cannot be compared with each other.
 """
 
 import dataclasses
@@ -17,9 +21,13 @@ from fv_jax.bench_record import markdown, record
 from fv_jax.config import Options
 from fv_jax.data import shapes
 from fv_jax.generate import Clip, Generator
+from fv_jax.metrics.frechet import frechet_distance
 from fv_jax.metrics.shapes_adherence import agreement, off_line, read
+from fv_jax.metrics.shapes_features import FeatureExtractor
+from fv_jax.metrics.shapes_fvd import real_features
 
 _ATTRIBUTES = ("size", "colour", "shape", "direction", "all")
+_FIRST_REAL = 1_000  # of the real clips that sets are compared with
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +52,7 @@ class Settings:
 
 def run(settings: Settings) -> None:
     """Sample, read, record."""
-    generator = Generator.load(settings.model)
+    generator, extractor = Generator.load(settings.model), FeatureExtractor.load()
     groups = {
         "trained pairs": _spread(shapes.all_captions(held_out=False), settings.prompts),
         "held-out pairs": _spread(shapes.all_captions(held_out=True), settings.held_out),
@@ -56,14 +64,17 @@ def run(settings: Settings) -> None:
         clips = _generate(generator, captions, seed, settings)
         seed += len(captions)
         scores, failures = _score(clips)
+        scores |= _distance(clips, "heldout" if name.startswith("held") else "test", extractor)
         values[name] = {**scores, "videos": len(clips), "failures": failures}
         rows.append([f"{name} ({len(clips)})", *_cells(scores)])
     for split, name in (("test", "trained pairs"), ("heldout", "held-out pairs")):
         clips = [_through_tokenizer(generator, shapes.clip(split, i)) for i in range(100)]
         scores, _ = _score(clips)
+        scores |= _distance(clips, split, extractor)
         values[f"ceiling, {name}"] = scores
         rows.append([f"ceiling: real clips, {name} (100)", *_cells(scores)])
     header = ["videos", *_ATTRIBUTES, "off line, key frames, px", "off line, inserted, px"]
+    header.append("shapes-FVD (of real clips)")
     record("shapes-adherence", settings, values, markdown(header, rows))
 
 
@@ -109,7 +120,19 @@ def _score(clips: list[Clip]) -> tuple[dict[str, float], list[str]]:
     return scores | {"off_line_inserted_px": float(np.mean(inserted))}, failures
 
 
+def _distance(clips: list[Clip], split: str, extractor: FeatureExtractor) -> dict[str, float]:
+    """shapes-FVD of the clips, and of as many other real ones: both against the same real ones."""
+    made = extractor(np.stack([clip.frames for clip in clips]))
+    real = real_features(2 * len(clips), extractor, first=_FIRST_REAL, split=split)
+    real, others = np.split(real, 2)
+    return {
+        "shapes_fvd": frechet_distance(real, made),
+        "shapes_fvd_floor": frechet_distance(real, others),
+    }
+
+
 def _cells(scores: dict[str, float]) -> list[str]:
     shares = [f"{scores[name]:.1%}" for name in _ATTRIBUTES]
     pixels = ("off_line_key_frames_px", "off_line_inserted_px")
-    return shares + [f"{scores[name]:.2f}" for name in pixels]
+    distance = f"{scores['shapes_fvd']:.2f} ({scores['shapes_fvd_floor']:.2f})"
+    return [*shares, *(f"{scores[name]:.2f}" for name in pixels), distance]

@@ -19,7 +19,11 @@ from typing import Any, NoReturn
 
 import tyro
 
-from fv_jax.experiment_config import NetworkExperiment, TokenizerExperiment
+from fv_jax.experiment_config import (
+    FeaturesExperiment,
+    NetworkExperiment,
+    TokenizerExperiment,
+)
 from fv_jax.training.loop import fit
 from fv_jax.training.mesh import check_batch, make_layout
 
@@ -105,6 +109,8 @@ def train(name: str, args: Sequence[str], parse: Parse) -> int:
         config=(tyro.conf.AvoidSubcommands,),
     )  # fmt: skip
     if flags.estimate:
+        if isinstance(default, FeaturesExperiment):
+            raise ValueError(f"--estimate knows no costs of {name}; it trains in minutes")
         from fv_jax.training.estimate import estimate
 
         estimate(config, devices=flags.devices, topology=flags.topology)
@@ -180,8 +186,12 @@ def _parser(get_config: Callable) -> argparse.ArgumentParser:
     return parser
 
 
-def build_task(config: NetworkExperiment | TokenizerExperiment):
+def build_task(config: NetworkExperiment | TokenizerExperiment | FeaturesExperiment):
     """The `loop.Task` of an experiment."""
+    if isinstance(config, FeaturesExperiment):
+        from fv_jax.training.features_task import FeaturesTask
+
+        return FeaturesTask(config)
     if isinstance(config, TokenizerExperiment):
         from fv_jax.training.tokenizer_task import TokenizerTask
 

@@ -177,6 +177,26 @@ class TokenizerExperiment:
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class FeaturesExperiment:
+    """A run of `fv train` that makes the feature network of `shapes-FVD`.
+
+    Its clips are rendered as they are needed, and its sizes are fixed
+    (`metrics/shapes_features.py`).
+
+    Attributes:
+        valid_clips: unseen clips for evaluation.
+    """
+
+    name: str
+    optimizer: OptimizerConfig = OptimizerConfig()
+    run: RunConfig = RunConfig()
+    valid_clips: int = 256
+
+    def __post_init__(self) -> None:
+        at_least(self, valid_clips=1)
+
+
 REMAT = ("none", "block", "cheap")
 
 

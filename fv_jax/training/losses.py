@@ -7,18 +7,20 @@ Text and serial numbers are always given, so no loss and no logits are spent on 
 scored some at a time: logits [B, M, P, codes] never exist at once, forwards or backwards.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from fv_jax.config import SequenceConfig
 from fv_jax.models.logical_axes import constrain, gathered
-from fv_jax.models.retnet import RetNet, Tables
+from fv_jax.models.retnet import Tables
 from fv_jax.vocab import Vocab
 
 
 def frame_loss(
-    model: RetNet,
+    model: Any,
     tokens: Int[Array, "B L"],
     weight: Float[Array, "B M"],
     sequence: SequenceConfig,
@@ -29,7 +31,7 @@ def frame_loss(
     """Mean cross-entropy (nats) over the frames with weight, and how often the top id is right.
 
     Args:
-        model: read in its chunkwise form.
+        model: a `RetNet`, or what has its `init_state`, `chunkwise` and `tables`.
         tokens: packed rows, L = M * stride.
         weight: of each block's frame.
         remat: what the backward pass computes again (`models/retnet.py: scan_layers`).

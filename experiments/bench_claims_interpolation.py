@@ -1,0 +1,196 @@
+"""Redundant-free interpolation (paper section 3.3): what does inheriting cost, what does it save?
+
+Key frames of unseen clips are encoded and three frames put into every gap, with all shares of
+`inherit` and rings of `radius` 0, 1 and 2 ids, captions given, most likely ids (as by default).
+
+    PSNR        inserted frames against the clip's own, dB
+    shapes-FVD  of the whole clips against other real ones
+    inherited   share of inserted frames' ids that were copied, and of these the share that the
+                clip's own inserted frames do not have there: wrong copies
+    ms          sampling a clip's four gaps, one clip at a time: with guesses (drafts) and the
+                window that suits the machine; with a window of one id, which is the paper's
+                recurrent decoding; and without guesses, where known ids are all that fills a window
+
+The paper's setting is inherit 0.2, radius 1. It says that inheriting saves generation; here known
+ids are still read by the network, many in one step.
+"""
+
+import dataclasses
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from fv_jax.bench_record import markdown, record
+from fv_jax.config import Options
+from fv_jax.data import shapes
+from fv_jax.files import replacing
+from fv_jax.generate import Generator
+from fv_jax.interpolation.fill import Frames, fill
+from fv_jax.metrics.frame_quality import psnr_per_frame
+from fv_jax.metrics.frechet import frechet_distance
+from fv_jax.metrics.shapes_features import FeatureExtractor
+from fv_jax.metrics.shapes_fvd import real_features
+from fv_jax.sampling import drafts
+from fv_jax.sequence import interpolation_serials, pack
+from fv_jax.stats import Stats
+
+_FIRST = 5_000  # of the test clips that are filled; others are compared with
+_MODES = {"guesses": (0, True), "W = 1": (1, False), "no guesses, W = 8": (8, False)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What to measure, and where to write the result."""
+
+    model: str = "shapes"
+    """A shipped model's name, or a model folder."""
+    inherit: tuple[float, ...] = (0.0, 0.2, 0.5, 1.0)
+    """Shares of the stable ids."""
+    radius: tuple[int, ...] = (0, 1, 2)
+    """Widths of the unstable ring, in ids."""
+    clips: int = 128
+    """Unseen clips."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Of what is inherited; nothing else is random."""
+    timed: int = 10
+    """Clips that are timed, one at a time."""
+    batch_size: int = 16
+    """Clips at a time otherwise."""
+    out: Path = Path("out/bench")
+    """Where to write; `experiments` records the result in the tree."""
+
+
+class _Filler:
+    """Puts three frames into every gap of clips, with any radius."""
+
+    def __init__(self, settings: Settings):
+        self.generator = Generator.load(settings.model)
+        self.gap = self.generator.model.config.key_frame_stride
+
+    def __call__(
+        self, ids: np.ndarray, texts: np.ndarray, seeds: list[int], share: float, radius: int,
+        window: int = 0, guess: bool = True,
+    ) -> tuple[list[Frames], Stats]:  # fmt: skip
+        """Filled clips of key frames `ids` [B, M, h, w]."""
+        generator, insert, stats = self.generator, self.gap - 1, Stats()
+        sequence = generator.model.config.sequence
+        guesses = drafts.neighbouring_frame(insert, sequence)
+        guesses = guesses if guess else drafts.nothing(insert + 2, sequence)
+
+        def generate(rows, a, b, forced):
+            sampler = generator.sampler(Options(window=window), 0.0, 1.0, len(rows))
+            codes, _ = generator.decode(
+                generator.start(sampler, [(seeds[v], gap) for v, _, gap in rows]), sampler, stats,
+                tokens=pack(
+                    np.stack([texts[v] for v, _, _ in rows]), np.stack([a, b, *forced], axis=1),
+                    interpolation_serials(insert), sequence,
+                ),
+                guesses=guesses, prefix=2,
+            )  # fmt: skip
+            return codes[:, 2:].swapaxes(0, 1)
+
+        videos = [Frames.of_key_frames(grid) for grid in ids]
+        filled = fill(
+            videos, generate, insert=insert, levels=1, inherit=share, seeds=seeds, radius=radius
+        )
+        return filled, stats
+
+
+def run(settings: Settings) -> None:
+    """Measure and record. What is made is kept, and taken up by the same command."""
+    filler = _Filler(settings)
+    clips = [shapes.clip("test", _FIRST + i) for i in range(settings.clips)]
+    true = np.stack([shapes.render(clip) for clip in clips])
+    ids = np.stack([filler.generator.model.frames.encode(video) for video in true])
+    texts = np.stack([filler.generator.text_ids(clip.caption) for clip in clips])
+    settled = [(s, r) for s in settings.inherit for r in settings.radius if s or r == 1]
+    made = {
+        (share, radius): [
+            _kept(settings, filler, ids, texts, share, radius, seed)
+            for seed in (settings.seeds if share else settings.seeds[:1])
+        ]
+        for share, radius in tqdm(settled, unit="setting")
+    }
+    judge = _Judge(settings, filler, true)
+    ceiling = judge(ids)
+    values: dict[str, Any] = {"ceiling": ceiling}
+    rows = []
+    for (share, radius), filled in made.items():
+        psnr_db, fvd = zip(*(judge(part["ids"]) for part in filled))
+        copied = np.stack([part["inherited"] for part in filled])
+        differ = np.stack([part["ids"] != ids for part in filled])
+        shares = copied[:, :, judge.inserted].mean(), (copied & differ).sum() / max(1, copied.sum())
+        times = {name: float(filled[0][name]) for name in _MODES}
+        key = f"inherit {share:g}, radius {radius if share else 'any'}"
+        values[key] = {
+            "psnr_db": psnr_db, "shapes_fvd": fvd, "inherited": float(shares[0]),
+            "wrong": float(shares[1]), "milliseconds": times,
+        }  # fmt: skip
+        rows.append([
+            key, _mean(psnr_db, 2), _mean(fvd, 3), f"{shares[0]:.1%}", f"{shares[1]:.2%}",
+            *(f"{t:.1f}" for t in times.values()),
+        ])  # fmt: skip
+    rows.append(["the true frames' ids", f"{ceiling[0]:.2f}", f"{ceiling[1]:.3f}"] + [""] * 5)
+    header = ["inserted frames", "PSNR, dB", "shapes-FVD", "ids inherited", "of these wrong"]
+    table = markdown([*header, *(f"ms, {name}" for name in _MODES)], rows)
+    record("claims-interpolation", settings, values, table)
+
+
+class _Judge:
+    """PSNR of inserted frames, and shapes-FVD of whole clips, of filled ids [N, M, h, w]."""
+
+    def __init__(self, settings: Settings, filler: _Filler, true: np.ndarray):
+        self.decode, self.true = filler.generator.model.frames.decode, true
+        self.inserted = np.arange(shapes.NUM_FRAMES) % filler.gap != 0
+        self.extractor = FeatureExtractor.load()
+        self.real = real_features(settings.clips, self.extractor)
+
+    def __call__(self, ids: np.ndarray) -> tuple[float, float]:
+        frames = np.stack([self.decode(video) for video in ids])
+        quality = psnr_per_frame(self.true[:, self.inserted], frames[:, self.inserted]).mean()
+        return float(quality), frechet_distance(self.real, self.extractor(frames))
+
+
+def _kept(settings, filler, ids, texts, share, radius, seed) -> dict[str, np.ndarray]:
+    """Filled ids, which of them were copied, and (of the first seed) milliseconds."""
+    name = f"{share:g}-{radius}-{seed}-{settings.timed}.npz"
+    path = Path("out/claims/interpolation") / f"{settings.model}-{settings.clips}" / name
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        filled: list[Frames] = []
+        for start in range(0, len(ids), settings.batch_size):
+            part = slice(start, start + settings.batch_size)
+            seeds = [seed * 100_000 + start + i for i in range(len(ids[part]))]
+            filled += filler(ids[part, :: filler.gap], texts[part], seeds, share, radius)[0]
+        first = seed == settings.seeds[0]
+        times = {
+            name: _milliseconds(filler, ids, texts, share, radius, mode, settings.timed)
+            for name, mode in _MODES.items()
+            if first
+        }
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez(
+                file, ids=np.stack([f.ids for f in filled]),
+                inherited=np.stack([f.inherited for f in filled]), **times,
+            )  # fmt: skip
+    with np.load(path) as file:
+        return dict(file)
+
+
+def _milliseconds(filler, ids, texts, share, radius, mode, count) -> float:
+    """Median of sampling one clip; the first call compiles."""
+    taken = []
+    for i in range(count + 1):
+        part = slice(i % len(ids), i % len(ids) + 1)
+        _, stats = filler(ids[part, :: filler.gap], texts[part], [i], share, radius, *mode)
+        taken.append(stats.summary(1)["seconds"]["sample"] * 1000)
+    return statistics.median(taken[1:])
+
+
+def _mean(values: tuple[float, ...], digits: int) -> str:
+    if len(values) == 1:
+        return f"{values[0]:.{digits}f}"
+    return f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=1):.{digits}f}"

@@ -1,0 +1,173 @@
+"""What does a shapes-FVD mean?
+
+**Noise floor**: real clips against other real clips, for several numbers of clips. A difference
+between two models that is smaller than the floor's spread says nothing.
+
+**Known damage**: real clips against other real clips that were damaged, so that every row has the
+floor in it. Some damage must be seen (blur, frames in another order, a wrong speed, colours that
+no clip has); some cannot be: clips run backwards and colours of the palette swapped make other
+real clips, and the measure compares sets.
+
+Beside it: how well the network reads what it was trained to read, on unseen clips.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import scipy.ndimage
+
+from fv_jax.bench_record import markdown, record
+from fv_jax.data import shapes
+from fv_jax.metrics.frechet import frechet_distance
+from fv_jax.metrics.shapes_features import WEIGHTS, FeatureExtractor
+from fv_jax.metrics.shapes_fvd import real_features
+from fv_jax.model_folder import load
+
+_FIRST = 100_000  # of the clips that no other part of the project uses
+_LAST = shapes.NUM_FRAMES - 1
+
+Damage = Callable[[shapes.ShapeClip, np.random.Generator], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What to measure, and where to write the result."""
+
+    features: Path = WEIGHTS
+    """Weights of the feature network."""
+    counts: tuple[int, ...] = (64, 128, 256, 512, 1024)
+    """Clips of each of the two sets."""
+    repeats: int = 5
+    """Pairs of sets for the floor."""
+    damaged: int = 256
+    """Clips of a damaged set, and of the real set that it is compared with."""
+    damage_repeats: int = 3
+    """Pairs of sets for each damage."""
+    model: str = "shapes"
+    """Whose tokenizer the clips go through."""
+    out: Path = Path("out/bench")
+    """Where to write; `experiments` records the result in the tree."""
+
+
+def run(settings: Settings) -> None:
+    """Measure and record."""
+    extractor = FeatureExtractor.load(settings.features)
+    most = 2 * max(settings.counts) * 2
+    pool = real_features(most, extractor, first=_FIRST)
+    floor = {count: _floor(pool, count, settings.repeats) for count in settings.counts}
+    damage = _all_damage(settings, extractor)
+    rows = [[str(count), *_spread(values)] for count, values in floor.items()]
+    base = float(np.mean(floor.get(settings.damaged) or _floor(pool, settings.damaged, 5)))
+    table = (
+        "Noise floor: real clips against other real clips\n\n"
+        + markdown(["clips in each set", "shapes-FVD, mean", "spread", "most"], rows)
+        + f"\nReal clips against damaged other ones, {settings.damaged} in each set:\n\n"
+        + markdown(
+            ["damage", "shapes-FVD, mean", "spread", "times the floor"],
+            [[n, *_spread(v)[:2], f"{np.mean(v) / base:.1f}"] for n, v in damage.items()],
+        )
+    )
+    values = {"floor": floor, "damage": damage, "features": settings.features.name}
+    record("shapes-fvd", settings, values, table)
+
+
+def _floor(pool: np.ndarray, count: int, repeats: int) -> list[float]:
+    """Distances between disjoint random halves of 2 * count clips of the pool."""
+    found = []
+    for seed in range(repeats):
+        order = np.random.default_rng(seed).permutation(len(pool))
+        one, other = pool[order[:count]], pool[order[count : 2 * count]]
+        found.append(frechet_distance(one, other))
+    return found
+
+
+def _all_damage(settings: Settings, extractor: FeatureExtractor) -> dict[str, list[float]]:
+    tokenizer = load(settings.model).frames
+    size, found = settings.damaged, {}
+    through = lambda clip, rng: tokenizer.decode(tokenizer.encode(shapes.render(clip)))
+    kinds: dict[str, Damage] = {"none": lambda clip, rng: shapes.render(clip), **_KINDS}
+    kinds["through the tokenizer and back"] = through
+    real = [
+        real_features(size, extractor, first=_FIRST + 50_000 + 2 * repeat * size)
+        for repeat in range(settings.damage_repeats)
+    ]
+    for name, make in kinds.items():
+        found[name] = []
+        for repeat, reference in enumerate(real):
+            rng = np.random.default_rng(repeat)
+            first = _FIRST + 50_000 + (2 * repeat + 1) * size
+            clips = [make(shapes.clip("test", first + i), rng) for i in range(size)]
+            found[name].append(frechet_distance(reference, extractor(np.stack(clips))))
+        print(f"{name}: {np.mean(found[name]):.3f}", flush=True)
+    return found
+
+
+def _blur(sigma: float) -> Damage:
+    def make(clip, rng):
+        frames = shapes.render(clip).astype(np.float32)
+        blurred = scipy.ndimage.gaussian_filter(frames, (0, sigma, sigma, 0))
+        return np.round(blurred).astype(np.uint8)
+
+    return make
+
+
+def _noise(sigma: float) -> Damage:
+    def make(clip, rng):
+        frames = shapes.render(clip) + rng.normal(0, sigma, (len(clip.centres()), 64, 64, 3))
+        return np.clip(np.round(frames), 0, 255).astype(np.uint8)
+
+    return make
+
+
+def _order(frames: Callable[[np.random.Generator], np.ndarray]) -> Damage:
+    return lambda clip, rng: shapes.render(clip, frames(rng))
+
+
+def _speed(factor: float) -> Damage:
+    """The whole way times `factor`, around its middle; the object may leave the frame."""
+
+    def make(clip, rng):
+        way = np.asarray(shapes.DIRECTIONS[clip.direction], float) * clip.travel
+        start = np.asarray(clip.start) + way * (1 - factor) / 2
+        changed = dataclasses.replace(
+            clip, start=(float(start[0]), float(start[1])), travel=clip.travel * factor
+        )
+        return shapes.render(changed)
+
+    return make
+
+
+def _other_palette_colour(clip, rng) -> np.ndarray:
+    names = [name for name in shapes.COLOURS if (name, clip.shape) not in shapes.HELD_OUT]
+    return shapes.render(dataclasses.replace(clip, colour=str(rng.choice(names))))
+
+
+def _two_neighbours(rng: np.random.Generator) -> np.ndarray:
+    order, at = np.arange(_LAST + 1), int(rng.integers(_LAST))
+    order[[at, at + 1]] = order[[at + 1, at]]
+    return order
+
+
+_KINDS: dict[str, Damage] = {
+    **{f"blur, sigma {s:g} px": _blur(s) for s in (0.5, 1.0, 2.0, 4.0)},
+    **{f"noise, sigma {s:g} of 255": _noise(s) for s in (2, 10, 30)},
+    "two neighbouring frames swapped": _order(_two_neighbours),
+    "all frames shuffled": _order(lambda rng: rng.permutation(_LAST + 1)),
+    "one frame for all": _order(lambda rng: np.full(_LAST + 1, int(rng.integers(_LAST + 1)))),
+    "every second frame twice (jerky)": _order(lambda rng: np.arange(_LAST + 1) // 2 * 2),
+    "speed x 0.25": _speed(0.25),
+    "speed x 0.5": _speed(0.5),
+    "speed x 0.8": _speed(0.8),
+    "speed x 1.5": _speed(1.5),
+    "red and blue channels swapped": lambda clip, rng: shapes.render(clip)[..., ::-1],
+    "colours at 80%": lambda clip, rng: (shapes.render(clip) * 0.8).astype(np.uint8),
+    "backwards (should not show)": _order(lambda rng: np.arange(_LAST + 1)[::-1]),
+    "another trained colour (should not show)": _other_palette_colour,
+}
+
+
+def _spread(values: list[float]) -> list[str]:
+    deviation = np.std(values, ddof=1) if len(values) > 1 else float("nan")
+    return [f"{np.mean(values):.3f}", f"{deviation:.3f}", f"{max(values):.3f}"]

@@ -1,0 +1,103 @@
+"""One comparison from the first training to the table; taken up by the same command."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.claims.runs import Trained, Variant, trained
+from experiments.claims.scores import score, spread, videos
+from fv_jax.bench_record import markdown, record
+from fv_jax.files import write_text
+from fv_jax.metrics.shapes_features import FeatureExtractor
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Settings that the claims have in common. Their fields are what `fv bench` takes."""
+
+    budget: str = "small"
+    """Network, data and steps: `small` for CPU cores, `shipped` for a GPU."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """One training of every variant for each."""
+    videos: int = 128
+    """That every trained network makes."""
+    only_train: bool = False
+    """Train what is not trained, and stop there."""
+    only_score: bool = False
+    """Score what is trained, and say what is not."""
+    out: Path = Path("out/bench")
+    """Where to write; `experiments` records the result in the tree."""
+
+
+Scores = Callable[[Trained], dict[str, Any]]
+Judge = Callable[[Any], Scores]  # of the settings
+
+
+def compare(
+    name: str, settings: Any, variants: Sequence[tuple[str, Variant]], judge: Judge,
+    columns: Sequence[str], note: str = "",
+) -> None:  # fmt: skip
+    """Train, score and record.
+
+    Seeds come first, so that a part of the runs already compares all variants.
+    """
+    results: dict[str, dict[int, dict[str, Any]]] = {label: {} for label, _ in variants}
+    missing = []
+    scores = (lambda run: {}) if settings.only_train else judge(settings)
+    for seed in settings.seeds:
+        for label, variant in variants:
+            folder = Path("out/claims") / settings.budget / f"{variant.name}-{seed}"
+            if settings.only_score and not (folder / "done").exists():
+                missing.append(f"{label}, seed {seed}")
+                continue
+            run = trained(variant, seed, settings.budget)
+            if not settings.only_train:
+                results[label][seed] = _kept(run.folder / f"{name}.json", settings, run, scores)
+    if settings.only_train:
+        return
+    rows = [
+        [f"{label} ({len(found)})", *(_cell(found, column) for column in columns)]
+        for label, found in results.items()
+    ]
+    table = markdown(["variant (seeds)", *columns], rows)
+    if missing:
+        table += f"\nNot trained yet: {'; '.join(missing)}.\n"
+    values = {"results": results, "missing": missing}
+    record(f"claims-{name}", settings, values, table + (f"\n{note}\n" if note else ""))
+
+
+def generated(settings: Comparison) -> Scores:
+    """Loss, adherence, order and shapes-FVD."""
+    extractor = FeatureExtractor.load()
+
+    def scores(run: Trained) -> dict[str, Any]:
+        clips = videos(run.task.generator(run.params), settings.videos)
+        return {**losses(run), **score(clips, extractor)}
+
+    return scores
+
+
+def losses(run: Trained) -> dict[str, Any]:
+    """On unseen clips; parameters and hours of the training."""
+    return {
+        **run.task.validate(run.params),
+        "parameters": run.record["parameters"],
+        "training": run.record["source"],
+    }
+
+
+def _kept(path: Path, settings: Comparison, run: Trained, scores: Scores) -> dict[str, Any]:
+    """Scores are kept beside the run: the next call of the bench takes them from there."""
+    if path.exists():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found.get("videos_asked") == settings.videos:
+            return found
+    found = {**scores(run), "videos_asked": settings.videos}
+    write_text(path, json.dumps(found, indent=1) + "\n")
+    return found
+
+
+def _cell(found: dict[int, dict[str, Any]], column: str) -> str:
+    return spread([scores[column] for scores in found.values()]) if found else "not run"
