@@ -166,7 +166,7 @@ def _kept(settings, filler, ids, texts, share, radius, seed) -> dict[str, np.nda
             seeds = [seed * 100_000 + start + i for i in range(len(ids[part]))]
             filled += filler(ids[part, :: filler.gap], texts[part], seeds, share, radius)[0]
         first = seed == settings.seeds[0]
-        times = {
+        times: dict[str, Any] = {
             name: _milliseconds(filler, ids, texts, share, radius, mode, settings.timed)
             for name, mode in _MODES.items()
             if first

@@ -146,8 +146,9 @@ def test_the_command_line_knows_the_metrics():
     assert Evaluate().metrics == METRICS
 
 
-def test_the_shipped_model_is_measured_and_reported(sets, capsys):
+def test_the_shipped_model_is_measured_and_reported(sets, capsys, monkeypatch):
     """From nothing to the page: generate, score, again without generating, report."""
+    monkeypatch.setattr(run_evaluate.experiment, "OUT", sets / "nothing")
     args = ("shapes", "--count", "2", "--batch-size", "2", "--metrics", "psnr", "fvd")
     assert evaluate(sets, *args) == 0
     values = result(sets, "shapes")

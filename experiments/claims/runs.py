@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -170,7 +171,7 @@ def _run(
         fit(task, config, folder)
         write_text(done, "")  # a run that is stopped leaves weights, too
     with np.load(weights) as file:
-        arrays = [file[name] for name in file.files]
+        arrays = [jnp.asarray(file[name]) for name in file.files]
     if [a.shape for a in arrays] != [leaf.shape for leaf in leaves]:
         raise ValueError(f"{weights} are of another network; delete {folder}")
     record = json.loads((folder / "model" / "training.json").read_text(encoding="utf-8"))

@@ -47,8 +47,8 @@ class Protocol:
         ssim_colour: "channels" (mean of the three) or "luma" (of BT.601).
         lpips_net: whose weights LPIPS must have.
         i3d_resize: how FVD's network gets its 224 px: "half_pixel", the short side scaled without
-            antialias and the middle cut out, or "legacy_bilinear", both sides scaled, corners
-            at corners.
+            antialias and the middle cut out, or "legacy_bilinear", both sides scaled, pixels at
+            their upper left corners.
         i3d_epsilon: beside the variance in its batch norms: 1e-3 as the weights were trained,
             1e-5 in the PyTorch port that many papers used.
         covariance_ddof: 1 divides by N - 1.

@@ -140,15 +140,13 @@ def frame_score(name: str, protocol: Protocol, weights: Weights) -> PairScore | 
         FileNotFoundError: weights that were named are not there.
         ValueError: they are not what they should be.
     """
-    from fv_jax.metrics.frame_quality import psnr_per_frame, ssim
+    from fv_jax.metrics.frame_quality import psnr_per_frame, ssim_per_frame
 
     if name == "psnr":
         return FrameScore("psnr", True, lambda real, fake: psnr_per_frame(real, fake).mean(-1))
     if name == "ssim":
         prepared = _luma if protocol.ssim_colour == "luma" else lambda frames: frames
-        each = lambda real, fake: np.asarray(
-            [ssim(prepared(a[None]), prepared(b[None])) for a, b in zip(real, fake)]
-        )
+        each = lambda real, fake: ssim_per_frame(prepared(real), prepared(fake)).mean(-1)
         return FrameScore(f"ssim {protocol.ssim_colour}", True, each)
     trunk, heads = weights.lpips_trunk, weights.lpips_heads
     if trunk is None or heads is None:
@@ -161,7 +159,9 @@ def frame_score(name: str, protocol: Protocol, weights: Weights) -> PairScore | 
             if path is None
         ]
         return Missing(f"no weights: {' and '.join(lacks)} not given")
-    lpips, record = _lpips(trunk, heads, weights.allow_unverified)
+    from fv_jax.metrics.published import published_lpips
+
+    lpips, record = published_lpips(trunk, heads, allow_unverified=weights.allow_unverified)
     if lpips.net != protocol.lpips_net:
         raise ValueError(
             f"{trunk}: got weights of {lpips.net}, want {protocol.lpips_net} "
@@ -184,11 +184,9 @@ def video_network(protocol: Protocol, weights: Weights) -> FeatureExtractor | Mi
         return Missing(f"no weights: --i3d-weights (or {I3D_VARIABLE}) not given")
     if not path.exists():
         raise FileNotFoundError(f"no file {str(path)!r} of I3D weights (for FVD)")
-    try:
-        from fv_jax.metrics import frechet_distance as distance  # pyright: ignore
-        from fv_jax.metrics.published import published_i3d  # pyright: ignore
-    except ImportError:
-        return Missing("this version of fv_jax has no I3D network")
+    from fv_jax.metrics import frechet_distance
+    from fv_jax.metrics.published import published_i3d
+
     network, record = published_i3d(
         path,
         bn_epsilon=protocol.i3d_epsilon,
@@ -201,20 +199,9 @@ def video_network(protocol: Protocol, weights: Weights) -> FeatureExtractor | Mi
         400,
         LEAST_FVD_FRAMES,
         lambda videos: np.asarray(network.features(videos), np.float64),
-        functools.partial(distance, ddof=protocol.covariance_ddof),
+        functools.partial(frechet_distance, ddof=protocol.covariance_ddof),
         record,
     )
-
-
-def _lpips(trunk: Path, heads: Path, allow_unverified: bool) -> tuple[Any, dict[str, Any]]:
-    """The network, and what is known of its weights."""
-    try:
-        from fv_jax.metrics.published import published_lpips  # pyright: ignore
-    except ImportError:
-        from fv_jax.metrics.lpips import LPIPS
-
-        return LPIPS.load(trunk, heads), {}
-    return published_lpips(trunk, heads, allow_unverified=allow_unverified)
 
 
 def _luma(frames: UInt8[np.ndarray, "*n 3"]) -> UInt8[np.ndarray, "*n 3"]:

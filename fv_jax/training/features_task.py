@@ -1,6 +1,7 @@
 """Training the feature network of `shapes-FVD` on rendered clips, no two of them the same."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ class FeaturesTask:
             metrics[f"{name}_error_px"] = jnp.sqrt(error[i]) * unit
         return sum(losses) + error.sum(), metrics
 
-    def data(self, rows: range) -> Batches:
+    def data(self, rows: Sequence[int]) -> Batches:
         """Rendered clips; the one at place i of the run is clip i of the training split."""
         run = self.config.run
         clips = grain.MapDataset.range(run.steps * run.batch_size)
