@@ -169,8 +169,9 @@ class Evaluate:
     """plain, shapes, bair, bair_debiased, kinetics600 or ucf101; by default the experiment's."""
     profile: Literal["repo", "magvit"] = "repo"
     """Whose tool the numbers are computed as (fv_jax/evaluation/protocols.py)."""
-    metrics: tuple[str, ...] = ("psnr", "ssim", "lpips", "fvd")
-    """Some of psnr, ssim, lpips, fvd."""
+    metrics: tuple[str, ...] | None = None
+    """Some of psnr, ssim, lpips, fvd, shapes_fvd (no FVD: of the `shapes` data only); by default
+    the protocol's."""
     i3d_weights: Path | None = None
     """FVD's network; or the environment variable FV_I3D_WEIGHTS."""
     lpips_trunk: Path | None = None

@@ -16,8 +16,11 @@ from fv_jax.config import Options, to_json
 from fv_jax.evaluation.clip_sets import open_set, paired, scored
 from fv_jax.evaluation.evaluate import Scorers, Sets, evaluate
 from fv_jax.evaluation.protocols import (
+    FRAME_METRICS,
+    LABELS,
     LEAST_FVD_FRAMES,
     METRICS,
+    SET_METRICS,
     Protocol,
     preset_of,
     protocol,
@@ -37,7 +40,8 @@ _SHOWN, _IN_FIGURE, _LISTED = 8, 4, 1000  # clips
 _CHANGES = {
     "given_frames": "given_frames", "frames": "frames", "size": "size", "count": "real_count",
     "fake_count": "fake_count", "best_of": "best_of", "repeats": "repeats",
-    "ssim_colour": "ssim_colour", "lpips_net": "lpips_net", "i3d_epsilon": "i3d_epsilon",
+    "metrics": "metrics", "ssim_colour": "ssim_colour", "lpips_net": "lpips_net",
+    "i3d_epsilon": "i3d_epsilon",
 }  # fmt: skip
 _NOT_FOLDERS = ("repeats", "fake_count", "stage", "preset", "model", "source")
 
@@ -48,9 +52,6 @@ def run(command: "Evaluate") -> int:
     Raises:
         ValueError, FileNotFoundError: what is compared, or a setting, is unfit.
     """
-    unknown = [name for name in command.metrics if name not in METRICS]
-    if unknown or not command.metrics:
-        raise ValueError(f"--metrics must be some of {', '.join(METRICS)}, got {unknown or 'none'}")
     with only_process_in(command.cache):
         return (_experiment if len(command.what) == 1 else _folders)(command)
 
@@ -69,7 +70,7 @@ def _folders(command: "Evaluate") -> int:
     if rules.real_count:
         each = max(1, len(fake) // len(real))
         real, fake = real[: rules.real_count], fake[: rules.real_count * each]
-    pairs = any(name != "fvd" for name in command.metrics)
+    pairs = any(name in FRAME_METRICS for name in rules.metrics)
     groups = paired(real, fake) if pairs else [fake]
     if pairs and len(groups[0]) < rules.best_of:
         raise ValueError(
@@ -147,11 +148,11 @@ def _scorers(command: "Evaluate", rules: Protocol) -> Scorers:
         command.i3d_weights, command.lpips_trunk, command.lpips_heads,
         command.allow_unverified_weights,
     ).found  # fmt: skip
-    frames = {n: frame_score(n, rules, weights) for n in command.metrics if n != "fvd"}
-    videos = {n: video_network(rules, weights) for n in command.metrics if n == "fvd"}
+    frames = {n: frame_score(n, rules, weights) for n in rules.metrics if n in FRAME_METRICS}
+    videos = {n: video_network(n, rules, weights) for n in rules.metrics if n in SET_METRICS}
     for name, scorer in {**frames, **videos}.items():
         if isinstance(scorer, Missing):
-            print(f"{name.upper()} will be null: {scorer.reason}")
+            print(f"{LABELS[name]} will be null: {scorer.reason}")
     return Scorers(frames, videos)
 
 
@@ -164,7 +165,7 @@ def _records(scorers: Scorers) -> dict[str, Any]:
 
 def _check_length(command: "Evaluate", sets: Sets, rules: Protocol) -> None:
     """Who asks for FVD hears that clips are too short for it, whether or not it has weights."""
-    if "fvd" in command.metrics and command.metrics != METRICS:
+    if "fvd" in (command.metrics or ()):
         frames = len(scored(sets.real[0], rules))
         if frames < LEAST_FVD_FRAMES:
             raise ValueError(
@@ -248,7 +249,7 @@ def _finish(
     write_text(path, json.dumps(values, indent=1) + "\n")
     for metric in METRICS:
         if metric in result["metrics"]:
-            print(f"{metric.upper():<6}{_value(result['metrics'][metric])}")
+            print(f"{LABELS[metric]:<12}{_value(result['metrics'][metric])}")
     counts = result["counts"]
     print(
         f"{counts['fake']} fake and {counts['real_pieces']} real clips of {counts['frames']} "

@@ -41,7 +41,9 @@ class Budget:
     network: RetNetConfig
     image_steps: int
     steps: int
+    insert_steps: int  # of interpolation alone
     batch_size: int = 8
+    key_frame_share: float = 0.75  # of the rows; words are learnt from key frames
     data: str = "shapes,split=train,count=12000"
     valid: str = "shapes,split=valid,count=256"
 
@@ -49,12 +51,12 @@ class Budget:
 BUDGETS = {
     "small": Budget(
         RetNetConfig(width=96, layers=3, heads=4, value_width=192, hidden=128, angles="even"),
-        image_steps=600, steps=800,
+        image_steps=600, steps=2000, insert_steps=800,
     ),
-    "shipped": Budget(PRESETS["shapes"], image_steps=1500, steps=6000),
+    "shipped": Budget(PRESETS["shapes"], image_steps=1500, steps=6000, insert_steps=3000),
     "tiny": Budget(  # for tests
         RetNetConfig(width=24, layers=1, heads=2, value_width=48, hidden=32, angles="even"),
-        image_steps=2, steps=2, batch_size=2, data="shapes,split=train,count=8",
+        image_steps=2, steps=2, insert_steps=2, batch_size=2, data="shapes,split=train,count=8",
         valid="shapes,split=valid,count=16",
     ),
 }  # fmt: skip
@@ -183,7 +185,10 @@ def settings(
 ) -> NetworkExperiment:
     """The training's settings."""
     b = BUDGETS[budget]
-    steps, rows = (b.image_steps, 3 * b.batch_size) if images_only else (b.steps, b.batch_size)
+    steps = b.steps if variant.tasks == "both" else b.insert_steps
+    rows = b.batch_size
+    if images_only:
+        steps, rows = b.image_steps, 3 * b.batch_size
     config = NetworkExperiment(
         name=variant.name,
         data=b.data, valid=b.valid,
@@ -195,7 +200,7 @@ def settings(
             steps=steps, batch_size=rows, seed=seed, sample_every=10**6, checkpoint_every=100,
             keep_checkpoints=1, folder=str(OUT / "claims" / budget / f"{variant.name}-{seed}"),
         ),
-        key_frame_share=0.5 if variant.tasks == "both" else 0.0,
+        key_frame_share=b.key_frame_share if variant.tasks == "both" else 0.0,
     )  # fmt: skip
     return dataclasses.replace(config, key_frames=1, insertions=()) if images_only else config
 

@@ -62,22 +62,33 @@ def tokenise(
         ValueError: the folder holds other tokens, a clip is unusable and `strict` is set, or none
             can be used at all.
     """
-    with only_process_in(folder):
-        wanted = _manifest(source, tokenizer, settings)
-        before = Manifest.read(folder) if (folder / MANIFEST).exists() else None
-        if before:
-            _check_same(before, wanted, folder)
-        if before and before.complete:
-            tokens = TokenFolder(folder)
-        else:
-            report_problems(source, strict=settings.strict)
-            if not before:
-                tokenizer.save(folder / TOKENIZER)
-                wanted.write(folder)
-            tokens = _Run(source, tokenizer, folder, settings, wanted)()
+    wanted = _manifest(source, tokenizer, settings)
+    tokens = _complete(wanted, folder)  # which any number of processes may read
+    if not tokens:
+        with only_process_in(folder):
+            tokens = _complete(wanted, folder)
+            if not tokens:
+                report_problems(source, strict=settings.strict)
+                if not (folder / MANIFEST).exists():
+                    tokenizer.save(folder / TOKENIZER)
+                    wanted.write(folder)
+                tokens = _Run(source, tokenizer, folder, settings, wanted)()
     if settings.strict:  # it may have been made, or begun, without
         check_none(folder, [Problem(**p) for p in tokens.manifest.left_out])
     return tokens
+
+
+def _complete(wanted: Manifest, folder: Path) -> TokenFolder | None:
+    """The folder's tokens, if all are there.
+
+    Raises:
+        ValueError: it holds other tokens.
+    """
+    if not (folder / MANIFEST).exists():
+        return None
+    found = Manifest.read(folder)
+    _check_same(found, wanted, folder)
+    return TokenFolder(folder) if found.complete else None
 
 
 def clips_hash(source: Source) -> str:

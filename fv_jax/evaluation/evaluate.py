@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from fv_jax.evaluation.clip_sets import Clip, pieces, scored
 from fv_jax.evaluation.feature_cache import FeatureCache, clip_hash, joint_hash
-from fv_jax.evaluation.protocols import FEW_FEATURES, Protocol
+from fv_jax.evaluation.protocols import LABELS, Protocol
 from fv_jax.evaluation.scores import FeatureExtractor, Missing, PairScore
 
 _BATCH = 8  # clips whose features are computed at a time
@@ -222,11 +222,12 @@ class _Evaluation:
             raise ValueError(f"{name}: got {got}, want {want} as {self.first} has")
 
     def _warnings(self, real: int, fake: int) -> list[str]:
-        if not self.videos or min(real, fake) >= FEW_FEATURES:
-            return []
         return [
-            f"FVD of {real} real and {fake} fake clips: fewer than {FEW_FEATURES} leave its "
-            "covariances singular, and the number depends on how many there are"
+            f"{LABELS[name]} of {real} real and {fake} fake clips: fewer than "
+            f"{found.network.width} leave its covariances singular, and the number depends on how "
+            "many there are"
+            for name, found in self.videos.items()
+            if min(real, fake) < found.network.width
         ]
 
 

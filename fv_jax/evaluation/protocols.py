@@ -20,9 +20,12 @@ from fv_jax.config import at_least, require
 
 Profile = Literal["repo", "magvit"]
 PROFILES: tuple[Profile, ...] = ("repo", "magvit")
-METRICS = ("psnr", "ssim", "lpips", "fvd")
+FRAME_METRICS, SET_METRICS = ("psnr", "ssim", "lpips"), ("fvd", "shapes_fvd")
+METRICS = (*FRAME_METRICS, *SET_METRICS)
+LABELS = {
+    "psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "fvd": "FVD", "shapes_fvd": "shapes-FVD"
+}  # fmt: skip
 
-FEW_FEATURES = 400  # what FVD's network gives; fewer clips leave the covariance singular
 LEAST_FVD_FRAMES = 9  # fewer vanish in its pools over time
 
 
@@ -52,6 +55,7 @@ class Protocol:
         i3d_epsilon: beside the variance in its batch norms: 1e-3 as the weights were trained,
             1e-5 in the PyTorch port that many papers used.
         covariance_ddof: 1 divides by N - 1.
+        metrics: what is computed, of `METRICS`. shapes_fvd is no FVD (`metrics/shapes_fvd.py`).
     """
 
     name: str = "plain"
@@ -72,12 +76,18 @@ class Protocol:
     i3d_resize: Literal["half_pixel", "legacy_bilinear"] = "half_pixel"
     i3d_epsilon: float = 1e-3
     covariance_ddof: int = 1
+    metrics: tuple[str, ...] = (*FRAME_METRICS, "fvd")
 
     def __post_init__(self) -> None:
         at_least(
             self, given_frames=0, frames=0, size=0, real_count=0, fake_count=0, windows=1, crops=1,
             best_of=1, repeats=1, i3d_epsilon=0,
         )  # fmt: skip
+        unknown = [name for name in self.metrics if name not in METRICS]
+        require(
+            bool(self.metrics) and not unknown,
+            f"metrics must be some of {', '.join(METRICS)}, got {', '.join(unknown) or 'none'}",
+        )
         require(
             self.profile in PROFILES,
             f"no profile {self.profile!r}; there are: {', '.join(PROFILES)}",
@@ -112,7 +122,9 @@ PRESETS: dict[str, Protocol] = {
     # Clips as they are, one fake for each real one.
     "plain": Protocol(),
     # The model that comes with the package, on clips that it never saw.
-    "shapes": Protocol("shapes", given_frames=1, frames=17, size=64, real_count=256),
+    "shapes": Protocol(
+        "shapes", given_frames=1, frames=17, size=64, real_count=256, metrics=METRICS
+    ),
     # 256 test clips; all 100 fakes of each count in FVD, against the first window of each.
     "bair": Protocol(
         "bair", given_frames=1, frames=16, size=64, real_count=256, fake_count=25_600,

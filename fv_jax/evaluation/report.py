@@ -10,11 +10,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fv_jax.evaluation.protocols import METRICS
+from fv_jax.evaluation.protocols import LABELS, METRICS
 
 FORMAT = "fv-jax evaluation 1"  # of a result file
-ARROWS = {"fvd": "FVD ↓", "psnr": "PSNR, dB ↑", "ssim": "SSIM ↑", "lpips": "LPIPS ↓"}
-_DIGITS = {"fvd": "{:.4g}", "psnr": "{:.2f}", "ssim": "{:.3f}", "lpips": "{:.3f}"}
+ARROWS = {
+    "fvd": "FVD ↓", "psnr": "PSNR, dB ↑", "ssim": "SSIM ↑", "lpips": "LPIPS ↓",
+    "shapes_fvd": "shapes-FVD ↓",
+}  # fmt: skip
+_DIGITS = {
+    "fvd": "{:.4g}", "psnr": "{:.2f}", "ssim": "{:.3f}", "lpips": "{:.3f}", "shapes_fvd": "{:.4g}",
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,5 +210,5 @@ def _origin(result: dict[str, Any]) -> str:
 
 def _reasons(result: dict[str, Any], metrics: Sequence[str]) -> list[str]:
     found = {metric: result["metrics"].get(metric) or {} for metric in metrics}
-    null = [f"{m.upper()} is null: {v['reason']}." for m, v in found.items() if v.get("reason")]
+    null = [f"{LABELS[m]} is null: {v['reason']}." for m, v in found.items() if v.get("reason")]
     return [*null, *(f"Warning: {warning}." for warning in result.get("warnings", []))]

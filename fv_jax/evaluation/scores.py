@@ -172,19 +172,23 @@ def frame_score(name: str, protocol: Protocol, weights: Weights) -> PairScore | 
     return FrameScore(print_, False, score, record)
 
 
-def video_network(protocol: Protocol, weights: Weights) -> FeatureExtractor | Missing:
-    """FVD's network as the protocol has it.
+def video_network(name: str, protocol: Protocol, weights: Weights) -> FeatureExtractor | Missing:
+    """The network of FVD as the protocol has it, or of shapes-FVD.
 
     Raises:
         FileNotFoundError: weights that were named are not there.
         ValueError: they are not what they should be.
     """
+    from fv_jax.metrics import frechet_distance
+
+    distance = functools.partial(frechet_distance, ddof=protocol.covariance_ddof)
+    if name == "shapes_fvd":
+        return _shapes_network(distance)
     path = weights.i3d
     if path is None:
         return Missing(f"no weights: --i3d-weights (or {I3D_VARIABLE}) not given")
     if not path.exists():
         raise FileNotFoundError(f"no file {str(path)!r} of I3D weights (for FVD)")
-    from fv_jax.metrics import frechet_distance
     from fv_jax.metrics.published import published_i3d
 
     network, record = published_i3d(
@@ -199,9 +203,19 @@ def video_network(protocol: Protocol, weights: Weights) -> FeatureExtractor | Mi
         400,
         LEAST_FVD_FRAMES,
         lambda videos: np.asarray(network.features(videos), np.float64),
-        functools.partial(frechet_distance, ddof=protocol.covariance_ddof),
+        distance,
         record,
     )
+
+
+def _shapes_network(distance: Callable[..., float]) -> FeatureExtractor:
+    from fv_jax.metrics.shapes_features import FEATURES, WEIGHTS
+    from fv_jax.metrics.shapes_features import FeatureExtractor as ShapesFeatures
+
+    extractor, sha256 = ShapesFeatures.load(), _sha256(WEIGHTS)
+    features = lambda videos: np.asarray(extractor(videos), np.float64)
+    record = {"sha256": sha256, "network": "fv_jax/assets/shapes_features"}
+    return Network(f"shapes_features {sha256}", FEATURES, 3, features, distance, record)
 
 
 def _luma(frames: UInt8[np.ndarray, "*n 3"]) -> UInt8[np.ndarray, "*n 3"]:

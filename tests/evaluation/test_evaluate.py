@@ -59,7 +59,7 @@ def test_equal_sets_have_no_distance_and_all_is_counted(tmp_path):
         "real": 3, "real_pieces": 3, "fake": 3, "runs": 1, "frames": 12, "height": 16, "width": 16,
     }  # fmt: skip
     assert result["hashes"]["fake"] == [result["hashes"]["real"]]
-    assert "400" in result["warnings"][0]
+    assert "FVD of 3 real and 3 fake clips: fewer than 12" in result["warnings"][0]
 
 
 def test_nothing_is_computed_twice(tmp_path):

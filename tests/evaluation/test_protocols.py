@@ -42,6 +42,8 @@ def test_fewer_clips_have_as_many_fakes_each():
         (lambda: protocol("bair", "other"), ["other", "magvit"]),
         (lambda: protocol("bair", given_frames=16), ["given_frames", "16"]),
         (lambda: protocol("bair", repeats=0), ["repeats", "0"]),
+        (lambda: protocol("bair", metrics=("psnr", "fdv")), ["fdv", "fvd, shapes_fvd"]),
+        (lambda: protocol("bair", metrics=()), ["none", "psnr"]),
         (lambda: Protocol(best_of=3).trials(2), ["best_of=3", "6", "2"]),
     ],
 )

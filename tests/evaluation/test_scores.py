@@ -1,16 +1,13 @@
 """Metrics behind one interface: what there is, and what is missing and why."""
 
-import sys
-import types
-
 import numpy as np
 import pytest
 import videos
 
-from fv_jax import metrics
+from fv_jax.data import shapes
 from fv_jax.evaluation.protocols import Protocol
 from fv_jax.evaluation.scores import Missing, Weights, frame_score, video_network
-from fv_jax.metrics import psnr, ssim
+from fv_jax.metrics import frechet_distance, psnr, published, ssim
 
 REAL = np.stack([videos.noise(4, (32, 32), seed) for seed in range(2)])
 FAKE = np.roll(REAL, 1, axis=2)
@@ -40,7 +37,7 @@ def test_without_weights_there_are_reasons_that_name_flags_and_variables(monkeyp
     for name in ("FV_I3D_WEIGHTS", "FV_LPIPS_TRUNK", "FV_LPIPS_HEADS"):
         monkeypatch.delenv(name, raising=False)
     lpips = frame_score("lpips", Protocol(), Weights().found)
-    fvd = video_network(Protocol(), Weights().found)
+    fvd = video_network("fvd", Protocol(), Weights().found)
     assert isinstance(lpips, Missing)
     assert "--lpips-trunk (or FV_LPIPS_TRUNK) and --lpips-heads" in lpips.reason
     assert isinstance(fvd, Missing)
@@ -57,7 +54,7 @@ def test_flags_come_before_the_environment(monkeypatch, tmp_path):
 
 def test_weights_that_were_named_must_be_there(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.npz"):
-        video_network(Protocol(), Weights(i3d=tmp_path / "none.npz"))
+        video_network("fvd", Protocol(), Weights(i3d=tmp_path / "none.npz"))
     nowhere = Weights(lpips_trunk=tmp_path / "none.npz", lpips_heads=tmp_path / "none.npz")
     with pytest.raises(FileNotFoundError, match=r"none\.npz"):
         frame_score("lpips", Protocol(), nowhere)
@@ -72,30 +69,37 @@ class FakeI3D:
 
 @pytest.fixture
 def i3d(monkeypatch, tmp_path):
-    """A file of weights, and modules that make `FakeI3D` of it."""
+    """A file of weights, of which a `FakeI3D` is made."""
     asked = []
 
     def published_i3d(path, **settings):
         asked.append(settings)
         return FakeI3D(), {"verified": False}
 
-    distance = lambda a, b, ddof: float(np.abs(a - b).sum()) + ddof - 1
-    published = types.ModuleType("published")
-    published.published_i3d = published_i3d
-    monkeypatch.setitem(sys.modules, "fv_jax.metrics.published", published)
-    monkeypatch.setattr(metrics, "frechet_distance", distance, raising=False)
+    monkeypatch.setattr(published, "published_i3d", published_i3d)
     (tmp_path / "i3d.npz").write_bytes(b"weights")
     return Weights(i3d=tmp_path / "i3d.npz", allow_unverified=True), asked
 
 
 def test_the_network_of_fvd_gets_the_protocols_settings(i3d):
     weights, asked = i3d
-    network = video_network(Protocol(), weights)
+    network = video_network("fvd", Protocol(), weights)
     found = network.features(REAL)
     assert found.dtype == np.float64
-    assert network.distance(found, found) == 0
+    assert network.distance(found, found) == pytest.approx(0, abs=1e-9)
     assert (network.least_frames, network.record) == (9, {"verified": False})
-    other = video_network(Protocol(i3d_epsilon=1e-5, i3d_resize="legacy_bilinear"), weights)
+    other = video_network("fvd", Protocol(i3d_epsilon=1e-5, i3d_resize="legacy_bilinear"), weights)
     assert other.fingerprint != network.fingerprint
     assert asked[0] == {"bn_epsilon": 1e-3, "resize": "half_pixel", "allow_unverified": True}
     assert asked[1] == {"bn_epsilon": 1e-5, "resize": "legacy_bilinear", "allow_unverified": True}
+
+
+def test_shapes_fvd_is_the_distance_of_the_shipped_features():
+    network = video_network("shapes_fvd", Protocol(), Weights())
+    videos = [np.stack([shapes.render(shapes.clip("test", 8 * k + i)) for i in range(8)])
+              for k in range(2)]  # fmt: skip
+    one, other = map(network.features, videos)
+    assert one.shape == (8, network.width)
+    assert network.distance(one, other) == pytest.approx(frechet_distance(one, other))
+    assert network.distance(one, one) == pytest.approx(0, abs=1e-6)
+    assert network.distance(one, other) > 1
