@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import random_i3d
 import videos
 
 from fv_jax import run_evaluate
@@ -169,3 +170,26 @@ def test_the_shipped_model_is_measured_and_reported(sets, capsys, monkeypatch):
     html = (page / "index.html").read_text()
     assert html.count("<video") == 4
     assert len(list(page.rglob("*.mp4"))) == 4
+
+
+@pytest.mark.slow
+def test_all_metrics_are_the_reference_tools(sets):
+    """Files of clips and of weights in, the common tool's own numbers out."""
+    names = "expected.json", "videos.npz", "alexnet_random_fp16.safetensors"
+    table, clips, trunk = random_i3d.needed(*names)
+    heads = trunk.with_name("lpips_lin_alex_v0.1.safetensors")
+    expected = json.loads(table.read_text())
+    with np.load(clips) as file:
+        for name in ("real", "fake"):
+            np.savez(sets / f"{name}.npz", videos=file[name].transpose(0, 1, 3, 4, 2))
+    np.savez(sets / "i3d.npz", **random_i3d.weights())
+    weights = ("--i3d-weights", sets / "i3d.npz", "--lpips-trunk", trunk, "--lpips-heads", heads)
+    args = (sets / "real.npz", sets / "fake.npz", *weights, "--allow-unverified-weights")
+    for epsilon in ("0.001", "1e-05"):
+        assert evaluate(sets, *args, "--i3d-epsilon", epsilon) == 0
+        found = {name: m["value"] for name, m in result(sets, "fake")["metrics"].items()}
+        assert found["psnr"] == pytest.approx(expected["psnr"]["final_mean"], abs=1e-4)
+        assert found["ssim"] == pytest.approx(expected["ssim"]["final_mean"], abs=2e-5)
+        assert found["lpips"] == pytest.approx(expected["lpips"]["repo_final_mean"], abs=1e-5)
+        exact = expected["fvd"][f"exact_float64_eps{epsilon}"]["value"]
+        assert found["fvd"] == pytest.approx(exact, rel=1e-4)
