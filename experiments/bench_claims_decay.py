@@ -7,7 +7,7 @@ from 8 tokens to 1,024 (`memory_tokens`, as shipped).
 
 import dataclasses
 
-from experiments.claims.compare import Comparison, compare, generated
+from experiments.claims.compare import Comparison, compare, floor, generated
 from experiments.claims.runs import BASELINE, Variant
 
 _COLUMNS = (
@@ -27,4 +27,4 @@ def run(settings: Settings) -> None:
         ("half-lives 8 to 1,024 tokens", BASELINE),
         ("default heads", Variant("default_heads", network=(("memory_tokens", None),))),
     ]
-    compare("decay", settings, variants, generated, _COLUMNS)
+    compare("decay", settings, variants, generated, _COLUMNS, lambda: floor(settings))

@@ -4,7 +4,8 @@ Key frames of unseen clips are encoded and three frames put into every gap, with
 `inherit` and rings of `radius` 0, 1 and 2 ids, captions given, most likely ids (as by default).
 
     PSNR        inserted frames against the clip's own, dB
-    shapes-FVD  of the whole clips against other real ones
+    shapes-FVD  of the whole clips against 1,024 other real ones
+    unlike      share of inserted frames' ids that differ from those at inherit 0
     inherited   share of inserted frames' ids that were copied, and of these the share that the
                 clip's own inserted frames do not have there: wrong copies
     ms          sampling a clip's four gaps, one clip at a time: with guesses (drafts) and the
@@ -16,10 +17,12 @@ ids are still read by the network, many in one step.
 """
 
 import dataclasses
+import hashlib
 import statistics
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
@@ -30,13 +33,13 @@ from fv_jax.files import replacing
 from fv_jax.generate import Generator
 from fv_jax.interpolation.fill import Frames, fill
 from fv_jax.metrics.frame_quality import psnr_per_frame
-from fv_jax.metrics.frechet import frechet_distance
 from fv_jax.metrics.shapes_features import FeatureExtractor
-from fv_jax.metrics.shapes_fvd import real_features
+from fv_jax.metrics.shapes_fvd import RealClips
 from fv_jax.sampling import drafts
 from fv_jax.sequence import interpolation_serials, pack
 from fv_jax.stats import Stats
 
+_HOME = Path("out/claims/interpolation")
 _FIRST = 5_000  # of the test clips that are filled; others are compared with
 _MODES = {"guesses": (0, True), "W = 1": (1, False), "no guesses, W = 8": (8, False)}
 
@@ -48,7 +51,7 @@ class Settings:
     model: str = "shapes"
     """A shipped model's name, or a model folder."""
     inherit: tuple[float, ...] = (0.0, 0.2, 0.5, 1.0)
-    """Shares of the stable ids."""
+    """Shares of the stable ids, 0 among them."""
     radius: tuple[int, ...] = (0, 1, 2)
     """Widths of the unstable ring, in ids."""
     clips: int = 128
@@ -69,6 +72,9 @@ class _Filler:
     def __init__(self, settings: Settings):
         self.generator = Generator.load(settings.model)
         self.gap = self.generator.model.config.key_frame_stride
+        weights = jax.tree.leaves(self.generator.model.params)
+        whole = b"".join(np.asarray(leaf).tobytes() for leaf in weights)
+        self.weights = hashlib.sha256(whole).hexdigest()[:12]
 
     def __call__(
         self, ids: np.ndarray, texts: np.ndarray, seeds: list[int], share: float, radius: int,
@@ -107,6 +113,8 @@ def run(settings: Settings) -> None:
     ids = np.stack([filler.generator.model.frames.encode(video) for video in true])
     texts = np.stack([filler.generator.text_ids(clip.caption) for clip in clips])
     settled = [(s, r) for s in settings.inherit for r in settings.radius if s or r == 1]
+    if 0.0 not in settings.inherit or 1 not in settings.radius:
+        raise ValueError("inherit must have 0 and radius 1: all is compared with that")
     made = {
         (share, radius): [
             _kept(settings, filler, ids, texts, share, radius, seed)
@@ -114,50 +122,52 @@ def run(settings: Settings) -> None:
         ]
         for share, radius in tqdm(settled, unit="setting")
     }
-    judge = _Judge(settings, filler, true)
-    ceiling = judge(ids)
-    values: dict[str, Any] = {"ceiling": ceiling}
-    rows = []
+    times = _milliseconds(filler, ids, texts, settled, settings.timed)
+    real = RealClips(FeatureExtractor.load())
+    judge = _Judge(filler, true, real)
+    ceiling, floor = judge(ids), real.floor(settings.clips)
+    values: dict[str, Any] = {"ceiling": ceiling, "floor": floor}
+    rows, plain = [], made[0.0, 1][0]["ids"]
     for (share, radius), filled in made.items():
         psnr_db, fvd = zip(*(judge(part["ids"]) for part in filled))
         copied = np.stack([part["inherited"] for part in filled])
-        differ = np.stack([part["ids"] != ids for part in filled])
-        shares = copied[:, :, judge.inserted].mean(), (copied & differ).sum() / max(1, copied.sum())
-        times = {name: float(filled[0][name]) for name in _MODES}
+        wrong = (copied & np.stack([part["ids"] != ids for part in filled])).sum()
+        unlike = [(part["ids"] != plain)[:, judge.inserted].mean() for part in filled]
+        shares = copied[:, :, judge.inserted].mean(), wrong / max(1, copied.sum()), np.mean(unlike)
         key = f"inherit {share:g}, radius {radius if share else 'any'}"
         values[key] = {
             "psnr_db": psnr_db, "shapes_fvd": fvd, "inherited": float(shares[0]),
-            "wrong": float(shares[1]), "milliseconds": times,
+            "wrong": float(shares[1]), "unlike_inherit_0": float(shares[2]),
+            "milliseconds": times[share, radius],
         }  # fmt: skip
         rows.append([
-            key, _mean(psnr_db, 2), _mean(fvd, 3), f"{shares[0]:.1%}", f"{shares[1]:.2%}",
-            *(f"{t:.1f}" for t in times.values()),
+            key, _mean(psnr_db, 2), _mean(fvd, 2), *(f"{x:.2%}" for x in shares),
+            *(f"{t:.1f}" for t in times[share, radius].values()),
         ])  # fmt: skip
-    rows.append(["the true frames' ids", f"{ceiling[0]:.2f}", f"{ceiling[1]:.3f}"] + [""] * 5)
     header = ["inserted frames", "PSNR, dB", "shapes-FVD", "ids inherited", "of these wrong"]
-    table = markdown([*header, *(f"ms, {name}" for name in _MODES)], rows)
-    record("claims-interpolation", settings, values, table)
+    header += ["unlike inherit 0", *(f"ms, {name}" for name in _MODES)]
+    blank = [""] * (len(header) - 3)
+    rows.append(["the true frames' ids", f"{ceiling[0]:.2f}", f"{ceiling[1]:.2f}", *blank])
+    rows.append(["other real clips (the floor)", "", _mean(floor, 2), *blank])
+    record("claims-interpolation", settings, values, markdown(header, rows))
 
 
 class _Judge:
     """PSNR of inserted frames, and shapes-FVD of whole clips, of filled ids [N, M, h, w]."""
 
-    def __init__(self, settings: Settings, filler: _Filler, true: np.ndarray):
-        self.decode, self.true = filler.generator.model.frames.decode, true
+    def __init__(self, filler: _Filler, true: np.ndarray, real: RealClips):
+        self.decode, self.true, self.real = filler.generator.model.frames.decode, true, real
         self.inserted = np.arange(shapes.NUM_FRAMES) % filler.gap != 0
-        self.extractor = FeatureExtractor.load()
-        self.real = real_features(settings.clips, self.extractor)
 
     def __call__(self, ids: np.ndarray) -> tuple[float, float]:
         frames = np.stack([self.decode(video) for video in ids])
         quality = psnr_per_frame(self.true[:, self.inserted], frames[:, self.inserted]).mean()
-        return float(quality), frechet_distance(self.real, self.extractor(frames))
+        return float(quality), self.real.distance(frames)
 
 
 def _kept(settings, filler, ids, texts, share, radius, seed) -> dict[str, np.ndarray]:
-    """Filled ids, which of them were copied, and (of the first seed) milliseconds."""
-    name = f"{share:g}-{radius}-{seed}-{settings.timed}.npz"
-    path = Path("out/claims/interpolation") / f"{settings.model}-{settings.clips}" / name
+    """Filled ids, and which of them were copied."""
+    path = _HOME / filler.weights / f"{settings.clips}-{share:g}-{radius}-{seed}.npz"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         filled: list[Frames] = []
@@ -165,29 +175,25 @@ def _kept(settings, filler, ids, texts, share, radius, seed) -> dict[str, np.nda
             part = slice(start, start + settings.batch_size)
             seeds = [seed * 100_000 + start + i for i in range(len(ids[part]))]
             filled += filler(ids[part, :: filler.gap], texts[part], seeds, share, radius)[0]
-        first = seed == settings.seeds[0]
-        times: dict[str, Any] = {
-            name: _milliseconds(filler, ids, texts, share, radius, mode, settings.timed)
-            for name, mode in _MODES.items()
-            if first
-        }
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.savez(
                 file, ids=np.stack([f.ids for f in filled]),
-                inherited=np.stack([f.inherited for f in filled]), **times,
+                inherited=np.stack([f.inherited for f in filled]),
             )  # fmt: skip
     with np.load(path) as file:
         return dict(file)
 
 
-def _milliseconds(filler, ids, texts, share, radius, mode, count) -> float:
-    """Median of sampling one clip; the first call compiles."""
-    taken = []
-    for i in range(count + 1):
+def _milliseconds(filler, ids, texts, settled, count) -> dict[tuple, dict[str, float]]:
+    """Medians of sampling one clip, every setting in turn; the first round compiles."""
+    taken = {(setting, mode): [] for setting in settled for mode in _MODES}
+    for i in tqdm(range(count + 1), desc="timing", unit="round"):
         part = slice(i % len(ids), i % len(ids) + 1)
-        _, stats = filler(ids[part, :: filler.gap], texts[part], [i], share, radius, *mode)
-        taken.append(stats.summary(1)["seconds"]["sample"] * 1000)
-    return statistics.median(taken[1:])
+        for (setting, mode), seconds in taken.items():
+            _, stats = filler(ids[part, :: filler.gap], texts[part], [i], *setting, *_MODES[mode])
+            seconds.append(stats.summary(1)["seconds"]["sample"])
+    median = lambda seconds: statistics.median(seconds[1:]) * 1000
+    return {setting: {m: median(taken[setting, m]) for m in _MODES} for setting in settled}
 
 
 def _mean(values: tuple[float, ...], digits: int) -> str:

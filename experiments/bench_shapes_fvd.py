@@ -1,28 +1,28 @@
 """What does a shapes-FVD mean?
 
-**Noise floor**: real clips against other real clips, for several numbers of clips. A difference
+**Noise floor**: real clips against 1,024 other ones, for several numbers of clips. A difference
 between two models that is smaller than the floor's spread says nothing.
 
-**Known damage**: real clips against other real clips that were damaged, so that every row has the
-floor in it. Some damage must be seen (blur, frames in another order, a wrong speed, colours that
-no clip has); some cannot be: clips run backwards and colours of the palette swapped make other
+**Known damage**: other real clips that were damaged, against the same 1,024, so that every row has
+the floor in it. Some damage must be seen (blur, frames in another order, a wrong speed, colours
+that no clip has); some cannot be: clips run backwards and other colours of the palette make other
 real clips, and the measure compares sets.
 
 Beside it: how well the network reads what it was trained to read, on unseen clips.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import scipy.ndimage
+from tqdm import tqdm
 
 from fv_jax.bench_record import markdown, record
 from fv_jax.data import shapes
-from fv_jax.metrics.frechet import frechet_distance
 from fv_jax.metrics.shapes_features import WEIGHTS, FeatureExtractor
-from fv_jax.metrics.shapes_fvd import real_features
+from fv_jax.metrics.shapes_fvd import RealClips
 from fv_jax.model_folder import load
 
 _FIRST = 100_000  # of the clips that no other part of the project uses
@@ -37,14 +37,12 @@ class Settings:
 
     features: Path = WEIGHTS
     """Weights of the feature network."""
-    counts: tuple[int, ...] = (64, 128, 256, 512, 1024)
-    """Clips of each of the two sets."""
-    repeats: int = 5
-    """Pairs of sets for the floor."""
+    counts: tuple[int, ...] = (64, 128, 256, 512)
+    """Clips of a set of the floor."""
     damaged: int = 256
-    """Clips of a damaged set, and of the real set that it is compared with."""
-    damage_repeats: int = 3
-    """Pairs of sets for each damage."""
+    """Clips of a damaged set."""
+    repeats: int = 3
+    """Sets of either; no clip is in two of a kind."""
     model: str = "shapes"
     """Whose tokenizer the clips go through."""
     out: Path = Path("out/bench")
@@ -54,16 +52,15 @@ class Settings:
 def run(settings: Settings) -> None:
     """Measure and record."""
     extractor = FeatureExtractor.load(settings.features)
-    most = 2 * max(settings.counts) * 2
-    pool = real_features(most, extractor, first=_FIRST)
-    floor = {count: _floor(pool, count, settings.repeats) for count in settings.counts}
-    damage = _all_damage(settings, extractor)
+    real = RealClips(extractor)
+    floor = {n: real.floor(n, settings.repeats) for n in tqdm(settings.counts, desc="floor")}
+    damage = _all_damage(settings, real)
     rows = [[str(count), *_spread(values)] for count, values in floor.items()]
-    base = float(np.mean(floor.get(settings.damaged) or _floor(pool, settings.damaged, 5)))
+    base = float(np.mean(damage["none"]))
     table = (
-        "Noise floor: real clips against other real clips\n\n"
-        + markdown(["clips in each set", "shapes-FVD, mean", "spread", "most"], rows)
-        + f"\nReal clips against damaged other ones, {settings.damaged} in each set:\n\n"
+        "Noise floor: real clips against 1,024 other ones\n\n"
+        + markdown(["clips", "shapes-FVD, mean", "spread", "most"], rows)
+        + f"\nDamaged real clips against the same, {settings.damaged} in each set:\n\n"
         + markdown(
             ["damage", "shapes-FVD, mean", "spread", "times the floor"],
             [[n, *_spread(v)[:2], f"{np.mean(v) / base:.1f}"] for n, v in damage.items()],
@@ -73,34 +70,19 @@ def run(settings: Settings) -> None:
     record("shapes-fvd", settings, values, table)
 
 
-def _floor(pool: np.ndarray, count: int, repeats: int) -> list[float]:
-    """Distances between disjoint random halves of 2 * count clips of the pool."""
-    found = []
-    for seed in range(repeats):
-        order = np.random.default_rng(seed).permutation(len(pool))
-        one, other = pool[order[:count]], pool[order[count : 2 * count]]
-        found.append(frechet_distance(one, other))
-    return found
-
-
-def _all_damage(settings: Settings, extractor: FeatureExtractor) -> dict[str, list[float]]:
+def _all_damage(settings: Settings, real: RealClips) -> dict[str, list[float]]:
     tokenizer = load(settings.model).frames
-    size, found = settings.damaged, {}
     through = lambda clip, rng: tokenizer.decode(tokenizer.encode(shapes.render(clip)))
     kinds: dict[str, Damage] = {"none": lambda clip, rng: shapes.render(clip), **_KINDS}
     kinds["through the tokenizer and back"] = through
-    real = [
-        real_features(size, extractor, first=_FIRST + 50_000 + 2 * repeat * size)
-        for repeat in range(settings.damage_repeats)
-    ]
-    for name, make in kinds.items():
+    found = {}
+    for name, make in tqdm(kinds.items(), unit="damage"):
         found[name] = []
-        for repeat, reference in enumerate(real):
+        for repeat in range(settings.repeats):
             rng = np.random.default_rng(repeat)
-            first = _FIRST + 50_000 + (2 * repeat + 1) * size
-            clips = [make(shapes.clip("test", first + i), rng) for i in range(size)]
-            found[name].append(frechet_distance(reference, extractor(np.stack(clips))))
-        print(f"{name}: {np.mean(found[name]):.3f}", flush=True)
+            numbers = range(repeat * settings.damaged, (repeat + 1) * settings.damaged)
+            clips = [make(shapes.clip("test", _FIRST + i), rng) for i in numbers]
+            found[name].append(real.distance(np.stack(clips)))
     return found
 
 
@@ -161,13 +143,13 @@ _KINDS: dict[str, Damage] = {
     "speed x 0.5": _speed(0.5),
     "speed x 0.8": _speed(0.8),
     "speed x 1.5": _speed(1.5),
-    "red and blue channels swapped": lambda clip, rng: shapes.render(clip)[..., ::-1],
+    "negative": lambda clip, rng: 255 - shapes.render(clip),
     "colours at 80%": lambda clip, rng: (shapes.render(clip) * 0.8).astype(np.uint8),
     "backwards (should not show)": _order(lambda rng: np.arange(_LAST + 1)[::-1]),
     "another trained colour (should not show)": _other_palette_colour,
 }
 
 
-def _spread(values: list[float]) -> list[str]:
+def _spread(values: Sequence[float]) -> list[str]:
     deviation = np.std(values, ddof=1) if len(values) > 1 else float("nan")
     return [f"{np.mean(values):.3f}", f"{deviation:.3f}", f"{max(values):.3f}"]

@@ -1,16 +1,19 @@
 """One comparison from the first training to the table; taken up by the same command."""
 
 import dataclasses
+import functools
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.claims.runs import Trained, Variant, trained
+from experiments.claims.runs import Trained, Variant, is_trained, trained
 from experiments.claims.scores import score, spread, videos
 from fv_jax.bench_record import markdown, record
 from fv_jax.files import write_text
-from fv_jax.metrics.shapes_features import FeatureExtractor
+from fv_jax.metrics.shapes_features import WEIGHTS, FeatureExtractor
+from fv_jax.metrics.shapes_fvd import RealClips
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +40,7 @@ Judge = Callable[[Any], Scores]  # of the settings
 
 def compare(
     name: str, settings: Any, variants: Sequence[tuple[str, Variant]], judge: Judge,
-    columns: Sequence[str], note: str = "",
+    columns: Sequence[str], note: Callable[[], str] = str,
 ) -> None:  # fmt: skip
     """Train, score and record.
 
@@ -48,8 +51,7 @@ def compare(
     scores = (lambda run: {}) if settings.only_train else judge(settings)
     for seed in settings.seeds:
         for label, variant in variants:
-            folder = Path("out/claims") / settings.budget / f"{variant.name}-{seed}"
-            if settings.only_score and not (folder / "done").exists():
+            if settings.only_score and not is_trained(variant, seed, settings.budget):
                 missing.append(f"{label}, seed {seed}")
                 continue
             run = trained(variant, seed, settings.budget)
@@ -65,18 +67,28 @@ def compare(
     if missing:
         table += f"\nNot trained yet: {'; '.join(missing)}.\n"
     values = {"results": results, "missing": missing}
-    record(f"claims-{name}", settings, values, table + (f"\n{note}\n" if note else ""))
+    below = note()
+    record(f"claims-{name}", settings, values, table + (f"\n{below}\n" if below else ""))
 
 
 def generated(settings: Comparison) -> Scores:
     """Loss, adherence, order and shapes-FVD."""
-    extractor = FeatureExtractor.load()
+    real = functools.cache(lambda: RealClips(FeatureExtractor.load()))  # not if all is known
 
     def scores(run: Trained) -> dict[str, Any]:
         clips = videos(run.task.generator(run.params), settings.videos)
-        return {**losses(run), **score(clips, extractor)}
+        return {**losses(run), **score(clips, real())}
 
     return scores
+
+
+def floor(settings: Comparison) -> str:
+    """What to say of shapes-FVD below a table."""
+    values = RealClips(FeatureExtractor.load()).floor(settings.videos)
+    return (
+        f"shapes-FVD's floor, {settings.videos} other real clips against the same: "
+        f"{spread(values)} ({len(values)} sets)."
+    )
 
 
 def losses(run: Trained) -> dict[str, Any]:
@@ -90,14 +102,28 @@ def losses(run: Trained) -> dict[str, Any]:
 
 def _kept(path: Path, settings: Comparison, run: Trained, scores: Scores) -> dict[str, Any]:
     """Scores are kept beside the run: the next call of the bench takes them from there."""
+    asked = {"format": 2, "settings": _of_scores(settings), "features": _features_hash()}
     if path.exists():
         found = json.loads(path.read_text(encoding="utf-8"))
-        if found.get("videos_asked") == settings.videos:
+        if found.get("asked") == asked:
             return found
-    found = {**scores(run), "videos_asked": settings.videos}
+    found = {**scores(run), "asked": asked}
     write_text(path, json.dumps(found, indent=1) + "\n")
     return found
 
 
+def _of_scores(settings: Comparison) -> dict[str, Any]:
+    """The settings that scores depend on."""
+    apart = {"budget", "seeds", "only_train", "only_score", "out"}
+    return {k: v for k, v in dataclasses.asdict(settings).items() if k not in apart}
+
+
+def _features_hash() -> str:
+    return hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
+
+
 def _cell(found: dict[int, dict[str, Any]], column: str) -> str:
-    return spread([scores[column] for scores in found.values()]) if found else "not run"
+    if not found:
+        return "not run"
+    values = [scores[column] for scores in found.values() if column in scores]
+    return spread(values) if values else ""

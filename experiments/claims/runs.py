@@ -159,6 +159,11 @@ def trained(variant: Variant, seed: int, budget: str) -> Trained:
     return _run(variant, seed, budget, start=start)
 
 
+def is_trained(variant: Variant, seed: int, budget: str) -> bool:
+    """Whether the run is finished."""
+    return (Path(settings(variant, seed, budget).run.folder) / "done").exists()
+
+
 def _run(
     variant: Variant, seed: int, budget: str, *, start: Any = None, images_only: bool = False
 ) -> Trained:

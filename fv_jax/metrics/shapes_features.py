@@ -136,7 +136,8 @@ class FeatureExtractor:
                 f"videos must be uint8 [N, M >= 3, {side}, {side}, 3], got {videos.dtype} "
                 f"{list(videos.shape)}"
             )
-        return batched(lambda part: _features(self.params, part), videos, _BATCH)
+        with jax.default_matmul_precision("highest"):  # the same on every device
+            return batched(lambda part: _features(self.params, part), videos, _BATCH)
 
 
 def graph() -> nnx.GraphDef:

@@ -19,7 +19,6 @@ from fv_jax.experiment_config import FeaturesExperiment
 from fv_jax.files import replacing, write_text
 from fv_jax.metrics.shapes_features import (
     NUMBERS,
-    WORDS,
     FeatureExtractor,
     ShapesFeatures,
     graph,
@@ -88,10 +87,16 @@ class FeaturesTask:
         results = [(self._evaluate(params, b, jax.random.key(0)), len(b["words"])) for b in batches]
         weights = [count for _, count in results]
         mean = lambda values: float(np.average(np.asarray(values, float), weights=weights))
+        root = lambda values: mean(np.square(values)) ** 0.5
         features = FeatureExtractor(params)(np.concatenate([b["frames"] for b in batches]))
         with replacing(picture) as temporary:
             Image.fromarray(_bars(features.std(0))).save(temporary, format="png")
-        found = {name: mean([m[name] for (_, m), _ in results]) for name in results[0][0][1]}
+        found = {
+            name: root([m[name] for (_, m), _ in results])
+            if name.endswith("_error_px")  # these are roots of means of squares
+            else mean([m[name] for (_, m), _ in results])
+            for name in results[0][0][1]
+        }
         return {"loss": mean([loss for (loss, _), _ in results]), **found}
 
     def export(self, params: Params, folder: Path, record: dict[str, Any]) -> None:
@@ -104,7 +109,6 @@ class FeaturesTask:
 def _example(split: str, index: int) -> dict[str, np.ndarray]:
     clip = shapes.clip(split, index)
     words, numbers = truth(clip)
-    assert len(words) == len(WORDS)
     return {"frames": shapes.render(clip), "words": words, "numbers": numbers}
 
 

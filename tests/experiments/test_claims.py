@@ -10,7 +10,7 @@ from flax import nnx
 
 from experiments.baselines import sizes
 from experiments.claims import changes, runs
-from experiments.claims.scores import in_order, spread
+from experiments.claims.scores import in_order, keeps_its_way, spread
 from experiments.claims.transformer import EmbeddedTransformer, folded
 from fv_jax.config import RetNetConfig, SequenceConfig
 from fv_jax.models.retnet import RetNet
@@ -51,12 +51,24 @@ def test_left_to_right_puts_b_last():
     np.testing.assert_array_equal(frames, CODES[:, [0, 2, 3, 4, 1]])
 
 
-def test_order_of_frames():
-    assert in_order(np.asarray([1.0, 2, 3])) == 1
-    assert in_order(np.asarray([3.0, 2, 1])) == 0
-    assert in_order(np.asarray([1.0, 1, 1])) == 0.5
-    assert in_order(np.asarray([1.0, np.nan, 3])) == pytest.approx(1 / 3)
+def test_order_is_of_the_way_that_the_object_goes():
+    left = np.stack([-np.arange(5.0), np.zeros(5)], axis=1)
+    back = left[[0, 1, 2, 1, 0]]
+    assert keeps_its_way(left) == in_order(left) == 1
+    assert keeps_its_way(back) == 1 / 3
+    assert in_order(left[[0, 3, 2, 1, 4]]) == 0
+    assert in_order(left[[0, 1, 1, 2, 4]]) == pytest.approx(2.5 / 3)
+    gone = left.copy()
+    gone[3] = np.nan
+    assert keeps_its_way(gone) == in_order(gone) == pytest.approx(1 / 3)
     assert spread([1.0, 2.0]) == "1.500 ± 0.707"
+
+
+def test_order_of_frames_in_no_order_is_a_half():
+    rng = np.random.default_rng(0)
+    steps = rng.normal(size=(2000, 5, 2))
+    assert np.mean([keeps_its_way(s.cumsum(0)) for s in steps]) == pytest.approx(0.5, abs=0.02)
+    assert np.mean([in_order(s) for s in steps]) == pytest.approx(0.5, abs=0.02)
 
 
 @pytest.mark.parametrize("angles", ["even", "geometric"])

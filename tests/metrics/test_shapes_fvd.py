@@ -7,7 +7,7 @@ from flax import nnx
 
 from fv_jax.data import shapes
 from fv_jax.metrics.shapes_features import NUMBERS, WEIGHTS, WORDS, FeatureExtractor, graph, truth
-from fv_jax.metrics.shapes_fvd import real_features, shapes_fvd
+from fv_jax.metrics.shapes_fvd import RealClips, real_features
 from fv_jax.shipped import shipped_models
 
 
@@ -36,25 +36,31 @@ def test_attributes_and_motion_are_read(extractor, videos):
     assert (pixels < [0.6, 1.0, 1.0, 0.12, 0.12]).all()
 
 
-def test_damage_costs_more_than_other_clips(extractor, videos):
-    with pytest.warns(UserWarning, match="mostly chance"):
-        floor = shapes_fvd(videos[:24], videos[24:], extractor)
+@pytest.fixture(scope="module")
+def real(extractor):
+    return RealClips(extractor, count=96)
+
+
+def test_damage_costs_more_than_other_clips(real, videos):
+    floor = real.floor(48, 2)
     order = np.random.default_rng(0).permutation(17)
-    for damaged in (videos[:, order], videos[..., ::-1], videos // 2):
-        with pytest.warns(UserWarning, match="mostly chance"):
-            found = shapes_fvd(videos[:24], damaged[24:], extractor)
-        assert found > floor
+    for damaged in (videos[:, order], 255 - videos, videos // 2):
+        assert real.distance(damaged) > max(*floor, real.distance(videos))
+
+
+def test_the_floor_is_the_distance_of_other_real_clips(real):
+    clips = [shapes.clip("test", 1_000 + 96 + i) for i in range(32)]
+    sets = np.split(np.stack([shapes.render(clip) for clip in clips]), 2)
+    assert real.floor(16, 2) == pytest.approx([real.distance(part) for part in sets], rel=1e-5)
 
 
 def test_real_clips_a_few_at_a_time(extractor, videos):
-    np.testing.assert_allclose(
-        real_features(20, extractor, first=3), extractor(videos[3:23]), atol=1e-5
-    )
+    np.testing.assert_allclose(real_features(3, 20, extractor), extractor(videos[3:23]), atol=1e-5)
 
 
-def test_what_cannot_be_compared(extractor, videos):
-    with pytest.raises(ValueError, match="same length"):
-        shapes_fvd(videos[:, :9], videos, extractor)
+def test_what_cannot_be_compared(real, extractor, videos):
+    with pytest.raises(ValueError, match=r"got \(9, 64, 64, 3\)"):
+        real.distance(videos[:, :9])
     with pytest.raises(ValueError, match="uint8"):
         extractor(videos.astype(np.float32))
     with pytest.raises(ValueError, match="M >= 3"):
