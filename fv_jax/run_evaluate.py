@@ -106,8 +106,7 @@ def _experiment(command: "Evaluate") -> int:
     rules = _fitted(rules, length, generator.frame_size[0])
     fps = model.key_frame_fps * per_gap
     source, entries = unseen_entries(config, command.source)
-    least = rules.frames + rules.windows - 1
-    real, left_out = choose(entries, rules.real_count, fps, least)
+    real, left_out = choose(entries, rules, fps)
     weights = hashlib.sha256((folder / "config.json").read_bytes()).hexdigest()
     name = command.name or _run_name(config.name, rules, command)
     samples = Samples(

@@ -4,7 +4,8 @@
 
 A file's name says which clip, repeat and trial it is of, and its seed follows from these alone. So
 a run that was stopped goes on, one over more clips makes only those that are missing, and neither
-order nor batches change a video.
+order nor batches change a video. A clip is known by its id, its text, and the pixels of the frames
+that are given; where none are, two sources with the same ids and texts have the same fakes.
 """
 
 import dataclasses
@@ -12,11 +13,12 @@ import functools
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from fv_jax.config import Options, to_json
 from fv_jax.data.clips import fit, frame_numbers
@@ -26,6 +28,7 @@ from fv_jax.data.split import held_out
 from fv_jax.data.token_cache import MANIFEST, Manifest
 from fv_jax.evaluation.clip_sets import Clip, npz_clip
 from fv_jax.evaluation.evaluate import progress
+from fv_jax.evaluation.feature_cache import clip_hash
 from fv_jax.evaluation.protocols import Protocol
 from fv_jax.experiment_config import NetworkExperiment
 from fv_jax.generate import Generator
@@ -39,12 +42,19 @@ class Unseen:
     Attributes:
         id: in its source.
         text: what the model is told.
-        clip: its frames at the model's rate.
+        read: gives its first so many frames at the model's rate; 0 for all.
+        count: how many of them are compared; 0 for all.
     """
 
     id: str
     text: str
-    clip: Clip
+    read: Callable[[int], UInt8[np.ndarray, "T Y X 3"]]
+    count: int
+
+    @property
+    def clip(self) -> Clip:
+        """What is compared."""
+        return Clip(self.id, functools.partial(self.read, self.count))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,23 +93,24 @@ def unseen_entries(config: NetworkExperiment, source: str = "") -> tuple[str, li
 
 
 def choose(
-    entries: Sequence[Entry], count: int, fps: float, least: int
+    entries: Sequence[Entry], protocol: Protocol, fps: float
 ) -> tuple[list[Unseen], list[str]]:
-    """`count` clips (0: all) that are long enough, and why others on the way are not used.
+    """The protocol's number of clips that are long enough, and why others on the way are not used.
 
     Which ones depends on their names alone, so that the first classes of a list are no more likely.
 
     Args:
         entries: of the source.
-        count: how many.
+        protocol: says how many clips, and of how many frames at that rate.
         fps: of the model's frames.
-        least: frames that a clip must have at that rate.
 
     Raises:
         ValueError: there are not so many.
     """
     order = sorted(entries, key=lambda entry: hashlib.sha256(entry.id.encode()).digest())
-    count = min(count, len(order)) or len(order)
+    count = min(protocol.real_count, len(order)) or len(order)
+    least = protocol.frames + protocol.windows - 1
+    used = protocol.frames if protocol.windows == 1 else 0  # windows are spread over all there is
     chosen, left_out = [], []
     with progress("opening clips", count) as bar:
         for entry in order:
@@ -110,8 +121,8 @@ def choose(
             except ClipError as error:
                 left_out.append(f"{entry.id}: {error}")
                 continue
-            clip = Clip(entry.id, functools.partial(_frames, entry, fps))
-            chosen.append(Unseen(entry.id, entry.text, clip))
+            read = functools.partial(_frames, entry, fps)
+            chosen.append(Unseen(entry.id, entry.text, read, used))
             bar.update()
     for line in left_out:
         print(f"fv: left out {line}", file=sys.stderr)
@@ -154,21 +165,32 @@ class Samples:
         text = json.dumps(what, sort_keys=True)
         self.folder = home / hashlib.sha256(text.encode()).hexdigest()[:12]
         trials = protocol.trials(len(real))
+        names = self._names()
         self.made = [
             [
-                self._plan(i, run, trial, seed)
+                self._plan(i, names[i], run, trial, seed)
                 for i, count in enumerate(trials)
                 for trial in range(count)
             ]
             for run in range(protocol.repeats)
         ]
 
-    def _plan(self, index: int, run: int, trial: int, seed: int) -> Made:
-        unseen = self._real[index]
-        text = f"{seed} {run} {trial} {unseen.id}"
+    def _names(self) -> list[str]:
+        """Of every real clip, by all that the model gets of it."""
+        names = []
+        with progress("reading given frames", len(self._real)) as bar:
+            for index, unseen in enumerate(self._real):
+                hasher = hashlib.sha256(f"{unseen.id}\t{unseen.text}".encode())
+                if self._known:
+                    hasher.update(clip_hash(self._first_frames(index)))
+                names.append(hasher.hexdigest()[:16])
+                bar.update()
+        return names
+
+    def _plan(self, index: int, name: str, run: int, trial: int, seed: int) -> Made:
+        text = f"{seed} {run} {trial} {self._real[index].id}"
         key = hashlib.sha256(text.encode()).digest()
-        clip = hashlib.sha256(f"{unseen.id}\t{unseen.text}".encode()).hexdigest()[:16]
-        path = self.folder / f"{clip}-s{seed}-r{run}-t{trial}.npz"
+        path = self.folder / f"{name}-s{seed}-r{run}-t{trial}.npz"
         return Made(index, run, trial, int.from_bytes(key[:4], "little"), path)
 
     def generate(self, batch_size: int) -> int:
@@ -198,8 +220,8 @@ class Samples:
         )
 
     def _first_frames(self, index: int) -> np.ndarray:
-        frames = self._real[index].clip.read()[: self._known * self._step : self._step]
-        return fit(frames, self._generator.frame_size)
+        frames = self._real[index].read((self._known - 1) * self._step + 1)
+        return fit(frames[:: self._step], self._generator.frame_size)
 
     def runs(self) -> list[list[list[Clip]]]:
         """Of every repeat, each real clip's fakes."""
@@ -223,10 +245,10 @@ def _pixels_of(name: str) -> str:
     return Manifest.read(folder).source if (folder / MANIFEST).is_file() else name
 
 
-def _frames(entry: Entry, fps: float) -> np.ndarray:
+def _frames(entry: Entry, fps: float, count: int) -> np.ndarray:
     try:
         reader: Reader = entry.open()
-        return reader.frames(frame_numbers(reader, fps).tolist())
+        return reader.frames(frame_numbers(reader, fps, count=count).tolist())
     except ClipError as error:
         raise ValueError(f"{entry.id} cannot be read: {error}") from error
 

@@ -23,6 +23,10 @@ TEXTS = [*tiny.PROMPTS, tiny.PROMPTS[0]]
 RULES = Protocol(given_frames=1, frames=9, size=64)
 
 
+def few(count):
+    return dataclasses.replace(RULES, real_count=count)
+
+
 class Painter(Generator):
     """Noise by the seed, after the first frames: as a model does, and at once."""
 
@@ -62,18 +66,18 @@ def made_by(generator, real, home, rules=RULES, seed=0, batch=2, options=Options
 
 def test_choosing_depends_on_names_alone_and_says_what_is_left_out(capsys):
     clips = [tiny.video(10), tiny.video(4), ClipError("broken")]
-    real, left_out = choose(entries(source(clips)), 0, 8.0, 9)
+    real, left_out = choose(entries(source(clips)), RULES, 8.0)
     assert [unseen.id for unseen in real] == ["clip/0"]
     assert sorted(left_out) == ["clip/1: too short: 4 frames at 8 fps of the 9 wanted",
                                 "clip/2: broken"]  # fmt: skip
     assert "clip/2: broken" in capsys.readouterr().err
-    few, _ = choose(entries(source()), 2, 8.0, 9)
-    again, _ = choose(entries(source())[::-1], 2, 8.0, 9)
-    assert [u.id for u in few] == [u.id for u in again]
+    two, _ = choose(entries(source()), few(2), 8.0)
+    again, _ = choose(entries(source())[::-1], few(2), 8.0)
+    assert [u.id for u in two] == [u.id for u in again]
     rank = {f"clip/{i}": hashlib.sha256(f"clip/{i}".encode()).digest() for i in range(3)}
-    assert [u.id for u in few] == sorted(rank, key=rank.__getitem__)[:2]
+    assert [u.id for u in two] == sorted(rank, key=rank.__getitem__)[:2]
     with pytest.raises(ValueError, match="none of 1 clips has 9 frames at 8 fps"):
-        choose(entries(source([tiny.video(4)])), 0, 8.0, 9)
+        choose(entries(source([tiny.video(4)])), RULES, 8.0)
 
 
 def test_clips_are_those_that_the_training_held_out(tmp_path):
@@ -95,7 +99,7 @@ def test_clips_are_those_that_the_training_held_out(tmp_path):
 
 
 def test_a_stopped_run_goes_on_and_batches_change_nothing(generator, tmp_path):
-    real, _ = choose(entries(source()), 0, 8.0, 9)
+    real, _ = choose(entries(source()), RULES, 8.0)
     first, made = made_by(generator, real, tmp_path / "a", batch=2)
     assert made == 3
     before = {path.name: path.read_bytes() for path in first.folder.iterdir()}
@@ -110,14 +114,47 @@ def test_a_stopped_run_goes_on_and_batches_change_nothing(generator, tmp_path):
 
 
 def test_every_fake_begins_with_its_own_clips_first_frame(generator, tmp_path):
-    real, _ = choose(entries(source()), 0, 8.0, 9)
+    real, _ = choose(entries(source()), RULES, 8.0)
     made, _ = made_by(generator, real, tmp_path, batch=2)
     for unseen, group in zip(real, made.runs()[0]):
         np.testing.assert_array_equal(group[0].read()[0], unseen.clip.read()[0])
 
 
+def test_other_given_frames_are_other_videos_under_the_same_name(generator, tmp_path):
+    real, other = (
+        choose(entries(source([tiny.video(10, seed + i) for i in range(3)])), RULES, 8.0)[0]
+        for seed in (0, 5)
+    )
+    assert [(u.id, u.text) for u in real] == [(u.id, u.text) for u in other]
+    assert made_by(generator, real, tmp_path)[1] == 3
+    assert made_by(generator, other, tmp_path)[1] == 3
+    assert made_by(generator, real, tmp_path)[1] == 0
+    # Where nothing is given, text and id alone decide.
+    free = dataclasses.replace(RULES, given_frames=0)
+    assert [made_by(generator, clips, tmp_path, free)[1] for clips in (real, other)] == [3, 0]
+
+
+def test_no_more_is_decoded_than_is_compared(generator, tmp_path):
+    asked = []
+
+    class Counting(tiny.ListSource):
+        def _open(self, index):
+            reader = super()._open(index)
+            frames = reader.frames
+            reader.frames = lambda numbers: asked.append(len(numbers)) or frames(numbers)
+            return reader
+
+    of = Counting([tiny.video(30)], TEXTS[:1])
+    (unseen,), _ = choose(entries(of), RULES, 8.0)
+    made_by(generator, [unseen], tmp_path)
+    assert asked == [1, 1]
+    assert len(unseen.clip.read()) == 9
+    (spread,), _ = choose(entries(of), dataclasses.replace(RULES, windows=2), 8.0)
+    assert len(spread.clip.read()) == 30
+
+
 def test_repeats_trials_seeds_and_options_are_other_videos(generator, tmp_path):
-    real, _ = choose(entries(source()), 2, 8.0, 9)
+    real, _ = choose(entries(source()), few(2), 8.0)
     rules = Protocol(given_frames=1, repeats=2, fake_count=3)
     found, made = made_by(generator, real, tmp_path, rules)
     assert made == 6
@@ -132,7 +169,7 @@ def test_repeats_trials_seeds_and_options_are_other_videos(generator, tmp_path):
 
 def test_given_frames_are_as_many_key_frames_as_lie_in_them(generator, tmp_path, monkeypatch):
     monkeypatch.setattr(samples, "save_clip", lambda clip, path: None)
-    real, _ = choose(entries(source()), 1, 8.0, 9)
+    real, _ = choose(entries(source()), few(1), 8.0)
     for given, known in ((0, 0), (1, 1), (4, 1), (5, 2)):
         found = Samples(
             generator, real, Protocol(given_frames=given), options=Options(), seed=0,
@@ -144,7 +181,7 @@ def test_given_frames_are_as_many_key_frames_as_lie_in_them(generator, tmp_path,
 
 
 def test_a_damaged_file_is_named(generator, tmp_path):
-    real, _ = choose(entries(source()), 1, 8.0, 9)
+    real, _ = choose(entries(source()), few(1), 8.0)
     made, _ = made_by(generator, real, tmp_path)
     path = next(made.folder.iterdir())
     path.write_bytes(path.read_bytes()[:100])
