@@ -229,7 +229,8 @@ class Report:
     """
 
     results: tuple[Path, ...] = (Path("experiments/results"),)
-    """Folders of results of `fv evaluate` and `fv bench`; the page shows out/evaluate's, too."""
+    """Folders of results of `fv evaluate` and `fv bench`; the page shows out/evaluate's, too, as
+    fresh."""
     readme: Path = Path("experiments/README.md")
     """Its sections of the paper are replaced."""
     page: Path = Path("out/report")

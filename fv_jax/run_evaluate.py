@@ -237,7 +237,10 @@ def _finish(
         result["warnings"] += record.get("cautions", [])
     for warning in result["warnings"]:
         print(f"fv: warning: {warning}", file=sys.stderr)
-    shown = _show(command, name, rules, sets, texts, fps) if sets.paired else []
+    # Named by what was compared, so that clips stay with their numbers.
+    digest = hashlib.sha256(json.dumps(result["hashes"]).encode()).hexdigest()[:8]
+    folder = command.cache / "shown" / f"{name}-{digest}"
+    shown = _show(command, name, folder, rules, sets, texts, fps) if sets.paired else []
     path = command.out / "results" / f"evaluate-{name}.json"
     values = {
         "format": FORMAT, "command": _command_line(command), "source": provenance(),
@@ -265,7 +268,7 @@ def _value(metric: dict[str, Any]) -> str:
     return f"{metric['value']:.6g}{spread}"
 
 
-def _show(command, name, rules, sets: Sets, texts, fps) -> list[dict[str, str]]:
+def _show(command, name, folder: Path, rules, sets: Sets, texts, fps) -> list[dict[str, str]]:
     """The first clips for people: a picture beside the results, and files to play."""
     pairs: list[Pair] = []
     for index in range(min(_SHOWN, len(sets.real))):
@@ -276,7 +279,7 @@ def _show(command, name, rules, sets: Sets, texts, fps) -> list[dict[str, str]]:
         pairs.append((texts[index], real, fake))
     picture = command.out / "results" / f"evaluate-{name}.png"
     save_png(figure(pairs[:_IN_FIGURE], rules.given_frames), picture)
-    folder, shown = command.cache / "shown" / name, []
+    shown = []
     for index, (text, real, fake) in enumerate(pairs):
         paths = {
             kind: str(write_playable(frames, fps, folder / f"{index:02d}-{kind}"))

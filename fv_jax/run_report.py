@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _GPUS, _GPU = 8, "A100-80GB"  # the paper's
 _STAGES = ("tokenizer", "key_frames", "interpolation")
+_FRESH = Path("out/evaluate/results")  # what the page shows beside the recorded results
 _TITLE = "FlashVideo in JAX: the paper's tables and figures"
 
 
@@ -35,7 +36,10 @@ def run(command: "Report") -> int:
     recorded = report.read_results(command.results, "evaluate")
     speeds = report.read_results(command.results, "efficiency")
     _write_readme(command.readme, paper, recorded, speeds, known)
-    seen = report.read_results([*command.results, Path("out/evaluate/results")], "evaluate")
+    fresh = report.read_results([_FRESH], "evaluate")
+    paths = {result["path"].resolve() for result in recorded}
+    fresh = [r | {"fresh": True} for r in fresh if r["path"].resolve() not in paths]
+    seen = [*recorded, *fresh]
     shown = _write_page(command.page, paper, seen, speeds, known)
     print(
         f"{len(recorded)} evaluations and {len(speeds)} speed benches in {command.readme}; "
@@ -113,11 +117,13 @@ def _write_page(
         report.own_table(paper, results),
     ]
     clips, shown = [], 0
-    for result in results:
-        clips.append(page.heading(result["name"]))
+    for number, result in enumerate(results):
+        fresh = ", fresh: not recorded" if result.get("fresh") else ""
+        clips.append(page.heading(result["name"] + fresh))
         if picture := _picture(result):
-            clips.append(page.picture(_copied(picture, folder, "pictures"), "ours above real"))
-        pairs = [_pair(pair, folder, result["name"]) for pair in result.get("shown", [])]
+            place = f"pictures/{number}"  # results in two folders may have one name
+            clips.append(page.picture(_copied(picture, folder, place), "ours above real"))
+        pairs = [_pair(pair, folder, f"clips/{number}") for pair in result.get("shown", [])]
         pairs = [pair for pair in pairs if pair]
         shown += len(pairs)
         clips.append(
@@ -139,11 +145,11 @@ def _write_page(
     return shown
 
 
-def _pair(pair: dict[str, str], folder: Path, name: str) -> dict[str, str] | None:
+def _pair(pair: dict[str, str], folder: Path, below: str) -> dict[str, str] | None:
     paths = {kind: Path(pair[kind]) for kind in ("fake", "real")}
     if not all(path.is_file() for path in paths.values()):
         return None
-    copied = {kind: _copied(path, folder, f"clips/{name}") for kind, path in paths.items()}
+    copied = {kind: _copied(path, folder, below) for kind, path in paths.items()}
     return {"text": pair["text"], **copied}
 
 

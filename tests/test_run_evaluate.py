@@ -9,7 +9,7 @@ import pytest
 import random_i3d
 import videos
 
-from fv_jax import run_evaluate
+from fv_jax import run_evaluate, run_report
 from fv_jax.cli import main
 from fv_jax.metrics import psnr, ssim
 from fv_jax.video import write_mp4
@@ -170,6 +170,34 @@ def test_the_shipped_model_is_measured_and_reported(sets, capsys, monkeypatch):
     html = (page / "index.html").read_text()
     assert html.count("<video") == 4
     assert len(list(page.rglob("*.mp4"))) == 4
+
+
+def test_a_fresh_result_stands_beside_the_recorded_one_each_with_its_own_clips(sets, monkeypatch):
+    monkeypatch.setattr(run_report, "_FRESH", sets / "out" / "results")
+    monkeypatch.setattr(run_report, "_needs", lambda name: "much")
+    args = (sets / "real", sets / "fake", "--metrics", "psnr")
+    assert evaluate(sets, *args) == 0
+    old, recorded = result(sets, "fake"), sets / "recorded"
+    shutil.copytree(sets / "out" / "results", recorded)
+    for i, frames in enumerate(REAL):
+        save(sets, i, np.roll(frames, 2, axis=2))
+    assert evaluate(sets, *args) == 0
+    new = result(sets, "fake")
+    folders = [Path(r["shown"][0]["fake"]).parent for r in (old, new)]
+    assert len(set(folders)) == 2
+    readme, page = sets / "README.md", sets / "page"
+    readme.write_text("# Results\n")
+    report = ["report", "--results", recorded, "--readme", readme, "--page", page]
+    assert main([str(word) for word in report]) == 0
+    html = (page / "index.html").read_text()
+    assert html.count("<video") == 2 * 2 * 3
+    assert "<h3>fake</h3>" in html
+    assert "<h3>fake, fresh: not recorded</h3>" in html
+    assert f"<td>fresh: {new['counts']['frames']} frames" in html
+    assert "fresh: " not in readme.read_text()
+    for number, folder in enumerate(folders):
+        shown = page / "clips" / str(number) / "00-fake.mp4"
+        assert shown.read_bytes() == (folder / "00-fake.mp4").read_bytes()
 
 
 @pytest.mark.slow

@@ -39,12 +39,12 @@ class Table:
 
 
 def read_results(folders: Sequence[Path], kind: str) -> list[dict[str, Any]]:
-    """Result files `KIND-*.json`, each once by name; `path` is where it lies.
+    """Result files `KIND-*.json`, each once; `path` is where it lies.
 
     Raises:
         ValueError: a file is no JSON object.
     """
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[Path, dict[str, Any]] = {}
     for folder in folders:
         for path in sorted(folder.glob(f"{kind}-*.json")):
             if path.name.endswith(".part.json"):  # of a bench that was stopped
@@ -59,7 +59,7 @@ def read_results(folders: Sequence[Path], kind: str) -> list[dict[str, Any]]:
                     f"{path}: got format {values.get('format')!r}, want {FORMAT!r}; delete it, or "
                     "evaluate again"
                 )
-            found.setdefault(path.stem, values)
+            found.setdefault(path.resolve(), values)
     return list(found.values())
 
 
@@ -195,7 +195,10 @@ def _milliseconds(cell: dict[str, Any], name: str) -> str:
 def _conditions(result: dict[str, Any]) -> str:
     rules, counts = result["protocol"], result["counts"]
     runs = f"{counts['runs']} x " if counts["runs"] > 1 else ""
-    text = f"{counts['frames']} frames, {rules['given_frames']} given, {runs}{counts['fake']} clips"
+    text = "fresh: " if result.get("fresh") else ""
+    text += (
+        f"{counts['frames']} frames, {rules['given_frames']} given, {runs}{counts['fake']} clips"
+    )
     text += f" against {counts['real_pieces']}, profile {rules['profile']}"
     return text + (f", best of {rules['best_of']}" if rules["best_of"] > 1 else "")
 

@@ -81,6 +81,10 @@ def test_results_are_read_once_and_others_are_refused(tmp_path):
     (tmp_path / "evaluate-x.part.json").write_text("{")
     found = report.read_results([tmp_path, tmp_path], "evaluate")
     assert [r["path"].name for r in found] == ["evaluate-bair.json"]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "evaluate-bair.json").write_text(json.dumps(values | {"name": "other"}))
+    both = report.read_results([tmp_path, tmp_path / "other"], "evaluate")
+    assert [r["name"] for r in both] == ["bair", "other"]
     for text in ("{", "[]", "{}"):
         (tmp_path / "evaluate-odd.json").write_text(text)
         with pytest.raises(ValueError, match=r"evaluate-odd\.json"):
