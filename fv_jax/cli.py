@@ -213,7 +213,8 @@ class Evaluate:
     batch_size: int = 8
     """Videos sampled at a time; it does not change any."""
     name: str = ""
-    """Of the result; by default the experiment's, or the folder's."""
+    """Of the result; by default the experiment's, or the folder's. A result of another command is
+    not replaced."""
     out: Path = Path("out/evaluate")
     """Results go to results/ there; `experiments` records them in the tree."""
     cache: Path = Path("out/evaluate")

@@ -25,7 +25,7 @@ from fv_jax.evaluation.protocols import (
     preset_of,
     protocol,
 )
-from fv_jax.evaluation.report import FORMAT
+from fv_jax.evaluation.report import FORMAT, read_result
 from fv_jax.evaluation.scores import Missing, Weights, frame_score, video_network
 from fv_jax.evaluation.shown import Pair, figure, write_playable
 from fv_jax.experiment_config import NetworkExperiment
@@ -43,6 +43,8 @@ _CHANGES = {
     "metrics": "metrics", "ssim_colour": "ssim_colour", "lpips_net": "lpips_net",
     "i3d_epsilon": "i3d_epsilon",
 }  # fmt: skip
+# Where things lie, and how much is done at a time: whatever they say, the result is the same.
+_PLACES = ("i3d_weights", "lpips_trunk", "lpips_heads", "name", "out", "cache", "batch_size")
 _NOT_FOLDERS = ("repeats", "fake_count", "stage", "preset", "model", "source")
 
 
@@ -65,6 +67,8 @@ def _folders(command: "Evaluate") -> int:
     if given:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise ValueError(f"{flags}: only for an experiment, whose clips are made here")
+    name = command.name or _name(Path(command.what[1]))
+    _refuse_another(command, _result(command, name))
     rules = dataclasses.replace(_protocol(command, "plain"), repeats=1)  # what is there is one run
     real, fake = (open_set(Path(place)) for place in command.what)
     if rules.real_count:
@@ -80,7 +84,6 @@ def _folders(command: "Evaluate") -> int:
     sets = Sets(real, [groups], paired=pairs)
     scorers = _scorers(command, rules)
     _check_length(command, sets, rules)
-    name = command.name or _name(Path(command.what[1]))
     result = evaluate(sets, rules, scorers, command.cache / "numbers")
     about = {"real": command.what[0], "fake": command.what[1]}
     texts = [Path(clip.name).stem for clip in real]
@@ -96,6 +99,8 @@ def _experiment(command: "Evaluate") -> int:
         raise ValueError(f"{what!r} is one set of clips; give two, REAL FAKE, or an experiment")
     config = _config(command, what)
     rules = _protocol(command, preset_of(config.name), given=1)
+    name = command.name or _run_name(config.name, rules, command)
+    _refuse_another(command, _result(command, name))
     scorers = _scorers(command, rules)
     folder = _model(command, config)
     generator = Generator.load(str(folder))
@@ -108,7 +113,6 @@ def _experiment(command: "Evaluate") -> int:
     source, entries = unseen_entries(config, command.source)
     real, left_out = choose(entries, rules, fps)
     weights = hashlib.sha256((folder / "config.json").read_bytes()).hexdigest()
-    name = command.name or _run_name(config.name, rules, command)
     samples = Samples(
         generator, real, rules, options=options, seed=command.seed,
         home=command.cache / "clips" / config.name, weights=weights,
@@ -241,9 +245,10 @@ def _finish(
     digest = hashlib.sha256(json.dumps(result["hashes"]).encode()).hexdigest()[:8]
     folder = command.cache / "shown" / f"{name}-{digest}"
     shown = _show(command, name, folder, rules, sets, texts, fps) if sets.paired else []
-    path = command.out / "results" / f"evaluate-{name}.json"
+    path = _result(command, name)
     values = {
-        "format": FORMAT, "command": _command_line(command), "source": provenance(),
+        "format": FORMAT, "command": _command_line(command), "overrides": _overrides(command),
+        "source": provenance(),
         "name": name, **about, "protocol": to_json(rules), **result,
         "weights": _records(scorers),
         "shown": shown,
@@ -277,8 +282,8 @@ def _show(command, name, folder: Path, rules, sets: Sets, texts, fps) -> list[di
         if sets.generated:
             fake[: rules.given_frames] = real[: rules.given_frames]
         pairs.append((texts[index], real, fake))
-    picture = command.out / "results" / f"evaluate-{name}.png"
-    save_png(figure(pairs[:_IN_FIGURE], rules.given_frames), picture)
+    picture = figure(pairs[:_IN_FIGURE], rules.given_frames)
+    save_png(picture, _result(command, name).with_suffix(".png"))
     shown = []
     for index, (text, real, fake) in enumerate(pairs):
         paths = {
@@ -302,6 +307,30 @@ def _run_name(name: str, rules: Protocol, command: "Evaluate") -> str:
 def _name(fake: Path) -> str:
     name = fake.resolve().stem if fake.suffix == ".npz" else fake.resolve().name
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", name) or "clips"
+
+
+def _result(command: "Evaluate", name: str) -> Path:
+    return command.out / "results" / f"evaluate-{name}.json"
+
+
+def _refuse_another(command: "Evaluate", path: Path) -> None:
+    """A result is replaced by the command that made it alone, and this is said before the work."""
+    if not path.exists():
+        return
+    made = read_result(path, "evaluate")
+    what = shlex.split(made["command"])[2 : 2 + len(command.what)]
+    if (what, made.get("overrides", [])) != (list(command.what), _overrides(command)):
+        raise ValueError(
+            f"{path} is the result of another command, `{made['command']}`; give this one a --name"
+        )
+
+
+def _overrides(command: "Evaluate") -> list[str]:
+    """Flags that may make another result than the same command without any."""
+    default = type(command)()
+    same = {name: getattr(default, name) for name in ("what", "options", *_PLACES)}
+    changed = changed_settings(dataclasses.replace(command, **same), default)
+    return [*changed, *changed_settings(command.options, default.options)]
 
 
 def _command_line(command: "Evaluate") -> str:

@@ -68,6 +68,31 @@ def test_scores_are_found_again(sets, monkeypatch):
     assert {path: path.read_bytes() for path in numbers} == numbers
 
 
+def test_a_result_is_replaced_by_its_own_command_alone(sets, capsys):
+    places = (sets / "real", sets / "fake")
+    assert evaluate(sets, *places, "--metrics", "psnr") == 0
+    before = (sets / "out" / "results" / "evaluate-fake.json").read_bytes()
+    assert result(sets, "fake")["overrides"] == ["--metrics psnr"]
+    capsys.readouterr()
+    shutil.copytree(sets / "real", sets / "other" / "fake")
+    others = [
+        (*places, "--metrics", "ssim"),
+        (*places, "--metrics", "psnr", "--frames", "10"),
+        (sets / "real", sets / "other" / "fake", "--metrics", "psnr"),
+        ("shapes", "--metrics", "psnr", "--name", "fake"),
+    ]
+    for args in others:
+        assert evaluate(sets, *args) == 2
+        line = capsys.readouterr().err
+        for words in ("evaluate-fake.json", f"fv evaluate {sets / 'real'}", "--name"):
+            assert words in line
+    assert (sets / "out" / "results" / "evaluate-fake.json").read_bytes() == before
+    assert not (sets / "cache" / "clips").exists()
+    assert evaluate(sets, *others[0], "--name", "mine") == 0
+    nowhere = ("--i3d-weights", sets / "nothing")
+    assert evaluate(sets, *places, "--metrics", "psnr", *nowhere) == 0
+
+
 def test_a_set_of_videos_against_one_npz(sets):
     (sets / "videos").mkdir()
     for i, frames in enumerate(REAL):
@@ -214,8 +239,8 @@ def test_all_metrics_are_the_reference_tools(sets):
     weights = ("--i3d-weights", sets / "i3d.npz", "--lpips-trunk", trunk, "--lpips-heads", heads)
     args = (sets / "real.npz", sets / "fake.npz", *weights, "--allow-unverified-weights")
     for epsilon in ("0.001", "1e-05"):
-        assert evaluate(sets, *args, "--i3d-epsilon", epsilon) == 0
-        found = {name: m["value"] for name, m in result(sets, "fake")["metrics"].items()}
+        assert evaluate(sets, *args, "--i3d-epsilon", epsilon, "--name", epsilon) == 0
+        found = {name: m["value"] for name, m in result(sets, epsilon)["metrics"].items()}
         assert found["psnr"] == pytest.approx(expected["psnr"]["final_mean"], abs=1e-4)
         assert found["ssim"] == pytest.approx(expected["ssim"]["final_mean"], abs=2e-5)
         assert found["lpips"] == pytest.approx(expected["lpips"]["repo_final_mean"], abs=1e-5)

@@ -44,23 +44,28 @@ def read_results(folders: Sequence[Path], kind: str) -> list[dict[str, Any]]:
     Raises:
         ValueError: a file is no JSON object.
     """
-    found: dict[Path, dict[str, Any]] = {}
-    for folder in folders:
-        for path in sorted(folder.glob(f"{kind}-*.json")):
-            if path.name.endswith(".part.json"):  # of a bench that was stopped
-                continue
-            try:
-                values = json.loads(path.read_text(encoding="utf-8"))
-                values["path"] = path
-            except (ValueError, TypeError) as error:
-                raise ValueError(f"{path} is no result ({error})") from error
-            if kind == "evaluate" and values.get("format") != FORMAT:
-                raise ValueError(
-                    f"{path}: got format {values.get('format')!r}, want {FORMAT!r}; delete it, or "
-                    "evaluate again"
-                )
-            found.setdefault(path.resolve(), values)
-    return list(found.values())
+    paths = [path for folder in folders for path in sorted(folder.glob(f"{kind}-*.json"))]
+    kept = {path.resolve(): path for path in paths if not path.name.endswith(".part.json")}
+    return [read_result(path, kind) for path in kept.values()]
+
+
+def read_result(path: Path, kind: str) -> dict[str, Any]:
+    """One result file; `path` is where it lies.
+
+    Raises:
+        ValueError: it is no JSON object.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        values["path"] = path
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is no result ({error})") from error
+    if kind == "evaluate" and values.get("format") != FORMAT:
+        raise ValueError(
+            f"{path}: got format {values.get('format')!r}, want {FORMAT!r}; delete it, or "
+            "evaluate again"
+        )
+    return values
 
 
 def paper_tables(
