@@ -75,7 +75,7 @@ def _folders(command: "Evaluate") -> int:
         each = max(1, len(fake) // len(real))
         real, fake = real[: rules.real_count], fake[: rules.real_count * each]
     pairs = any(name in FRAME_METRICS for name in rules.metrics)
-    groups = paired(real, fake) if pairs else [fake]
+    groups, by = paired(real, fake) if pairs else ([fake], None)
     if pairs and len(groups[0]) < rules.best_of:
         raise ValueError(
             f"best_of={rules.best_of} needs as many fakes of each clip, got {len(groups[0])}; "
@@ -85,7 +85,7 @@ def _folders(command: "Evaluate") -> int:
     scorers = _scorers(command, rules)
     _check_length(command, sets, rules)
     result = evaluate(sets, rules, scorers, command.cache / "numbers")
-    about = {"real": command.what[0], "fake": command.what[1]}
+    about = {"real": command.what[0], "fake": command.what[1], "paired_by": by}
     texts = [Path(clip.name).stem for clip in real]
     return _finish(command, name, rules, scorers, result, about, sets, texts, fps=8.0)
 

@@ -51,6 +51,7 @@ def test_two_folders_are_scored_and_all_is_written_down(sets, capsys):
         assert "no weights" in metrics[name]["reason"]
     assert values["protocol"]["profile"] == "repo"
     assert values["counts"]["frames"] == 12
+    assert values["paired_by"] == "name"
     assert len(values["hashes"]["real"]) == 64
     assert {"commit", "date", "machine", "jax"} <= set(values["source"])
     assert values["command"].startswith(f"fv evaluate {sets / 'real'} {sets / 'fake'} --out")
@@ -115,10 +116,12 @@ ERRORS = {
     "smaller": (lambda s: save(s, 2, FAKE[2][:, :24]), ["2.npz", "48x24", "48x32"]),
     "floats": (lambda s: save(s, 1, FAKE[1] / 127.5 - 1), ["1.npz", "floats in [", "[0, 1]"]),
     "more": (lambda s: save(s, 3, FAKE[0]), ["got 4", "want 3"]),
+    "renamed": (lambda s: save(s, 3, FAKE[2]) or (s / "fake" / "2.npz").unlink(),
+                ["real/2.npz has no fake", "fake/3.npz no real"]),
     "empty": (lambda s: [p.unlink() for p in (s / "fake").iterdir()], ["fake", "no clip"]),
     "missing": (lambda s: shutil.rmtree(s / "fake"), ["fake", "no folder"]),
     "damaged": (lambda s: (s / "fake" / "0.npz").write_bytes(b"no"), ["0.npz", "cannot be read"]),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("what", ERRORS)

@@ -15,6 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -79,11 +80,19 @@ def scored(clip: Clip, protocol: Protocol) -> UInt8[np.ndarray, "T Y X 3"]:
     return fit(frames, (protocol.size, protocol.size)) if protocol.size else frames
 
 
-def paired(real: Sequence[Clip], fake: Sequence[Clip]) -> list[list[Clip]]:
+def paired(
+    real: Sequence[Clip], fake: Sequence[Clip]
+) -> tuple[list[list[Clip]], Literal["name", "order"]]:
     """Every real clip's fakes: that of its name, or equally many in order, the first clip's first.
 
+    Names are those of the files, without what follows the dot. Where some of them pair and some do
+    not, a file is missing or has another name, and the order would pair strangers.
+
+    Returns:
+        The fakes of each real clip, and how they were found.
+
     Raises:
-        ValueError: the fakes cannot be shared out.
+        ValueError: the fakes cannot be shared out, or names pair in part.
     """
     each, rest = divmod(len(fake), len(real))
     if rest or not each:
@@ -91,11 +100,20 @@ def paired(real: Sequence[Clip], fake: Sequence[Clip]) -> list[list[Clip]]:
             f"got {len(fake)} fake clips, want {len(real)}, as many as real ones (or a multiple); "
             "--metrics fvd compares sets that are not paired"
         )
-    named = {Path(clip.name).stem: clip for clip in fake}
-    stems = [Path(clip.name).stem for clip in real]
-    if each == 1 and len(named) == len(fake) and sorted(named) == sorted(stems):
-        return [[named[stem]] for stem in stems]
-    return [list(fake[i * each : (i + 1) * each]) for i in range(len(real))]
+    reals, fakes = ({Path(clip.name).stem: clip for clip in clips} for clips in (real, fake))
+    if each == 1 and len(reals) == len(fakes) == len(real):
+        if reals.keys() == fakes.keys():
+            return [[fakes[stem]] for stem in reals], "name"
+        if reals.keys() & fakes.keys():
+            lone, other = (
+                next(clip.name for stem, clip in these.items() if stem not in those)
+                for these, those in ((reals, fakes), (fakes, reals))
+            )
+            raise ValueError(
+                f"{lone} has no fake clip of its name, {other} no real one, though others have; "
+                "want the same names on both sides, or none in common to pair by order"
+            )
+    return [list(fake[i * each : (i + 1) * each]) for i in range(len(real))], "order"
 
 
 def pieces(frames: UInt8[np.ndarray, "M Y X 3"], protocol: Protocol) -> list[np.ndarray]:

@@ -87,8 +87,13 @@ def test_pairs_go_by_name_or_else_by_order(tmp_path):
     (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
     real = clips_of(tmp_path / "a", ["x", "y"])
     fake = clips_of(tmp_path / "b", ["y", "z", "p", "q"])
-    assert [[c.name[-5] for c in group] for group in paired(real, fake)] == [["p", "q"], ["y", "z"]]
-    assert paired(real, real[::-1]) == [[real[0]], [real[1]]]
+    groups, by = paired(real, fake)
+    assert [[c.name[-5] for c in group] for group in groups] == [["p", "q"], ["y", "z"]]
+    assert by == "order"
+    assert paired(real, real[::-1]) == ([[real[0]], [real[1]]], "name")
+    assert paired(real, fake[:2]) == ([[fake[0]], [fake[1]]], "order")
+    with pytest.raises(ValueError, match=r"a/x.npz has no fake .*b/z.npz no real one"):
+        paired(real, fake[2:])
     with pytest.raises(ValueError, match="got 3 fake clips, want 2"):
         paired(real, fake[:3])
     with pytest.raises(ValueError, match="got 1 fake clips, want 2"):
