@@ -17,6 +17,10 @@ ARROWS = {
     "fvd": "FVD ↓", "psnr": "PSNR, dB ↑", "ssim": "SSIM ↑", "lpips": "LPIPS ↓",
     "shapes_fvd": "shapes-FVD ↓",
 }  # fmt: skip
+# Flags that a row of the paper's table may have: the row says itself what they changed.
+_USUAL = (
+    "--size", "--given-frames", "--profile", "--metrics", "--repeats", "--stage", "--seed",
+)  # fmt: skip
 _DIGITS = {
     "fvd": "{:.4g}", "psnr": "{:.2f}", "ssim": "{:.3f}", "lpips": "{:.3f}", "shapes_fvd": "{:.4g}",
 }  # fmt: skip
@@ -105,12 +109,21 @@ def _paper_table(table, results, needs) -> Table:
 
 
 def is_of(result: dict[str, Any], name: str) -> bool:
-    """Whether a result is of the paper's own training, not of its small preset."""
-    return result.get("experiment") in (name, f"{name}_interpolation", f"{name}_key_frames")
+    """Whether a result is of the paper's own training, not of its small preset or another model."""
+    trained = result.get("experiment") in (name, f"{name}_interpolation", f"{name}_key_frames")
+    return trained and not _unusual(result)
+
+
+def _unusual(result: dict[str, Any]) -> list[str]:
+    """Flags that make it another measurement than the paper's, such as another model."""
+    return [flag for flag in result.get("overrides", []) if flag.split()[0] not in _USUAL]
 
 
 def own_table(paper: dict[str, Any], results: Sequence[dict[str, Any]]) -> Table | None:
-    """Results that belong to no table of the paper; None if there are none."""
+    """Results that belong to no table of the paper; None if there are none.
+
+    Those of its trainings with another model, source or number of clips are here, and say so.
+    """
     names = [table["experiment"] for table in paper["tables"]]
     rest = [r for r in results if not any(is_of(r, name) for name in names)]
     if not rest:
@@ -205,7 +218,8 @@ def _conditions(result: dict[str, Any]) -> str:
         f"{counts['frames']} frames, {rules['given_frames']} given, {runs}{counts['fake']} clips"
     )
     text += f" against {counts['real_pieces']}, profile {rules['profile']}"
-    return text + (f", best of {rules['best_of']}" if rules["best_of"] > 1 else "")
+    text += f", best of {rules['best_of']}" if rules["best_of"] > 1 else ""
+    return ", ".join([text, *(f"`{flag}`" for flag in _unusual(result))])
 
 
 def _origin(result: dict[str, Any]) -> str:

@@ -68,6 +68,17 @@ def test_small_presets_are_no_rows_of_the_paper():
     assert report.own_table(PAPER, [result()]) is None
 
 
+def test_another_model_or_source_is_no_row_of_the_paper():
+    flags = ["--size 160", "--given-frames 1", "--metrics psnr fvd"]
+    assert "not run" not in report.markdown(tables(result() | {"overrides": flags})[2])
+    for flag in ("--model shapes", "--source clips", "--count 2", "--inherit 0.5"):
+        other = result() | {"overrides": [*flags, flag]}
+        assert "not run" in report.markdown(tables(other)[2])
+        own = report.own_table(PAPER, [other])
+        assert own is not None
+        assert own.rows[0][1].endswith(f"profile repo, `{flag}`")
+
+
 def test_markdown_cells_hold_their_bars_and_ours_is_bold():
     text = report.markdown(Table("T", ["a", "b"], [["1", "x|y"], ["2", "z"]], (1,), ("note",)))
     assert text.splitlines() == [
