@@ -233,7 +233,7 @@ class Report:
     """Folders of results of `fv evaluate` and `fv bench`; the page shows out/evaluate's, too, as
     fresh."""
     readme: Path = Path("experiments/README.md")
-    """Its sections of the paper are replaced."""
+    """A file, whose sections of the paper are replaced."""
     page: Path = Path("out/report")
     """Folder of the page, which holds all it shows."""
 

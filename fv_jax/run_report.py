@@ -27,9 +27,16 @@ def run(command: "Report") -> int:
     """Write both. Returns the exit code.
 
     Raises:
-        FileNotFoundError: the paper's tables are not here.
+        FileNotFoundError: the paper's tables, a folder of results or the page for them is not here.
         ValueError: a result file is none.
     """
+    for folder in command.results:
+        if not folder.is_dir():
+            raise FileNotFoundError(f"no folder {str(folder)!r} of results; give --results FOLDER")
+    if not command.readme.is_file():
+        raise FileNotFoundError(
+            f"no file {str(command.readme)!r} whose sections to replace; give --readme FILE"
+        )
     path = experiment.folder() / "paper_tables.json"
     paper = json.loads(path.read_text(encoding="utf-8"))
     known = {name: _needs(name) for name in (t["experiment"] for t in paper["tables"])}
@@ -64,7 +71,7 @@ def _write_readme(
     path: Path, paper: dict[str, Any], results: Sequence[dict], speeds: Sequence[dict],
     known: dict[str, str],
 ) -> None:  # fmt: skip
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    text = path.read_text(encoding="utf-8")
     tables = [
         *report.paper_tables(paper, results, known.__getitem__),
         report.own_table(paper, results),

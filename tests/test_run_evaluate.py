@@ -228,6 +228,24 @@ def test_a_fresh_result_stands_beside_the_recorded_one_each_with_its_own_clips(s
         assert shown.read_bytes() == (folder / "00-fake.mp4").read_bytes()
 
 
+def test_a_report_of_nowhere_writes_nothing(sets, capsys):
+    (sets / "results").mkdir()
+    (sets / "README.md").write_text("# Results\n\nkept\n")
+    for results, readme, words in (
+        ("resluts", "README.md", "resluts' of results"),
+        ("results", "nowhere.md", "nowhere.md"),
+    ):
+        args = ["report", "--results", sets / results, "--readme", sets / readme]
+        assert main([str(word) for word in (*args, "--page", sets / "page")]) == 2
+        line = capsys.readouterr().err
+        assert line.startswith("fv: no f")
+        assert words in line
+        assert line.count("\n") == 1
+    assert (sets / "README.md").read_text() == "# Results\n\nkept\n"
+    assert not (sets / "page").exists()
+    assert not (sets / "nowhere.md").exists()
+
+
 @pytest.mark.slow
 def test_all_metrics_are_the_reference_tools(sets):
     """Files of clips and of weights in, the common tool's own numbers out."""

@@ -17,6 +17,18 @@ ARROWS = {
     "fvd": "FVD ↓", "psnr": "PSNR, dB ↑", "ssim": "SSIM ↑", "lpips": "LPIPS ↓",
     "shapes_fvd": "shapes-FVD ↓",
 }  # fmt: skip
+_ORIGIN = ("command", "source.machine", "source.date", "source.commit")
+_NEEDED = {
+    "evaluate": (
+        *_ORIGIN, "name", "metrics.*.value", "protocol.profile", "protocol.given_frames",
+        "protocol.best_of", "counts.real_pieces", "counts.fake", "counts.runs", "counts.frames",
+        "counts.width",
+    ),
+    "efficiency": (
+        *_ORIGIN, "cells.*.batch", "cells.*.frames", "cells.*.pixels", "cells.*.left_out",
+        "cells.*.ways.*.seconds_per_frame",
+    ),
+}  # fmt: skip
 # Flags that a row of the paper's table may have: the row says itself what they changed.
 _USUAL = (
     "--size", "--given-frames", "--profile", "--metrics", "--repeats", "--stage", "--seed",
@@ -43,10 +55,10 @@ class Table:
 
 
 def read_results(folders: Sequence[Path], kind: str) -> list[dict[str, Any]]:
-    """Result files `KIND-*.json`, each once; `path` is where it lies.
+    """Result files `KIND-*.json` of all folders, each once; `path` is where it lies.
 
     Raises:
-        ValueError: a file is no JSON object.
+        ValueError: a file is no result; names it.
     """
     paths = [path for folder in folders for path in sorted(folder.glob(f"{kind}-*.json"))]
     kept = {path.resolve(): path for path in paths if not path.name.endswith(".part.json")}
@@ -57,19 +69,36 @@ def read_result(path: Path, kind: str) -> dict[str, Any]:
     """One result file; `path` is where it lies.
 
     Raises:
-        ValueError: it is no JSON object.
+        ValueError: it is no JSON object, or lacks what the report says of it.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         values["path"] = path
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is no result ({error})") from error
+        raise ValueError(f"{path} is no result ({error}); delete it, or make it again") from error
     if kind == "evaluate" and values.get("format") != FORMAT:
         raise ValueError(
             f"{path}: got format {values.get('format')!r}, want {FORMAT!r}; delete it, or "
             "evaluate again"
         )
+    lacks = [needed for needed in _NEEDED[kind] if _lacks(values, needed)]
+    if lacks:
+        raise ValueError(
+            f"{path} is no whole result: it lacks {', '.join(lacks)}; delete it, or make it again"
+        )
     return values
+
+
+def _lacks(values: Any, path: str) -> bool:
+    """Whether a path of keys, `*` for every one there is, leads nowhere."""
+    key, _, rest = path.partition(".")
+    if key == "*":
+        each = values.values() if isinstance(values, dict) else values
+        unfit = not isinstance(values, dict | list) or values == []
+        return unfit or any(_lacks(value, rest) for value in each)
+    if not isinstance(values, dict) or key not in values:
+        return True
+    return bool(rest) and _lacks(values[key], rest)
 
 
 def paper_tables(

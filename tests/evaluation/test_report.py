@@ -96,10 +96,20 @@ def test_results_are_read_once_and_others_are_refused(tmp_path):
     (tmp_path / "other" / "evaluate-bair.json").write_text(json.dumps(values | {"name": "other"}))
     both = report.read_results([tmp_path, tmp_path / "other"], "evaluate")
     assert [r["name"] for r in both] == ["bair", "other"]
-    for text in ("{", "[]", "{}"):
+    bare = json.dumps({"format": FORMAT})
+    for text in ("{", "[]", "{}", bare, json.dumps(values | {"metrics": {"psnr": 3}})):
         (tmp_path / "evaluate-odd.json").write_text(text)
         with pytest.raises(ValueError, match=r"evaluate-odd\.json"):
             report.read_results([tmp_path], "evaluate")
+
+
+@pytest.mark.parametrize("lacks", ["command", "source", "cells"])
+def test_a_speed_bench_that_lacks_something_is_named_with_it(lacks, tmp_path):
+    bench = json.loads(Path("experiments/results/efficiency-tiny.json").read_text())
+    del bench[lacks]
+    (tmp_path / "efficiency-odd.json").write_text(json.dumps(bench))
+    with pytest.raises(ValueError, match=rf"efficiency-odd\.json .* lacks {lacks}"):
+        report.read_results([tmp_path], "efficiency")
 
 
 def test_figure_6_shows_the_longest_clips_and_says_what_is_missing():
