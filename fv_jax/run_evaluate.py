@@ -18,7 +18,6 @@ from fv_jax.evaluation.evaluate import Scorers, Sets, evaluate
 from fv_jax.evaluation.protocols import (
     FRAME_METRICS,
     LABELS,
-    LEAST_FVD_FRAMES,
     METRICS,
     SET_METRICS,
     Protocol,
@@ -30,6 +29,7 @@ from fv_jax.evaluation.scores import Missing, Weights, frame_score, video_networ
 from fv_jax.evaluation.shown import Pair, figure, write_playable
 from fv_jax.experiment_config import NetworkExperiment
 from fv_jax.files import only_process_in, write_text
+from fv_jax.metrics.i3d_network import LEAST_FRAMES
 from fv_jax.picture import save_png
 from fv_jax.provenance import provenance
 
@@ -82,8 +82,8 @@ def _folders(command: "Evaluate") -> int:
             "--best-of 1 compares with the first"
         )
     sets = Sets(real, [groups], paired=pairs)
-    scorers = _scorers(command, rules)
-    _check_length(command, sets, rules)
+    length = len(scored(real[0], rules))
+    scorers = _scorers(command, rules, length, real[0].name)
     result = evaluate(sets, rules, scorers, command.cache / "numbers")
     about = {"real": command.what[0], "fake": command.what[1], "paired_by": by}
     texts = [Path(clip.name).stem for clip in real]
@@ -101,7 +101,6 @@ def _experiment(command: "Evaluate") -> int:
     rules = _protocol(command, preset_of(config.name), given=1)
     name = command.name or _run_name(config.name, rules, command)
     _refuse_another(command, _result(command, name))
-    scorers = _scorers(command, rules)
     folder = _model(command, config)
     generator = Generator.load(str(folder))
     options, model = command.options, generator.model.config
@@ -109,6 +108,7 @@ def _experiment(command: "Evaluate") -> int:
     per_gap = (inserted + 1) ** options.levels
     length = (generator.key_frames(options) - 1) * per_gap + 1
     rules = _fitted(rules, length, generator.frame_size[0])
+    scorers = _scorers(command, rules, rules.frames, f"protocol {rules.name}")
     fps = model.key_frame_fps * per_gap
     source, entries = unseen_entries(config, command.source)
     real, left_out = choose(entries, rules, fps)
@@ -145,14 +145,20 @@ def _protocol(command: "Evaluate", default: str, given: int = 0) -> Protocol:
     return protocol(name, command.profile, **changes)
 
 
-def _scorers(command: "Evaluate", rules: Protocol) -> Scorers:
-    """What can be computed; says what cannot, and why."""
+def _scorers(command: "Evaluate", rules: Protocol, length: int, whose: str) -> Scorers:
+    """What can be computed of clips as long as those of `whose`; says what cannot, and why."""
     weights = Weights(
         command.i3d_weights, command.lpips_trunk, command.lpips_heads,
         command.allow_unverified_weights,
     ).found  # fmt: skip
     frames = {n: frame_score(n, rules, weights) for n in rules.metrics if n in FRAME_METRICS}
     videos = {n: video_network(n, rules, weights) for n in rules.metrics if n in SET_METRICS}
+    counted = length - (0 if rules.given_in_fvd else rules.given_frames)
+    if "fvd" in videos and counted < LEAST_FRAMES:
+        short = f"{counted} frames, FVD needs {LEAST_FRAMES}"
+        if "fvd" in (command.metrics or ()) or not isinstance(videos["fvd"], Missing):
+            raise ValueError(f"{whose}: got {short}; leave it out with --metrics psnr ssim lpips")
+        videos["fvd"] = Missing(short)
     for name, scorer in {**frames, **videos}.items():
         if isinstance(scorer, Missing):
             print(f"{LABELS[name]} will be null: {scorer.reason}")
@@ -164,17 +170,6 @@ def _records(scorers: Scorers) -> dict[str, Any]:
     every = {**scorers.frames, **scorers.videos}
     records = {name: getattr(scorer, "record", None) for name, scorer in every.items()}
     return {name: record for name, record in records.items() if record}
-
-
-def _check_length(command: "Evaluate", sets: Sets, rules: Protocol) -> None:
-    """Who asks for FVD hears that clips are too short for it, whether or not it has weights."""
-    if "fvd" in (command.metrics or ()):
-        frames = len(scored(sets.real[0], rules))
-        if frames < LEAST_FVD_FRAMES:
-            raise ValueError(
-                f"{sets.real[0].name}: got {frames} frames, want at least {LEAST_FVD_FRAMES} for "
-                "FVD"
-            )
 
 
 def _config(command: "Evaluate", name: str) -> NetworkExperiment:

@@ -222,12 +222,15 @@ class _Evaluation:
             raise ValueError(f"{name}: got {got}, want {want} as {self.first} has")
 
     def _warnings(self, real: int, fake: int) -> list[str]:
-        return [
-            f"{LABELS[name]} of {real} real and {fake} fake clips: fewer than "
-            f"{found.network.width} leave its covariances singular, and the number depends on how "
-            "many there are"
+        """Where the numbers are of fewer clips than they should be."""
+        have, want = len(self.sets.real), self.protocol.real_count
+        few = [f"{have} of the protocol's {want} clips"] if have < want else []
+        return few + [
+            f"{LABELS[name]} of {real} real and {fake} fake clips: up to {found.network.width} "
+            "leave its covariances singular and the number biased upwards; it falls as they grow "
+            "more"
             for name, found in self.videos.items()
-            if min(real, fake) < found.network.width
+            if min(real, fake) <= found.network.width  # n vectors about their mean have rank n - 1
         ]
 
 

@@ -21,7 +21,7 @@ from typing import Protocol as Interface
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from fv_jax.evaluation.protocols import LEAST_FVD_FRAMES, Protocol
+from fv_jax.evaluation.protocols import Protocol
 
 I3D_VARIABLE, TRUNK_VARIABLE, HEADS_VARIABLE = "FV_I3D_WEIGHTS", "FV_LPIPS_TRUNK", "FV_LPIPS_HEADS"
 _LUMA = (0.2989, 0.587, 0.114)
@@ -189,6 +189,7 @@ def video_network(name: str, protocol: Protocol, weights: Weights) -> FeatureExt
         return Missing(f"no weights: --i3d-weights (or {I3D_VARIABLE}) not given")
     if not path.exists():
         raise FileNotFoundError(f"no file {str(path)!r} of I3D weights (for FVD)")
+    from fv_jax.metrics.i3d_network import CLASSES, LEAST_FRAMES
     from fv_jax.metrics.published import published_i3d
 
     network, record = published_i3d(
@@ -200,8 +201,8 @@ def video_network(name: str, protocol: Protocol, weights: Weights) -> FeatureExt
     settings = f"epsilon={protocol.i3d_epsilon:g} resize={protocol.i3d_resize}"
     return Network(
         f"i3d {settings} {_sha256(path)}",
-        400,
-        LEAST_FVD_FRAMES,
+        CLASSES,
+        LEAST_FRAMES,
         lambda videos: np.asarray(network.features(videos), np.float64),
         distance,
         record,

@@ -7,7 +7,9 @@ The conventions are those of `i3d.py` (resizing, range, logits, batch norm's eps
 much as "FVD" is, and so are these, which this function leaves to the caller:
 
 - how many videos: FVD falls as N grows. 256 of BAIR, 2,048 or 10,000 of UCF-101 and 50,000 of
-  Kinetics-600 are usual, never compared with each other (`caution` says when N is small);
+  Kinetics-600 are usual, never compared with each other. No paper reports it for fewer than 256: of
+  a few videos it tests the program, not a model. Up to 400, the number of features, covariances are
+  singular and FVD is biased upwards;
 - how many frames: 16 in nearly all papers, the given ones included;
 - the resolution at which videos are given: a number at 64x64 px is not one at 128x128.
 
@@ -24,7 +26,6 @@ from fv_jax.metrics.frechet import Moments, frechet
 from fv_jax.metrics.i3d import I3D, Features
 from fv_jax.metrics.videos import Checker, NamedClip, Videos, named
 
-_FEW = 256  # videos, of the smallest test set in use (BAIR)
 _ROWS = 512  # features gathered before they are merged: a merge costs as much as that many
 
 
@@ -120,24 +121,3 @@ def fvd(
         sets.append(moments.result())
         like = moments.check
     return frechet(*sets, ddof=ddof)
-
-
-def caution(real: int, fake: int) -> str:
-    """What to say beside an FVD of so many videos; "" if there are enough.
-
-    Args:
-        real: number of videos.
-        fake: likewise.
-    """
-    least = min(real, fake)
-    if least < _FEW:
-        return (
-            f"FVD of {real} real and {fake} generated videos tests the program, not a model: "
-            f"no paper reports it for fewer than {_FEW}"
-        )
-    if least <= 400:
-        return (
-            f"FVD of {real} real and {fake} generated videos is biased upwards: covariances of "
-            "400 features need more than 400 videos"
-        )
-    return ""

@@ -59,7 +59,19 @@ def test_equal_sets_have_no_distance_and_all_is_counted(tmp_path):
         "real": 3, "real_pieces": 3, "fake": 3, "runs": 1, "frames": 12, "height": 16, "width": 16,
     }  # fmt: skip
     assert result["hashes"]["fake"] == [result["hashes"]["real"]]
-    assert "FVD of 3 real and 3 fake clips: fewer than 12" in result["warnings"][0]
+    assert "FVD of 3 real and 3 fake clips: up to 12" in result["warnings"][0]
+
+
+@pytest.mark.parametrize(("width", "count", "words"), [
+    (2, 0, []), (3, 0, ["up to 3 leave"]), (2, 4, ["3 of the protocol's 4 clips"]), (2, 3, []),
+])  # fmt: skip
+def test_too_few_clips_are_a_warning(width, count, words, tmp_path):
+    sets = Sets(clips(REAL), [[[c] for c in clips(REAL)]])
+    first = lambda videos: videos[:, :width, 0, 0, 0].astype(float)
+    found = Network("firsts", width, 9, first, lambda a, b: 0.0)
+    result = evaluate(sets, Protocol(real_count=count), Scorers({}, {"fvd": found}), tmp_path)
+    assert len(result["warnings"]) == len(words)
+    assert all(word in line for word, line in zip(words, result["warnings"]))
 
 
 def test_nothing_is_computed_twice(tmp_path):

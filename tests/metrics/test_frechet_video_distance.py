@@ -7,7 +7,6 @@ import pytest
 import random_i3d
 
 from fv_jax.metrics import frechet_distance, fvd
-from fv_jax.metrics.frechet_video_distance import caution
 
 SIZE = (9, 20, 24)
 
@@ -116,9 +115,3 @@ def test_single_clips_are_compared_by_their_features():
 def test_unfit_sets_are_refused(real, fake, message):
     with pytest.raises(ValueError, match=message):
         fvd(real, fake, random_i3d.quick())
-
-
-def test_few_clips_are_cautioned_of():
-    assert "tests the program" in caution(2048, 4)
-    assert "more than 400" in caution(256, 25_600)
-    assert caution(2048, 2048) == ""
