@@ -14,7 +14,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fv_jax.data.readers import PICTURE_SUFFIXES, VIDEO_SUFFIXES, Pictures, Reader, VideoFile
@@ -50,7 +50,7 @@ class VideoFolder:
             raise ValueError(f"picture_fps must be > 0 and <= 1000, got {picture_fps:g}")
         self._picture_fps = picture_fps
         self.problems: list[Problem] = []
-        clips = set(_clips(self.folder))
+        clips = set(find_clips(self.folder))
         texts = self._captions()
         if texts is not None:
             for path in texts.keys() - clips:
@@ -61,7 +61,7 @@ class VideoFolder:
             clips &= texts.keys()
         parts = (re.escape(part) for part in match.split("*"))
         pattern = re.compile(".*".join(parts), re.DOTALL)
-        self._paths = sorted((p for p in clips if pattern.fullmatch(p)), key=_natural)
+        self._paths = sorted((p for p in clips if pattern.fullmatch(p)), key=natural)
         self._texts = texts
 
     def __len__(self) -> int:
@@ -141,8 +141,12 @@ def _rows(path: Path) -> Iterator[tuple[int, dict]]:
         yield number, row
 
 
-def _clips(folder: Path) -> list[str]:
-    """Paths from the folder: video files, and folders that hold pictures and no video."""
+def find_clips(folder: Path, suffixes: Sequence[str] = VIDEO_SUFFIXES) -> list[str]:
+    """Paths from the folder: files with these suffixes, and folders of pictures and no such file.
+
+    A folder of pictures may hold other files, too, and may be `folder` itself ("."). Links are
+    followed, to each place once; what is hidden is left out.
+    """
     found, seen = [], set()
     for home, folders, files in os.walk(folder, followlinks=True):
         if (real := os.path.realpath(home)) in seen:  # a link to where we have been
@@ -152,7 +156,7 @@ def _clips(folder: Path) -> list[str]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         files = [name for name in files if not name.startswith(".")]
         relative = Path(home).relative_to(folder)
-        videos = [name for name in files if Path(name).suffix.lower() in VIDEO_SUFFIXES]
+        videos = [name for name in files if Path(name).suffix.lower() in suffixes]
         found += [(relative / name).as_posix() for name in videos]
         pictures = any(Path(name).suffix.lower() in PICTURE_SUFFIXES for name in files)
         if pictures and not videos and not folders:
@@ -163,10 +167,10 @@ def _clips(folder: Path) -> list[str]:
 def _pictures(folder: Path) -> list[Path]:
     paths = [p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES]
     shown = (p for p in paths if not p.name.startswith("."))
-    return sorted(shown, key=lambda path: _natural(path.name))
+    return sorted(shown, key=lambda path: natural(path.name))
 
 
-def _natural(name: str) -> tuple[list[tuple[int, int | str]], str]:
+def natural(name: str) -> tuple[list[tuple[int, int | str]], str]:
     """Sort key that counts: frame9 comes before frame10. No two names share one."""
     parts = re.split(r"([0-9]+)", name)
     return [(i % 2, int(part) if i % 2 else part) for i, part in enumerate(parts)], name

@@ -10,7 +10,6 @@ must be as long and as large as its first, and the error names the file that is 
 
 import dataclasses
 import functools
-import re
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -21,8 +20,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from fv_jax.data.clips import fit, in_parts
-from fv_jax.data.folder import open_clip
-from fv_jax.data.readers import PICTURE_SUFFIXES, VIDEO_SUFFIXES, ClipError
+from fv_jax.data.folder import find_clips, natural, open_clip
+from fv_jax.data.readers import VIDEO_SUFFIXES, ClipError
 from fv_jax.evaluation.protocols import Protocol
 
 _KEYS = ("frames", "videos", "video", "arr_0")
@@ -52,7 +51,8 @@ def open_set(place: Path) -> list[Clip]:
         ValueError: no clip in it, or an .npz without clips.
     """
     if place.is_dir():
-        clips = [clip for path in _paths(place) for clip in _file(path, one=True)]
+        found = sorted(find_clips(place, (*VIDEO_SUFFIXES, ".npz")), key=natural)
+        clips = [clip for path in found for clip in _file(place / path, one=True)]
         if not clips:
             raise ValueError(f"{place} holds no clip; want videos, GIFs, folders of pictures, .npz")
         return clips
@@ -146,26 +146,6 @@ def _square(frames: np.ndarray, index: int, count: int) -> np.ndarray:
     if width >= height:
         return frames[:, :, offset : offset + side]
     return frames[:, offset : offset + side]
-
-
-def _paths(folder: Path) -> list[Path]:
-    """Files that hold clips, and folders that hold pictures only, at any depth."""
-    found = []
-    for path in sorted(folder.rglob("*")):
-        if any(part.startswith(".") for part in path.relative_to(folder).parts):
-            continue
-        if path.is_dir():
-            inside = [p for p in path.iterdir() if not p.name.startswith(".")]
-            if inside and all(p.suffix.lower() in PICTURE_SUFFIXES for p in inside):
-                found.append(path)
-        elif path.suffix.lower() in (*VIDEO_SUFFIXES, ".npz"):
-            found.append(path)
-    return sorted(found, key=lambda path: _counting(path.relative_to(folder).as_posix()))
-
-
-def _counting(name: str) -> list[tuple[int, int | str]]:
-    parts = re.split(r"([0-9]+)", name)
-    return [(i % 2, int(part) if i % 2 else part) for i, part in enumerate(parts)]
 
 
 def _file(path: Path, *, one: bool) -> list[Clip]:

@@ -5,6 +5,7 @@ import pytest
 import videos
 from PIL import Image
 
+from fv_jax.data.folder import VideoFolder
 from fv_jax.data.readers import ClipError
 from fv_jax.evaluation.clip_sets import open_set, paired, pieces, scored
 from fv_jax.evaluation.protocols import Protocol
@@ -13,13 +14,31 @@ from fv_jax.video import write_gif, write_mp4
 FRAMES = videos.noise(10, (32, 48))
 
 
+def write_pictures(folder):
+    folder.mkdir(parents=True)
+    for i, frame in enumerate(FRAMES):
+        Image.fromarray(frame).save(folder / f"{i}.png")
+
+
+def test_a_folder_has_the_clips_that_training_finds_there(tmp_path):
+    write_pictures(tmp_path / "set" / "1")
+    (tmp_path / "set" / "1" / "info.json").write_text("{}")
+    write_pictures(tmp_path / "elsewhere")
+    (tmp_path / "set" / "2").symlink_to(tmp_path / "elsewhere")
+    write_mp4(FRAMES, 8, tmp_path / "set" / "10.mp4")
+    names = [clip.name for clip in open_set(tmp_path / "set")]
+    training = VideoFolder(name="set", place=str(tmp_path / "set"))
+    assert names == [str(tmp_path / "set" / training[i].id) for i in range(len(training))]
+    assert [name[-1] for name in names] == ["1", "2", "4"]
+    (frames,) = open_set(tmp_path / "elsewhere")  # of the folder itself
+    np.testing.assert_array_equal(frames.read(), FRAMES)
+
+
 def test_a_folder_mixes_formats_and_counts_numbers(tmp_path):
     np.savez(tmp_path / "10.npz", frames=FRAMES)
     write_mp4(FRAMES, 8, tmp_path / "9.mp4")
     write_gif(FRAMES, 8, tmp_path / "2.gif")
-    (tmp_path / "30").mkdir()
-    for i, frame in enumerate(FRAMES):
-        Image.fromarray(frame).save(tmp_path / "30" / f"{i}.png")
+    write_pictures(tmp_path / "30")
     (tmp_path / "notes.txt").write_text("no clip")
     clips = open_set(tmp_path)
     assert [clip.name.rsplit("/", 1)[1] for clip in clips] == ["2.gif", "9.mp4", "10.npz", "30"]
