@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fv_jax import experiment, model_folder
 from fv_jax.bench_record import changed_settings
-from fv_jax.config import Options, to_json
+from fv_jax.config import to_json
 from fv_jax.evaluation.clip_sets import open_set, paired, scored
 from fv_jax.evaluation.evaluate import Scorers, Sets, evaluate
 from fv_jax.evaluation.protocols import (
@@ -45,7 +45,9 @@ _CHANGES = {
 }  # fmt: skip
 # Where things lie, and how much is done at a time: whatever they say, the result is the same.
 _PLACES = ("i3d_weights", "lpips_trunk", "lpips_heads", "name", "out", "cache", "batch_size")
-_NOT_FOLDERS = ("repeats", "fake_count", "stage", "preset", "model", "source")
+_NOT_FOLDERS = (
+    "repeats", "fake_count", "stage", "preset", "model", "source", "seed", "batch_size", "options",
+)  # fmt: skip
 
 
 def run(command: "Evaluate") -> int:
@@ -63,9 +65,9 @@ def _folders(command: "Evaluate") -> int:
         raise ValueError(
             f"give REAL FAKE (two folders or .npz) or EXPERIMENT, got {len(command.what)} names"
         )
-    given = [n for n in _NOT_FOLDERS if getattr(command, n) not in (None, "")]
-    if given:
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+    given = {name: getattr(command, name) for name in _NOT_FOLDERS}
+    if changed := _changed(dataclasses.replace(type(command)(), **given)):
+        flags = ", ".join(flag.split()[0] for flag in changed)
         raise ValueError(f"{flags}: only for an experiment, whose clips are made here")
     name = command.name or _name(Path(command.what[1]))
     _refuse_another(command, _result(command, name))
@@ -323,14 +325,17 @@ def _refuse_another(command: "Evaluate", path: Path) -> None:
 def _overrides(command: "Evaluate") -> list[str]:
     """Flags that may make another result than the same command without any."""
     default = type(command)()
-    same = {name: getattr(default, name) for name in ("what", "options", *_PLACES)}
-    changed = changed_settings(dataclasses.replace(command, **same), default)
-    return [*changed, *changed_settings(command.options, default.options)]
+    same = {name: getattr(default, name) for name in _PLACES}
+    return _changed(dataclasses.replace(command, **same))
 
 
 def _command_line(command: "Evaluate") -> str:
     """`fv evaluate` with every setting that is not the default."""
-    words = [shlex.quote(word) for word in command.what]
-    default = dataclasses.replace(type(command)(), what=command.what, options=command.options)
-    sampling = changed_settings(command.options, Options())
-    return " ".join(["fv evaluate", *words, *changed_settings(command, default), *sampling])
+    return " ".join(["fv evaluate", *map(shlex.quote, command.what), *_changed(command)])
+
+
+def _changed(command: "Evaluate") -> list[str]:
+    """Every flag that is not the default."""
+    default = type(command)()
+    flags = dataclasses.replace(command, what=(), options=default.options)
+    return [*changed_settings(flags, default), *changed_settings(command.options, default.options)]

@@ -165,6 +165,8 @@ def test_bad_sets_are_one_line_that_names_the_file(what, sets, capsys):
         (["REAL", "FAKE", "--metrics", "foo"], ["foo", "psnr"]),
         (["REAL", "FAKE", "--protocol", "foo"], ["foo", "bair_debiased"]),
         (["REAL", "FAKE", "--repeats", "2"], ["--repeats", "experiment"]),
+        (["REAL", "FAKE", "--seed", "3", "--batch-size", "2"], ["--seed", "--batch-size"]),
+        (["REAL", "FAKE", "--inherit", "0.5"], ["--inherit", "experiment"]),
         (["REAL", "FAKE", "--best-of", "2"], ["best_of=2", "got 1"]),
         (
             ["REAL", "FAKE", "--frames", "8", "--metrics", "fvd"],
