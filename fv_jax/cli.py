@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -253,14 +253,15 @@ class ConvertWeights:
     I3D for FVD (i3d_pretrained_400.pt, or TensorFlow's model.ckpt.data-00000-of-00001), and for
     LPIPS the trunks alexnet-owt-7be5be79.pth and vgg16-397923af.pth and the heads alex.pth and
     vgg.pth. Neither torch nor TensorFlow is needed; pickles of anything but tensors are refused.
-    The file is compared with the published one, and the result says so.
+    The file is compared with the published one, and the result says so. README.md says where each
+    is from.
 
     Example: fv convert-weights i3d_pretrained_400.pt i3d.safetensors
     """
 
-    source: tyro.conf.Positional[Path]
+    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SOURCE")]
     """The file to convert: .pt, .pth, .npz, .safetensors, or TensorFlow's data file."""
-    out: tyro.conf.Positional[Path]
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
     """The .safetensors to write."""
     smoke: bool = True
     """Compute a value with the published I3D and compare it with another tool's: some seconds."""

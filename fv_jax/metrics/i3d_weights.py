@@ -151,6 +151,9 @@ def read_tensorflow(path: Path) -> dict[str, np.ndarray]:
 
     Args:
         path: of exactly `tensorflow_bytes()` bytes.
+
+    Raises:
+        ValueError: numbers that no weights of it have.
     """
     raw = np.memmap(path, "<f4", mode="r")
     tensors = {}
@@ -158,6 +161,12 @@ def read_tensorflow(path: Path) -> dict[str, np.ndarray]:
         start = row.offset // 4
         tensor = raw[start : start + int(np.prod(row.shape))].reshape(row.shape)
         flat = tensor.reshape(-1) if "batch_norm" in row.tensorflow else tensor
+        variance = row.torch.endswith("running_var")
+        if not np.isfinite(flat).all() or (variance and flat.min() <= 0):
+            raise ValueError(
+                f"{path} has the size of TensorFlow's I3D file but not its content: {row.torch} "
+                f"holds {'NaN, infinity or variances <= 0' if variance else 'NaN or infinity'}"
+            )
         tensors[row.torch] = flat.transpose(4, 3, 0, 1, 2) if flat.ndim == 5 else flat
     return tensors
 

@@ -22,7 +22,6 @@ HEADS_SOURCE = (
     "LPIPS needs its v0.1 heads, alex.pth (sha256 df73285e..) or vgg.pth (a78928a0..) of "
     "lpips/weights/v0.1 in https://github.com/richzhang/PerceptualSimilarity"
 )
-SOURCES = f"{TRUNK_SOURCE}; {HEADS_SOURCE}"
 
 Tensors = Mapping[str, Any]  # torch's name -> array
 

@@ -52,7 +52,6 @@ class _Known(NamedTuple):
 
 _KNOWN = (
     _Known("i3d_pretrained_400.pt", git_blob="a867b87ac3a9097d200598b1d48a1b890d8ec744"),
-    _Known("i3d_torchscript.pt", git_blob="93daef59c7ae0e9e8f76225521407e60cbafa6aa"),
     _Known(
         "rgb_scratch's model.ckpt.data-00000-of-00001",
         git_blob="fa7df95674dbf3579e7fccd954e51e706b4734c1",
@@ -110,7 +109,8 @@ def read_tensors(
     Raises:
         FileNotFoundError: no such file.
         ValueError: what the file is instead (Git LFS pointer, web page, truncated archive,
-            TorchScript, ..), or how it is damaged; a pickle of anything but tensors.
+            TorchScript, something else of the size of TensorFlow's file, ..), or how it is
+            damaged; a pickle of anything but tensors.
     """
     path = Path(path)
     if path.is_dir():
@@ -179,7 +179,7 @@ def convert(source: Path, out: Path) -> Converted:
     """
     if out.suffix != ".safetensors":
         raise ValueError(f"the converted file must be .safetensors, got {str(out)!r}")
-    tensors, header = read_tensors(source, f"{I3D_SOURCE}; {lpips_weights.SOURCES}")
+    tensors, header = read_tensors(source, "`fv convert-weights --help` says what it takes")
     network, kept = _recognised(tensors, str(source))
     came = origin(source, header, kept)
     if network == "I3D":

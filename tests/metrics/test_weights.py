@@ -234,6 +234,19 @@ def test_files_of_something_else_say_what_they_are(tmp_path, content, message):
     assert "\n" not in str(error.value)
 
 
+def test_another_file_of_the_size_of_tensorflows_is_no_weights(tmp_path):
+    path = tmp_path / "noise.data"
+    for start in (b"\xff" * 8, b"\x01" * 8):  # NaN; numbers, but then variances of 0
+        with path.open("wb") as file:
+            file.write(start)
+            file.truncate(50_818_176)
+        with pytest.raises(
+            ValueError, match=r"noise\.data has the size .* not its content"
+        ) as error:
+            I3D.load(path)
+        assert len(str(error.value)) < len(str(path)) + 150
+
+
 def test_a_program_of_torch_is_not_run(tmp_path):
     torch_file.save(tmp_path / "a.pt", {}, **{"constants.pkl": b"\x80\x02)."})
     with pytest.raises(ValueError, match=r"TorchScript program.*not run.*i3d_pretrained_400"):
@@ -346,7 +359,7 @@ def test_content_counts_whatever_the_order_and_type():
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["none.pt", "a.safetensors"], ["none.pt", "i3d_pretrained_400.pt", "alexnet-owt"]),
+        (["none.pt", "a.safetensors"], ["none.pt", "fv convert-weights --help"]),
         (["other.npz", "a.safetensors"], ["neither I3D", "AlexNet", "but fc.weight"]),
         (["page.pt", "a.safetensors"], ["page.pt is a web page"]),
         (["other.npz", "a.npz"], [".safetensors", "a.npz"]),
@@ -361,6 +374,7 @@ def test_bad_usage_is_one_line_and_leaves_nothing(tmp_path, capsys, args, words)
     error = capsys.readouterr().err.strip()
     assert "\n" not in error
     assert all(word in error for word in words), error
+    assert len(error) < 2 * len(str(tmp_path)) + 250
     assert sorted(tmp_path.iterdir()) == before
 
 
