@@ -23,6 +23,7 @@ from fv_jax.data.clips import fit, in_parts
 from fv_jax.data.folder import find_clips, natural, open_clip
 from fv_jax.data.readers import VIDEO_SUFFIXES, ClipError
 from fv_jax.evaluation.protocols import Protocol
+from fv_jax.metrics.videos import checked_floats
 
 _KEYS = ("frames", "videos", "video", "arr_0")
 # What NumPy raises of files that are none of its own, or damaged ones.
@@ -207,14 +208,6 @@ def _npz(path: Path) -> np.ndarray:
 
 
 def _bytes(values: np.ndarray, name: str) -> UInt8[np.ndarray, "T Y X 3"]:
-    """Pixels as bytes; floats only where it is clear what they mean."""
     if values.dtype == np.uint8:
         return values
-    if not np.issubdtype(values.dtype, np.floating):
-        raise ValueError(f"{name}: got {values.dtype} pixels, want uint8, or floats in [0, 1]")
-    low, high = float(values.min()), float(values.max())
-    if not 0 <= low <= high <= 1:  # also where one is not a number
-        raise ValueError(
-            f"{name}: got floats in [{low:g}, {high:g}], want uint8, or floats in [0, 1]"
-        )
-    return np.round(values.astype(np.float64) * 255).astype(np.uint8)
+    return np.round(checked_floats(values, name) * 255).astype(np.uint8)

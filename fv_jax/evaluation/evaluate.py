@@ -8,10 +8,11 @@ Whatever has been computed for a clip of these pixels before is not computed aga
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Float
 from tqdm import tqdm
@@ -20,8 +21,9 @@ from fv_jax.evaluation.clip_sets import Clip, pieces, scored
 from fv_jax.evaluation.feature_cache import FeatureCache, clip_hash, joint_hash
 from fv_jax.evaluation.protocols import LABELS, Protocol
 from fv_jax.evaluation.scores import FeatureExtractor, Missing, PairScore
+from fv_jax.metrics.videos import Checker, NamedClip
 
-_BATCH = 8  # clips whose features are computed at a time
+_BATCH = 8  # clips, or pairs of them, that each device computes at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,17 +79,23 @@ class _Evaluation:
     def __init__(self, sets, protocol, scorers, caches, open_files):
         self.sets: Sets = sets
         self.protocol: Protocol = protocol
-        self.want: tuple[int, ...] | None = None
-        self.first = ""  # the clip that has shown what all must be like
         open_cache: Callable = lambda what, width: open_files.enter_context(
             contextlib.closing(FeatureCache(caches, what, width))
         )
-        usable = {n: s for n, s in scorers.frames.items() if not isinstance(s, Missing)}
-        self.frames = {n: (s, open_cache(s.fingerprint, 1)) for n, s in usable.items()}
-        networks = {n: s for n, s in scorers.videos.items() if not isinstance(s, Missing)}
+        self.scores = {n: s for n, s in scorers.frames.items() if not isinstance(s, Missing)}
+        self.frames = {n: _Kept(s, open_cache(s.fingerprint, 1)) for n, s in self.scores.items()}
+        self.networks = {n: s for n, s in scorers.videos.items() if not isinstance(s, Missing)}
         self.videos = {
-            n: _Features(s, open_cache(s.fingerprint, s.width)) for n, s in networks.items()
+            n: _Kept(s.features, open_cache(s.fingerprint, s.width))
+            for n, s in self.networks.items()
         }
+        largest = max(self.scores, key=lambda n: self.scores[n].least_size, default="")
+        least = self.scores[largest].least_size if largest else 1
+        self.check = Checker(least_size=least, purpose=LABELS.get(largest, largest))
+        self.check_length = [
+            Checker(least_frames=s.least_frames, purpose=LABELS.get(n, n))
+            for n, s in self.networks.items()
+        ]
         all_scorers = {**scorers.frames, **scorers.videos}
         self.reasons = {n: s.reason for n, s in all_scorers.items() if isinstance(s, Missing)}
 
@@ -106,7 +114,7 @@ class _Evaluation:
                     self.reasons[name] = "needs at least two clips on each side"
                 else:
                     distances[name].append(
-                        float(self.videos[name].network.distance(real_features[name], values))
+                        float(self.networks[name].distance(real_features[name], values))
                     )
             hashes.append(fake_hash.hex())
         metrics = {name: _summary([float(v.mean()) for v in runs]) for name, runs in pairs.items()}
@@ -114,11 +122,11 @@ class _Evaluation:
             metrics[name]["clips_deviation"] = float(np.concatenate(runs).std())
         metrics |= {name: _summary(runs) for name, runs in distances.items() if runs}
         metrics |= {name: {"value": None, "reason": why} for name, why in self.reasons.items()}
-        assert self.want is not None  # there is a clip
+        assert self.check.first is not None  # there is a clip
+        length, height, width, _ = self.check.first[1]
         counts = {
             "real": len(self.sets.real), "real_pieces": real_count, "fake": fake_count,
-            "runs": len(self.sets.runs), "frames": self.want[0], "height": self.want[1],
-            "width": self.want[2],
+            "runs": len(self.sets.runs), "frames": length, "height": height, "width": width,
         }  # fmt: skip
         return {
             "metrics": metrics,
@@ -137,7 +145,8 @@ class _Evaluation:
                     hashes.append(clip_hash(piece))
                     self._collect(piece, hashes[-1], clip.name)
                 bar.update()
-        return {n: f.take(hashes) for n, f in self.videos.items()}, joint_hash(*hashes), len(hashes)
+        features = {name: kept.take(hashes) for name, kept in self.videos.items()}
+        return features, joint_hash(*hashes), len(hashes)
 
     def _pieces(self, clip: Clip) -> list[np.ndarray]:
         p = self.protocol
@@ -147,18 +156,17 @@ class _Evaluation:
             parts = pieces(clip.read(), p)
         except ValueError as error:
             raise ValueError(f"{clip.name}: {error}") from error
-        for part in parts:
-            self._check(part, clip.name)
-        return parts
+        return [self.check(NamedClip(clip.name, part)).frames for part in parts]
 
     def _run(self, run: Sequence[Sequence[Clip]], title: str):
-        best: dict[str, list[float]] = {name: [] for name in self.frames}
         hashes: list[bytes] = []
+        pairs: list[list[bytes]] = []  # of every real clip with those fakes that count
         total = sum(map(len, run))
         with progress(title, total) as bar:
             for index, fakes in enumerate(run):
                 real = self._scored(self.sets.real[index]) if self.sets.paired else None
-                tried: dict[str, list[float]] = {name: [] for name in self.frames}
+                if real is not None:
+                    pairs.append([])
                 for trial, clip in enumerate(fakes):
                     fake = self._scored(clip)
                     if real is not None:
@@ -166,99 +174,79 @@ class _Evaluation:
                             fake = fake.copy()
                             fake[: self.protocol.given_frames] = real[: self.protocol.given_frames]
                         if trial < self.protocol.best_of:
-                            for name, value in self._frame_scores(real, fake, clip.name):
-                                tried[name].append(value)
+                            pairs[-1].append(self._compare(real, fake, clip.name))
                     hashes.append(clip_hash(self._in_fvd(fake)))
                     self._collect(self._in_fvd(fake), hashes[-1], clip.name)
                     bar.update()
-                for name, values in tried.items():
-                    if values:
-                        higher = self.frames[name][0].higher_is_better
-                        best[name].append(max(values) if higher else min(values))
-        scores = {name: np.asarray(values) for name, values in best.items()}
-        features = {name: f.take(hashes) for name, f in self.videos.items()}
+        scores = {}
+        for name, kept in self.frames.items():
+            best = np.max if self.scores[name].higher_is_better else np.min
+            scores[name] = np.asarray([best(kept.take(keys)) for keys in pairs])
+        features = {name: kept.take(hashes) for name, kept in self.videos.items()}
         return scores, features, joint_hash(*hashes), len(hashes)
 
-    def _frame_scores(
-        self, real: np.ndarray, fake: np.ndarray, name: str
-    ) -> Iterator[tuple[str, float]]:
+    def _compare(self, real: np.ndarray, fake: np.ndarray, name: str) -> bytes:
+        """Have a pair scored; gives what its scores are found by."""
         first = self.protocol.first_scored
         if first >= len(real):
             raise ValueError(f"{name}: got {len(real)} frames, want more than {first}, all given")
         real, fake = real[first:], fake[first:]
         key = joint_hash(clip_hash(real), clip_hash(fake)) if self.frames else b""
-        for metric, (score, cache) in self.frames.items():
-            if key not in cache:
-                try:
-                    cache[key] = np.asarray(score(real[None], fake[None]), np.float64).reshape(1)
-                except ValueError as error:
-                    raise ValueError(f"{name}: {error}") from error
-            yield metric, float(cache[key][0])
+        for kept in self.frames.values():
+            kept.add(key, real, fake)
+        return key
 
     def _collect(self, frames: np.ndarray, key: bytes, name: str) -> None:
-        for metric, features in self.videos.items():
-            if len(frames) < features.network.least_frames:
-                raise ValueError(
-                    f"{name}: got {len(frames)} frames, want at least "
-                    f"{features.network.least_frames} for {metric.upper()}; leave it out with "
-                    "--metrics psnr ssim lpips"
-                )
-            features.add(frames, key)
+        for check in self.check_length:
+            check(NamedClip(name, frames))
+        for kept in self.videos.values():
+            kept.add(key, frames)
 
     def _in_fvd(self, frames: np.ndarray) -> np.ndarray:
         return frames if self.protocol.given_in_fvd else frames[self.protocol.given_frames :]
 
     def _scored(self, clip: Clip) -> np.ndarray:
-        frames = scored(clip, self.protocol)
-        self._check(frames, clip.name)
-        return frames
-
-    def _check(self, frames: np.ndarray, name: str) -> None:
-        """All clips are as long and as large as the first one."""
-        if self.want is None:
-            self.want, self.first = frames.shape, name
-        if frames.shape != self.want:
-            got, want = (f"{s[0]} frames of {s[2]}x{s[1]} px" for s in (frames.shape, self.want))
-            raise ValueError(f"{name}: got {got}, want {want} as {self.first} has")
+        return self.check(NamedClip(clip.name, scored(clip, self.protocol))).frames
 
     def _warnings(self, real: int, fake: int) -> list[str]:
         """Where the numbers are of fewer clips than they should be."""
         have, want = len(self.sets.real), self.protocol.real_count
         few = [f"{have} of the protocol's {want} clips"] if have < want else []
         return few + [
-            f"{LABELS[name]} of {real} real and {fake} fake clips: up to {found.network.width} "
+            f"{LABELS[name]} of {real} real and {fake} fake clips: up to {found.width} "
             "leave its covariances singular and the number biased upwards; it falls as they grow "
             "more"
-            for name, found in self.videos.items()
-            if min(real, fake) <= found.network.width  # n vectors about their mean have rank n - 1
+            for name, found in self.networks.items()
+            if min(real, fake) <= found.width  # n vectors about their mean have rank n - 1
         ]
 
 
-class _Features:
-    """Features of clips, computed some at a time, each once."""
+class _Kept:
+    """Numbers of clips, or of pairs of clips, computed some at a time, each once."""
 
-    def __init__(self, network: FeatureExtractor, cache: FeatureCache):
-        self.network, self._cache = network, cache
-        self._waiting: dict[bytes, np.ndarray] = {}
+    def __init__(self, numbers: Callable[..., np.ndarray], cache: FeatureCache):
+        self._numbers, self._cache = numbers, cache
+        self._waiting: dict[bytes, tuple[np.ndarray, ...]] = {}
+        self._most = _BATCH * jax.local_device_count()
 
-    def add(self, frames: np.ndarray, key: bytes) -> None:
-        """A clip whose features will be taken."""
+    def add(self, key: bytes, *clips: np.ndarray) -> None:
+        """A clip, or the two of a pair, whose numbers will be taken."""
         if key not in self._cache:
-            self._waiting[key] = frames
-            if len(self._waiting) == _BATCH:
+            self._waiting[key] = clips
+            if len(self._waiting) == self._most:
                 self._compute()
 
     def take(self, keys: Sequence[bytes]) -> Float[np.ndarray, "N C"]:
-        """Of these clips, in this order."""
+        """Of these, in this order."""
         self._compute()
         if not keys:
-            return np.zeros((0, self.network.width))
+            return np.zeros((0, self._cache.width))
         return np.stack([self._cache[key] for key in keys])
 
     def _compute(self) -> None:
         if self._waiting:
-            found = self.network.features(np.stack(list(self._waiting.values())))
-            for key, values in zip(self._waiting, found):
+            found = self._numbers(*(np.stack(clips) for clips in zip(*self._waiting.values())))
+            for key, values in zip(self._waiting, found.reshape(len(self._waiting), -1)):
                 self._cache[key] = values
             self._waiting.clear()
 

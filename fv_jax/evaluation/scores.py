@@ -50,6 +50,11 @@ class PairScore(Interface):
         """Which of several fakes is the best."""
         ...
 
+    @property
+    def least_size(self) -> int:
+        """Px that both sides of a frame must have."""
+        ...
+
     def __call__(self, real: Videos, fake: Videos) -> Float[np.ndarray, " N"]: ...
 
 
@@ -91,6 +96,7 @@ class FrameScore:
     higher_is_better: bool
     score: Callable[[Videos, Videos], Float[np.ndarray, " N"]]
     record: dict[str, Any] | None = None
+    least_size: int = 1
 
     def __call__(self, real: Videos, fake: Videos) -> Float[np.ndarray, " N"]:
         return np.asarray(self.score(real, fake), np.float64)
@@ -140,14 +146,14 @@ def frame_score(name: str, protocol: Protocol, weights: Weights) -> PairScore | 
         FileNotFoundError: weights that were named are not there.
         ValueError: they are not what they should be.
     """
-    from fv_jax.metrics.frame_quality import psnr_per_frame, ssim_per_frame
+    from fv_jax.metrics.frame_quality import SSIM, psnr_per_frame, ssim_per_frame
 
     if name == "psnr":
         return FrameScore("psnr", True, lambda real, fake: psnr_per_frame(real, fake).mean(-1))
     if name == "ssim":
         prepared = _luma if protocol.ssim_colour == "luma" else lambda frames: frames
         each = lambda real, fake: ssim_per_frame(prepared(real), prepared(fake)).mean(-1)
-        return FrameScore(f"ssim {protocol.ssim_colour}", True, each)
+        return FrameScore(f"ssim {protocol.ssim_colour}", True, each, least_size=SSIM.least_size)
     trunk, heads = weights.lpips_trunk, weights.lpips_heads
     if trunk is None or heads is None:
         lacks = [
@@ -169,7 +175,7 @@ def frame_score(name: str, protocol: Protocol, weights: Weights) -> PairScore | 
         )
     print_ = f"lpips {lpips.net} upsample={lpips.upsample} {_sha256(trunk)} {_sha256(heads)}"
     score = lambda real, fake: lpips.per_frame(real, fake).mean(-1)
-    return FrameScore(print_, False, score, record)
+    return FrameScore(print_, False, score, record, lpips.least_size)
 
 
 def video_network(name: str, protocol: Protocol, weights: Weights) -> FeatureExtractor | Missing:

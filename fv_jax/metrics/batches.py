@@ -17,6 +17,18 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 
+def on_every(state: Any, devices: Sequence[jax.Device] | None = None) -> Any:
+    """Arrays with a copy on each device, all of this process by default.
+
+    What is given to several `Batches` is copied once, and not by each.
+    """
+    return jax.device_put(state, NamedSharding(_mesh(devices), PartitionSpec()))
+
+
+def _mesh(devices: Sequence[jax.Device] | None) -> Mesh:
+    return Mesh(np.asarray(devices or jax.local_devices()), ("rows",))
+
+
 class Batches:
     """Gathers rows, and hands the results of full batches on.
 
@@ -44,11 +56,11 @@ class Batches:
     ):
         if size < 1:
             raise ValueError(f"batch must be >= 1, got {size}")
-        mesh = Mesh(np.asarray(devices or jax.local_devices()), ("rows",))
+        mesh = _mesh(devices)
         self._devices, self._size = mesh.size, size * mesh.size
         self._spread = NamedSharding(mesh, PartitionSpec("rows"))
         self._function, self._consume = function, consume
-        self._state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
+        self._state = on_every(state, devices)
         self._rows: list[tuple[np.ndarray, ...]] = []
         self._running: tuple[Any, int] | None = None
         self._any_full = False

@@ -14,6 +14,7 @@ import os
 from typing import Any
 
 from fv_jax.metrics import i3d_weights, lpips_weights
+from fv_jax.metrics.batches import on_every
 from fv_jax.metrics.i3d import I3D, SMOKE_VALUE
 from fv_jax.metrics.lpips import LPIPS, SMOKE_VALUES
 from fv_jax.metrics.weights import I3D_SOURCE, origin, read_tensors
@@ -47,7 +48,7 @@ def published_i3d(
     """
     tensors, header = read_tensors(path, I3D_SOURCE)
     tensors = i3d_weights.complete(tensors, str(path))
-    i3d = I3D.load(tensors, bn_epsilon, resize)
+    i3d = on_every(I3D.load(tensors, bn_epsilon, resize))
     verified, text = i3d.verdict
     record = {
         **dataclasses.asdict(origin(path, header, tensors)),
@@ -93,7 +94,7 @@ def published_lpips(
     net, convs = lpips_weights.trunk(convs, str(trunk))
     tops, heads_header = read_tensors(heads, lpips_weights.HEADS_SOURCE)
     tops = lpips_weights.heads(tops, net, str(heads))
-    lpips = LPIPS.load(convs, tops)
+    lpips = on_every(LPIPS.load(convs, tops))
     origins = origin(trunk, trunk_header, convs), origin(heads, heads_header, tops)
     value = lpips.smoke_value() if smoke else None
     agrees = None if value is None else lpips.smoke_agrees(value)

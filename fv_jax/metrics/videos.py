@@ -76,12 +76,10 @@ class Checker:
             )
         first = self.first or (self.like and self.like.first)
         if first and first[1] != frames.shape:
-            raise ValueError(
-                "all clips must have the same shape (frames, height, width, 3): "
-                f"{first[0]} has {first[1]}, {name} has {frames.shape}"
-            )
+            got, want = (f"{s[0]} frames of {s[2]}x{s[1]} px" for s in (frames.shape, first[1]))
+            raise ValueError(f"{name}: got {got}, want {want} as {first[0]} has")
         if frames.dtype != np.uint8:
-            frames = _checked_floats(frames, name)
+            frames = checked_floats(frames, name)
         if self._dtype not in (None, frames.dtype):
             raise ValueError(
                 f"the clips of a set must be all uint8 or all floats, got {frames.dtype} in {name} "
@@ -144,7 +142,12 @@ def unit(pixels: Array) -> Float[Array, "..."]:
     return pixels.astype(jnp.float32) / scale
 
 
-def _checked_floats(frames: np.ndarray, name: str) -> np.ndarray:
+def checked_floats(frames: np.ndarray, name: str) -> Float[np.ndarray, "T Y X 3"]:
+    """Floats as float32, if it is clear what they mean.
+
+    Raises:
+        ValueError: another type, or not all in [0, 1]; by the clip's name.
+    """
     if not np.issubdtype(frames.dtype, np.floating):
         raise ValueError(f"pixels must be uint8, or floats in [0, 1], got {frames.dtype} in {name}")
     low, high = float(frames.min()), float(frames.max())

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import videos
 
+from fv_jax.evaluation import evaluate as evaluation
 from fv_jax.evaluation.clip_sets import Clip
 from fv_jax.evaluation.evaluate import Scorers, Sets, evaluate
 from fv_jax.evaluation.protocols import Protocol
@@ -83,6 +84,31 @@ def test_nothing_is_computed_twice(tmp_path):
         assert (frames.clips, whole.clips) == (expected, expected)
 
 
+def test_pairs_and_clips_are_computed_some_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "_BATCH", 2)
+    sizes = []
+
+    def error(real, fake):
+        sizes.append(len(real))
+        return np.abs(real.astype(float) - fake).mean((1, 2, 3, 4))
+
+    fakes = [shifted(r, 3 * i) for i, r in enumerate(REAL)]
+    sets = Sets(clips(REAL), [[[c] for c in clips(fakes)]])
+    result = evaluate(sets, Protocol(), Scorers({"e": FrameScore("e", True, error)}, {}), tmp_path)
+    whole = error(np.stack(REAL), np.stack(fakes)).mean()
+    assert result["metrics"]["e"]["value"] == pytest.approx(whole)
+    assert sizes == [2, 1, 3]
+
+
+def test_frames_too_small_for_a_score_are_named(tmp_path):
+    score = FrameScore("e", True, Counted().error, least_size=17)
+    with pytest.raises(ValueError, match=r"SSIM needs frames of at least 17x17 px, .* clip 0"):
+        evaluate(
+            Sets(clips(REAL), [[[c] for c in clips(REAL)]]), Protocol(),
+            Scorers({"ssim": score}, {}), tmp_path,
+        )  # fmt: skip
+
+
 def test_the_best_of_the_first_trials_counts_and_repeats_have_a_deviation(tmp_path):
     trials = [clips([shifted(r, by) for by in (9, 3, 0)]) for r in REAL]
     worse = [clips([shifted(r, by) for by in (20, 10, 0)]) for r in REAL]
@@ -144,7 +170,7 @@ def test_an_odd_clip_is_named(odd, words, tmp_path):
 
 def test_clips_too_short_for_fvd_are_named(tmp_path):
     short = clips([r[:8] for r in REAL])
-    with pytest.raises(ValueError, match="clip 0: got 8 frames, want at least 9 for FVD"):
+    with pytest.raises(ValueError, match="FVD needs clips of at least 9 frames, clip 0 has 8"):
         evaluate(
             Sets(short, [[[c] for c in short]]), Protocol(),
             Scorers({}, {"fvd": network(Counted())}), tmp_path,

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fv_jax.metrics.batches import Batches
+from fv_jax.metrics.batches import Batches, on_every
 
 HERE = Path(__file__).parent
 
@@ -77,3 +77,10 @@ def test_each_device_holds_its_part_of_a_batch(results):
     np.testing.assert_array_equal(results["held"], np.full((2, 8), 2))  # the last one filled up
     np.testing.assert_array_equal(results["counts"], [16, 3])
     assert results["all/psnr"] == pytest.approx(results["one/psnr"].mean(), rel=1e-6)
+
+
+def test_weights_that_lie_on_every_device_are_not_copied_again():
+    once = on_every({"w": jnp.arange(4.0)})
+    again = on_every(once)
+    assert again["w"].unsafe_buffer_pointer() == once["w"].unsafe_buffer_pointer()
+    assert again["w"].devices() == set(jax.local_devices())
