@@ -10,8 +10,6 @@ must be as long and as large as its first, and the error names the file that is 
 
 import dataclasses
 import functools
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -22,13 +20,8 @@ from jaxtyping import UInt8
 from fv_jax.data.clips import fit, in_parts
 from fv_jax.data.folder import find_clips, natural, open_clip
 from fv_jax.data.readers import VIDEO_SUFFIXES, ClipError
+from fv_jax.evaluation.npz import NpzClips
 from fv_jax.evaluation.protocols import Protocol
-from fv_jax.metrics.videos import checked_floats
-
-_KEYS = ("frames", "videos", "video", "arr_0")
-# What NumPy raises of files that are none of its own, or damaged ones.
-_DAMAGE = (OSError, EOFError, ValueError, TypeError, AttributeError, KeyError, zipfile.BadZipFile,
-           zlib.error)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,14 +146,15 @@ def _file(path: Path, *, one: bool) -> list[Clip]:
     """The clips of a file: one, or as many as an .npz holds."""
     if path.suffix.lower() != ".npz":
         return [Clip(str(path), functools.partial(_video, path))]
-    count = _npz_count(path)
-    if count is None:
-        return [Clip(str(path), functools.partial(npz_clip, path))]
-    if one and count > 1:
+    clips = NpzClips(path)
+    if clips.count is None:
+        return [Clip(str(path), clips.read)]
+    if one and clips.count > 1:
         raise ValueError(
-            f"{path}: got {count} clips, want one in each file of a folder; give the .npz itself"
+            f"{path}: got {clips.count} clips, want one in each file of a folder; give the .npz "
+            "itself"
         )
-    return [Clip(f"{path}[{i}]", functools.partial(npz_clip, path, i)) for i in range(count)]
+    return [Clip(f"{path}[{i}]", functools.partial(clips.read, i)) for i in range(clips.count)]
 
 
 def _video(path: Path) -> np.ndarray:
@@ -169,45 +163,3 @@ def _video(path: Path) -> np.ndarray:
         return np.concatenate(list(in_parts(reader, range(len(reader.times)))))
     except ClipError as error:
         raise ValueError(f"{path} cannot be read as a video: {error}") from error
-
-
-def _npz_count(path: Path) -> int | None:
-    """Clips of an .npz; None where it is one clip without an axis for several."""
-    shape = _npz(path).shape
-    if len(shape) not in (4, 5) or shape[-1] != 3 or 0 in shape:
-        raise ValueError(
-            f"{path}: got an array {shape}, want frames [T, Y, X, 3] or [N, T, Y, X, 3]"
-        )
-    return shape[0] if len(shape) == 5 else None
-
-
-def npz_clip(path: Path, index: int | None = None) -> UInt8[np.ndarray, "T Y X 3"]:
-    """The clip of an .npz, or number `index` of several.
-
-    Raises:
-        ValueError: damaged, or no clip; names the file.
-    """
-    values = _npz(path)
-    values = values if index is None else values[index]
-    return _bytes(values, str(path) if index is None else f"{path}[{index}]")
-
-
-@functools.lru_cache(maxsize=2)
-def _npz(path: Path) -> np.ndarray:
-    """The array of clips; reading one clip of many does not read the file again."""
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            names = file.files
-            found = next((file[key] for key in _KEYS if key in names), None)
-    except _DAMAGE as error:
-        raise ValueError(f"{path} cannot be read as .npz: {error}") from error
-    if found is None:
-        has = ", ".join(names) or "nothing"
-        raise ValueError(f"{path}: want an array named `frames`, it has {has}")
-    return found
-
-
-def _bytes(values: np.ndarray, name: str) -> UInt8[np.ndarray, "T Y X 3"]:
-    if values.dtype == np.uint8:
-        return values
-    return np.round(checked_floats(values, name) * 255).astype(np.uint8)

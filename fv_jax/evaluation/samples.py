@@ -26,9 +26,10 @@ from fv_jax.data.readers import ClipError, Reader
 from fv_jax.data.sources import Entry, open_source
 from fv_jax.data.split import held_out
 from fv_jax.data.token_cache import MANIFEST, Manifest
-from fv_jax.evaluation.clip_sets import Clip, npz_clip
+from fv_jax.evaluation.clip_sets import Clip
 from fv_jax.evaluation.evaluate import progress
 from fv_jax.evaluation.feature_cache import clip_hash
+from fv_jax.evaluation.npz import NpzClips
 from fv_jax.evaluation.protocols import Protocol
 from fv_jax.experiment_config import NetworkExperiment
 from fv_jax.generate import Generator
@@ -255,6 +256,6 @@ def _frames(entry: Entry, fps: float, count: int) -> np.ndarray:
 
 def _load(path: Path) -> np.ndarray:
     try:
-        return npz_clip(path)
+        return NpzClips(path).read()
     except ValueError as error:
         raise ValueError(f"{error}; delete it, and it is made again") from error
