@@ -185,7 +185,12 @@ class Evaluate:
     fake_count: int | None = None
     """Fakes, instead of the protocol's number."""
     given_frames: int | None = None
-    """First frames that the model gets, and that do not count in scores of frames."""
+    """First frames that the model gets; --given-in-fvd and --given-in-frames say where they
+    count."""
+    given_in_fvd: Literal["yes", "no"] | None = None
+    """Whether given frames count in FVD; by default yes."""
+    given_in_frames: Literal["yes", "no"] | None = None
+    """Whether they count in PSNR, SSIM and LPIPS; by default no."""
     frames: int | None = None
     """Frames of a clip."""
     size: int | None = None

@@ -141,6 +141,9 @@ def _protocol(command: "Evaluate", default: str, given: int = 0) -> Protocol:
         for flag, field in _CHANGES.items()
         if getattr(command, flag) is not None
     }
+    for flag in ("given_in_fvd", "given_in_frames"):
+        if value := getattr(command, flag):
+            changes[flag] = value == "yes"
     name = command.protocol or default
     if name == "plain":
         changes.setdefault("given_frames", given)

@@ -70,6 +70,20 @@ def test_scores_are_found_again(sets, monkeypatch):
     assert {path: path.read_bytes() for path in numbers} == numbers
 
 
+def test_given_frames_count_where_the_flags_say(sets):
+    start = [np.concatenate([r[:3], f[3:]]) for r, f in zip(REAL, FAKE)]
+    for i, frames in enumerate(start):
+        save(sets, i, frames)
+    args = (sets / "real", sets / "fake", "--metrics", "psnr", "--given-frames", 3)
+    assert evaluate(sets, *args) == 0
+    assert evaluate(sets, *args, "--given-in-frames", "yes", "--name", "all") == 0
+    assert evaluate(sets, *args, "--given-in-fvd", "no", "--name", "less") == 0
+    rest, every = (result(sets, name)["metrics"]["psnr"]["value"] for name in ("fake", "all"))
+    assert every == pytest.approx((3 * 100 + 9 * rest) / 12)
+    assert result(sets, "less")["protocol"]["given_in_fvd"] is False
+    assert "--given-in-fvd no" in result(sets, "less")["command"]
+
+
 def test_a_result_is_replaced_by_its_own_command_alone(sets, capsys):
     places = (sets / "real", sets / "fake")
     assert evaluate(sets, *places, "--metrics", "psnr") == 0

@@ -54,9 +54,6 @@ class FeatureCache:
     def __contains__(self, key: bytes) -> bool:
         return key in self._found
 
-    def __len__(self) -> int:
-        return len(self._found)
-
     def __getitem__(self, key: bytes) -> Float[np.ndarray, " C"]:
         return self._found[key]
 

@@ -52,7 +52,6 @@ class Protocol:
             their upper left corners.
         i3d_epsilon: beside the variance in its batch norms: 1e-3 as the weights were trained,
             1e-5 in the PyTorch port that many papers used.
-        covariance_ddof: 1 divides by N - 1.
         metrics: what is computed, of `METRICS`. shapes_fvd is no FVD (`metrics/shapes_fvd.py`).
     """
 
@@ -73,7 +72,6 @@ class Protocol:
     lpips_net: Literal["alexnet", "vgg16"] = "alexnet"
     i3d_resize: Literal["half_pixel", "legacy_bilinear"] = "half_pixel"
     i3d_epsilon: float = 1e-3
-    covariance_ddof: int = 1
     metrics: tuple[str, ...] = (*FRAME_METRICS, "fvd")
 
     def __post_init__(self) -> None:

@@ -24,6 +24,8 @@ from jaxtyping import Float, UInt8
 from fv_jax.evaluation.protocols import Protocol
 
 I3D_VARIABLE, TRUNK_VARIABLE, HEADS_VARIABLE = "FV_I3D_WEIGHTS", "FV_LPIPS_TRUNK", "FV_LPIPS_HEADS"
+# Part of every fingerprint: another one where a metric's code comes to other numbers.
+_VERSION = 1
 _LUMA = (0.2989, 0.587, 0.114)
 
 Videos = UInt8[np.ndarray, "N T Y X 3"]
@@ -149,11 +151,14 @@ def frame_score(name: str, protocol: Protocol, weights: Weights) -> PairScore | 
     from fv_jax.metrics.frame_quality import SSIM, psnr_per_frame, ssim_per_frame
 
     if name == "psnr":
-        return FrameScore("psnr", True, lambda real, fake: psnr_per_frame(real, fake).mean(-1))
+        return FrameScore(
+            f"psnr {_VERSION}", True, lambda real, fake: psnr_per_frame(real, fake).mean(-1)
+        )
     if name == "ssim":
         prepared = _luma if protocol.ssim_colour == "luma" else lambda frames: frames
         each = lambda real, fake: ssim_per_frame(prepared(real), prepared(fake)).mean(-1)
-        return FrameScore(f"ssim {protocol.ssim_colour}", True, each, least_size=SSIM.least_size)
+        print_ = f"ssim {_VERSION} {protocol.ssim_colour}"
+        return FrameScore(print_, True, each, least_size=SSIM.least_size)
     trunk, heads = weights.lpips_trunk, weights.lpips_heads
     if trunk is None or heads is None:
         lacks = [
@@ -173,7 +178,8 @@ def frame_score(name: str, protocol: Protocol, weights: Weights) -> PairScore | 
             f"{trunk}: got weights of {lpips.net}, want {protocol.lpips_net} "
             f"(profile {protocol.profile}; --lpips-net changes it)"
         )
-    print_ = f"lpips {lpips.net} upsample={lpips.upsample} {_sha256(trunk)} {_sha256(heads)}"
+    how = f"{_VERSION} {lpips.net} upsample={lpips.upsample}"
+    print_ = f"lpips {how} {_sha256(trunk)} {_sha256(heads)}"
     score = lambda real, fake: lpips.per_frame(real, fake).mean(-1)
     return FrameScore(print_, False, score, record, lpips.least_size)
 
@@ -187,9 +193,8 @@ def video_network(name: str, protocol: Protocol, weights: Weights) -> FeatureExt
     """
     from fv_jax.metrics import frechet_distance
 
-    distance = functools.partial(frechet_distance, ddof=protocol.covariance_ddof)
     if name == "shapes_fvd":
-        return _shapes_network(distance)
+        return _shapes_network()
     path = weights.i3d
     if path is None:
         return Missing(f"no weights: --i3d-weights (or {I3D_VARIABLE}) not given")
@@ -206,23 +211,25 @@ def video_network(name: str, protocol: Protocol, weights: Weights) -> FeatureExt
     )
     settings = f"epsilon={protocol.i3d_epsilon:g} resize={protocol.i3d_resize}"
     return Network(
-        f"i3d {settings} {_sha256(path)}",
+        f"i3d {_VERSION} {settings} {_sha256(path)}",
         CLASSES,
         LEAST_FRAMES,
         lambda videos: np.asarray(network.features(videos), np.float64),
-        distance,
+        frechet_distance,
         record,
     )
 
 
-def _shapes_network(distance: Callable[..., float]) -> FeatureExtractor:
+def _shapes_network() -> FeatureExtractor:
+    from fv_jax.metrics import frechet_distance
     from fv_jax.metrics.shapes_features import FEATURES, WEIGHTS
     from fv_jax.metrics.shapes_features import FeatureExtractor as ShapesFeatures
 
     extractor, sha256 = ShapesFeatures.load(), _sha256(WEIGHTS)
     features = lambda videos: np.asarray(extractor(videos), np.float64)
     record = {"sha256": sha256, "network": "fv_jax/assets/shapes_features"}
-    return Network(f"shapes_features {sha256}", FEATURES, 3, features, distance, record)
+    print_ = f"shapes_features {_VERSION} {sha256}"
+    return Network(print_, FEATURES, 3, features, frechet_distance, record)
 
 
 def _luma(frames: UInt8[np.ndarray, "*n 3"]) -> UInt8[np.ndarray, "*n 3"]:

@@ -75,11 +75,6 @@ class Moments:
         rows = np.concatenate([self.factor, other.factor, between[None]])
         return Moments(count, self.mean + apart * (other.count / count), _shortened(rows))
 
-    def covariance(self, ddof: int = 1) -> Float[np.ndarray, "D D"]:
-        """[D, D]; zero if there are no more than `ddof` vectors."""
-        scaled = self._scaled(ddof)
-        return scaled.T @ scaled
-
     def _scaled(self, ddof: int) -> np.ndarray:
         return self.factor / np.sqrt(max(self.count - ddof, 1))
 
