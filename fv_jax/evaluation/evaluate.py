@@ -89,9 +89,9 @@ class _Evaluation:
             n: _Kept(s.features, open_cache(s.fingerprint, s.width))
             for n, s in self.networks.items()
         }
-        largest = max(self.scores, key=lambda n: self.scores[n].least_size, default="")
-        least = self.scores[largest].least_size if largest else 1
-        self.check = Checker(least_size=least, purpose=LABELS.get(largest, largest))
+        sizes = [(s.least_size, LABELS.get(n, n)) for n, s in self.scores.items()]
+        least, wants_most = max(sizes, default=(1, ""))
+        self.check = Checker(least_size=least, purpose=wants_most)
         self.check_length = [
             Checker(least_frames=s.least_frames, purpose=LABELS.get(n, n))
             for n, s in self.networks.items()
