@@ -76,9 +76,11 @@ def progress(desc: str, total: int, initial: int = 0) -> tqdm:
 
 
 class _Evaluation:
-    def __init__(self, sets, protocol, scorers, caches, open_files):
-        self.sets: Sets = sets
-        self.protocol: Protocol = protocol
+    def __init__(
+        self, sets: Sets, protocol: Protocol, scorers: Scorers, caches: Path,
+        open_files: contextlib.ExitStack,
+    ):  # fmt: skip
+        self.sets, self.protocol = sets, protocol
         open_cache: Callable = lambda what, width: open_files.enter_context(
             contextlib.closing(FeatureCache(caches, what, width))
         )
