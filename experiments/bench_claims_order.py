@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from experiments.claims.changes import as_it_is, left_to_right
-from experiments.claims.compare import Comparison, Scores, compare, losses
+from experiments.claims.compare import Comparison, Scores, compare, kept, losses
 from experiments.claims.runs import Trained, Variant
 from experiments.claims.transformer import OPTIONS
 from fv_jax.data import shapes
@@ -50,7 +50,7 @@ def _judge(settings: Settings) -> Scores:
             "PSNR of the middle frame, dB": float(per_frame[:, per_frame.shape[1] // 2].mean()),
         }
 
-    return scores
+    return kept("order", {"videos": settings.videos}, scores)
 
 
 def _psnr(trained: Trained, count: int, batch_size: int = 16) -> np.ndarray:

@@ -15,7 +15,7 @@ import dataclasses
 import statistics
 from typing import Any
 
-from experiments.claims.compare import Comparison, Scores, compare, floor, generated
+from experiments.claims.compare import Comparison, Scores, compare, floor, generated, kept
 from experiments.claims.runs import BASELINE, Trained, Variant
 from experiments.claims.transformer import OPTIONS
 from fv_jax.config import Options
@@ -53,8 +53,8 @@ def run(settings: Settings) -> None:
 def _with_times(settings: Settings) -> Scores:
     judge = generated(settings)
 
-    def scores(trained: Trained) -> dict[str, Any]:
-        found = judge(trained)
+    def times(trained: Trained) -> dict[str, Any]:
+        found = {}
         generator = trained.task.generator(trained.params)
         for way, options in _WAYS.items():
             if way == "windows" and trained.task.variant.transformer:
@@ -65,7 +65,8 @@ def _with_times(settings: Settings) -> Scores:
                 found[f"ms a video, {way}, batch {batch}"] = milliseconds
         return found
 
-    return scores
+    times = kept("times", {"repeats": settings.repeats}, times)
+    return lambda trained: {**judge(trained), **times(trained)}
 
 
 def _sampling(generator: Generator, batch: int, options: Options) -> float:

@@ -56,7 +56,7 @@ def compare(
                 continue
             run = trained(variant, seed, settings.budget)
             if not settings.only_train:
-                results[label][seed] = _kept(run.folder / f"{name}.json", settings, run, scores)
+                results[label][seed] = scores(run)
     if settings.only_train:
         return
     rows = [
@@ -79,7 +79,7 @@ def generated(settings: Comparison) -> Scores:
         clips = videos(run.task.generator(run.params), settings.videos)
         return {**losses(run), **score(clips, real())}
 
-    return scores
+    return kept("scores", {"videos": settings.videos, "features": _features_hash()}, scores)
 
 
 def floor(settings: Comparison) -> str:
@@ -100,22 +100,26 @@ def losses(run: Trained) -> dict[str, Any]:
     }
 
 
-def _kept(path: Path, settings: Comparison, run: Trained, scores: Scores) -> dict[str, Any]:
-    """Scores are kept beside the run: the next call of the bench takes them from there."""
-    asked = {"format": 2, "settings": _of_scores(settings), "features": _features_hash()}
-    if path.exists():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found.get("asked") == asked:
-            return found
-    found = {**scores(run), "asked": asked}
-    write_text(path, json.dumps(found, indent=1) + "\n")
-    return found
+def kept(name: str, asked: dict[str, Any], scores: Scores) -> Scores:
+    """Scores that are kept beside the run: the next call takes them from there.
 
+    Args:
+        name: of the file.
+        asked: what they depend on beside the run.
+        scores: as they are computed.
+    """
 
-def _of_scores(settings: Comparison) -> dict[str, Any]:
-    """The settings that scores depend on."""
-    apart = {"budget", "seeds", "only_train", "only_score", "out"}
-    return {k: v for k, v in dataclasses.asdict(settings).items() if k not in apart}
+    def found_or_computed(run: Trained) -> dict[str, Any]:
+        path = run.folder / f"{name}.json"
+        if path.exists():
+            before = json.loads(path.read_text(encoding="utf-8"))
+            if before["asked"] == asked:
+                return before["found"]
+        found = scores(run)
+        write_text(path, json.dumps({"asked": asked, "found": found}, indent=1) + "\n")
+        return found
+
+    return found_or_computed
 
 
 def _features_hash() -> str:
