@@ -59,11 +59,12 @@ def compare(
                 results[label][seed] = scores(run)
     if settings.only_train:
         return
+    first = next(iter(results.values()))
     rows = [
-        [f"{label} ({len(found)})", *(_cell(found, column) for column in columns)]
+        [f"{label} ({len(found)})", *(_cell(found, c) for c in columns), _apart(found, first)]
         for label, found in results.items()
     ]
-    table = markdown(["variant (seeds)", *columns], rows)
+    table = markdown(["variant (seeds)", *columns, "loss minus the first's, by seed"], rows)
     if missing:
         table += f"\nNot trained yet: {'; '.join(missing)}.\n"
     values = {"results": results, "missing": missing}
@@ -130,4 +131,12 @@ def _cell(found: dict[int, dict[str, Any]], column: str) -> str:
     if not found:
         return "not run"
     values = [scores[column] for scores in found.values() if column in scores]
+    if values and all(value == values[0] and isinstance(value, int) for value in values):
+        return f"{values[0]:,}"
     return spread(values) if values else ""
+
+
+def _apart(found: dict[int, dict[str, Any]], first: dict[int, dict[str, Any]]) -> str:
+    """Runs of one seed have seen the same clips: their difference varies less than either."""
+    both = [found[seed]["loss"] - first[seed]["loss"] for seed in found if seed in first]
+    return spread(both) if both and found is not first else ""
