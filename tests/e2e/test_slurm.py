@@ -96,6 +96,7 @@ def state(cluster, job: str) -> dict[str, str]:
     return dict(word.split("=", 1) for word in words if "=" in word)
 
 
+@pytest.mark.slow  # what they compute, test_processes.py asks without SLURM
 def test_the_tasks_of_a_job_compute_the_losses_of_one_process(cluster, tmp_path, monkeypatch):
     project = launcher.project(tmp_path)
     (project / "tiny.py").write_text(EXPERIMENT)

@@ -39,6 +39,7 @@ def test_maskgit(preset, codes):
         assert found.matmul_dtype == config.matmul_dtype
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", list(PRESETS))
 @pytest.mark.parametrize("codes", CODES)
 def test_video_diffusion(preset, codes):

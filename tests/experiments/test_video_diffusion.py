@@ -152,6 +152,7 @@ def test_bfloat16_is_close_and_float32_outside():
     assert 0 < jnp.abs(got - want).max() < 0.1 * jnp.abs(want).max()
 
 
+@pytest.mark.slow
 def test_it_learns_two_videos():
     graph, params = nnx.split(network())
     # Of one colour per frame, and many at once, as each row has one time only.

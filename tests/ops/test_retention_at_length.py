@@ -57,7 +57,7 @@ def check(y, after, problem):
                 assert error <= limit * max(1, np.abs(expected).max(initial=0))
 
 
-@settings(max_examples=10)
+@settings(max_examples=6)
 @given(problems())
 def test_chunkwise_is_right_for_any_shape_offset_chunk_and_ragged_rows(problem):
     with jax.enable_x64(problem["dtype"] == "float64"):
@@ -112,7 +112,7 @@ def test_parallel_and_step_by_step_are_right_for_any_shape(problem):
             assert error <= limit * max(1, np.abs(want).max())
 
 
-@settings(max_examples=8)
+@settings(max_examples=4)
 @given(problems(), st.integers(0, 8), st.integers(1, 4), st.data())
 def test_window_and_fold_are_right_for_any_buffer(problem, slots, width, data):
     """The first tokens lie in R, the next ones in the buffer, the last are the window."""
