@@ -5,20 +5,9 @@ of 22, 44, 88 and 177 tokens, where a frame is 77 tokens and a clip 385. Against
 from 8 tokens to 1,024 (`memory_tokens`, as shipped).
 """
 
-import dataclasses
-
-from experiments.claims.compare import Comparison, compare, floor, generated
+from experiments.claims.compare import COLUMNS, compare, floor, generated
+from experiments.claims.compare import Comparison as Settings
 from experiments.claims.runs import BASELINE, Variant
-
-_COLUMNS = (
-    "loss", "all", "size", "colour", "shape", "direction", "order of key frames",
-    "order within gaps", "shapes-FVD",
-)  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings(Comparison):
-    """What to train and measure."""
 
 
 def run(settings: Settings) -> None:
@@ -27,4 +16,4 @@ def run(settings: Settings) -> None:
         ("half-lives 8 to 1,024 tokens", BASELINE),
         ("default heads", Variant("default_heads", network=(("memory_tokens", None),))),
     ]
-    compare("decay", settings, variants, generated, _COLUMNS, lambda: floor(settings))
+    compare("decay", settings, variants, generated, COLUMNS, lambda: floor(settings))

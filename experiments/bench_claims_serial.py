@@ -12,21 +12,10 @@ of images do (text, serial number, frame), the others' do not. Judged by 128 vid
     fv bench claims-serial --budget shipped  # the shipped model's network, on a GPU
 """
 
-import dataclasses
-
 from experiments.claims.changes import neither, one_serial, text_once
-from experiments.claims.compare import Comparison, compare, floor, generated
+from experiments.claims.compare import COLUMNS, compare, floor, generated
+from experiments.claims.compare import Comparison as Settings
 from experiments.claims.runs import BASELINE, Variant
-
-_COLUMNS = (
-    "loss", "all", "size", "colour", "shape", "direction", "order of key frames",
-    "order within gaps", "shapes-FVD",
-)  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings(Comparison):
-    """What to train and measure."""
 
 
 def run(settings: Settings) -> None:
@@ -37,4 +26,4 @@ def run(settings: Settings) -> None:
         ("no serial numbers", Variant("one_serial", one_serial)),
         ("text once", Variant("text_once", text_once)),
     ]
-    compare("serial", settings, variants, generated, _COLUMNS, lambda: floor(settings))
+    compare("serial", settings, variants, generated, COLUMNS, lambda: floor(settings))

@@ -34,6 +34,11 @@ class Comparison:
     """Where to write; `experiments` records the result in the tree."""
 
 
+COLUMNS = (  # of `generated`
+    "loss", "all", "size", "colour", "shape", "direction", "order of key frames",
+    "order within gaps", "shapes-FVD",
+)  # fmt: skip
+
 Scores = Callable[[Trained], dict[str, Any]]
 Judge = Callable[[Any], Scores]  # of the settings
 
