@@ -65,8 +65,8 @@ def _with_times(settings: Settings) -> Scores:
                 found[f"ms a video, {way}, batch {batch}"] = milliseconds
         return found
 
-    times = kept("times", {"repeats": settings.repeats}, times)
-    return lambda trained: {**judge(trained), **times(trained)}
+    timed = kept("times", {"repeats": settings.repeats}, times)
+    return lambda trained: {**judge(trained), **timed(trained)}
 
 
 def _sampling(generator: Generator, batch: int, options: Options) -> float:
