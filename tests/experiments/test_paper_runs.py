@@ -254,6 +254,7 @@ def few_steps(stage):
     return f"{run} {more}".split()
 
 
+@pytest.mark.slow  # e2e/test_own_videos.py goes the same way
 def test_a_tiny_run_goes_from_clips_to_a_video(place):
     layout = LAYOUTS["bair"](place / "data", [tiny.video(30, seed=i) for i in range(4)])
     for command in commands("bair", *layout, few_steps):
