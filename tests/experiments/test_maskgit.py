@@ -116,6 +116,7 @@ def test_loss_is_that_of_masked_ids():
     assert np.allclose(value, np.log(12))
 
 
+@pytest.mark.slow
 def test_it_memorises_two_videos():
     graph, params = nnx.split(network())
     codes = jax.random.randint(jax.random.key(4), (2, *SHAPE), 0, 12)
