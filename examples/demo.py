@@ -15,12 +15,12 @@ def main(out: Path) -> None:
     """Write one mp4 and one gif per prompt, and a montage of all three."""
     print("loading the model and compiling the sampler (about 20 s the first time) ...")
     start = time.perf_counter()
-    from fv_jax.cli import use_compilation_cache
+    from fv_jax.cli.main import use_compilation_cache
 
     use_compilation_cache()
     from fv_jax import Generator
-    from fv_jax.picture import montage, save_png
-    from fv_jax.video import save_clip
+    from fv_jax.media.montage import montage, save_png
+    from fv_jax.media.writers import save_clip
 
     clips = Generator.load("shapes").generate(PROMPTS, seed=0)
     for number, clip in enumerate(clips):

@@ -38,7 +38,7 @@ were measured in other ways than the paper's (LPIPS with VGG, best of 100), so i
 """
 
 from experiments.paper_runs import DataSet, Preset, Stage, settings
-from fv_jax.experiment_config import NetworkExperiment, TokenizerExperiment
+from fv_jax.config.training import NetworkExperiment, TokenizerExperiment
 
 DATA = DataSet(
     name="bair",

@@ -27,18 +27,18 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from fv_jax.bench_record import markdown, record
-from fv_jax.config import Options
-from fv_jax.data import shapes
+from fv_jax.config.model import Options
 from fv_jax.files import replacing
-from fv_jax.generate import Generator
-from fv_jax.interpolation.fill import Frames, fill
+from fv_jax.generation import drafts
+from fv_jax.generation.generator import Generator
+from fv_jax.generation.interpolation import Frames, fill
+from fv_jax.generation.stats import Stats
 from fv_jax.metrics.frame_quality import psnr_per_frame
-from fv_jax.metrics.shapes_features import FeatureExtractor
-from fv_jax.metrics.shapes_fvd import RealClips
-from fv_jax.sampling import drafts
-from fv_jax.sequence import interpolation_serials, pack
-from fv_jax.stats import Stats
+from fv_jax.reporting.results import markdown, record
+from fv_jax.sequence.packing import interpolation_serials, pack
+from fv_jax.shapes import scenes
+from fv_jax.shapes.distance import RealClips
+from fv_jax.shapes.features import FeatureExtractor
 
 _HOME = Path("out/claims/interpolation")
 _FIRST = 5_000  # of the test clips that are filled; others are compared with
@@ -112,8 +112,8 @@ class _Filler:
 def run(settings: Settings) -> None:
     """Measure and record. What is made is kept, and taken up by the same command."""
     filler = _Filler(settings)
-    clips = [shapes.clip("test", _FIRST + i) for i in range(settings.clips)]
-    true = np.stack([shapes.render(clip) for clip in clips])
+    clips = [scenes.clip("test", _FIRST + i) for i in range(settings.clips)]
+    true = np.stack([scenes.render(clip) for clip in clips])
     ids = np.stack([filler.generator.model.frames.encode(video) for video in true])
     texts = np.stack([filler.generator.text_ids(clip.caption) for clip in clips])
     settled = [(s, r) for s in settings.inherit for r in settings.radius if s or r == 1]
@@ -161,7 +161,7 @@ class _Judge:
 
     def __init__(self, filler: _Filler, true: np.ndarray, real: RealClips):
         self.decode, self.true, self.real = filler.generator.model.frames.decode, true, real
-        self.inserted = np.arange(shapes.NUM_FRAMES) % filler.gap != 0
+        self.inserted = np.arange(scenes.NUM_FRAMES) % filler.gap != 0
         self._known: dict[bytes, tuple[float, float]] = {}  # many settings give the same ids
 
     def __call__(self, ids: np.ndarray) -> tuple[float, float]:

@@ -15,12 +15,12 @@ from experiments.claims.changes import as_it_is, left_to_right
 from experiments.claims.compare import Comparison, Scores, compare, kept, losses
 from experiments.claims.runs import Trained, Variant
 from experiments.claims.transformer import OPTIONS
-from fv_jax.data import shapes
+from fv_jax.generation import drafts
+from fv_jax.generation.stats import Stats
 from fv_jax.metrics.frame_quality import psnr_per_frame
-from fv_jax.sampling import drafts
-from fv_jax.sequence import interpolation_serials, pack
-from fv_jax.stats import Stats
-from fv_jax.vocab import FREE
+from fv_jax.sequence.packing import interpolation_serials, pack
+from fv_jax.sequence.vocab import FREE
+from fv_jax.shapes import scenes
 
 _COLUMNS = ("loss", "accuracy", "PSNR, dB", "PSNR of the middle frame, dB")
 _GAP = 4
@@ -61,10 +61,10 @@ def _psnr(trained: Trained, count: int, batch_size: int = 16) -> np.ndarray:
     sampler = generator.sampler(OPTIONS, 0.0, 1.0, batch_size)
     for start in range(0, count, batch_size):
         numbers = [min(i, count - 1) for i in range(start, start + batch_size)]
-        clips = [shapes.clip("test", i) for i in numbers]
+        clips = [scenes.clip("test", i) for i in numbers]
         firsts = [4 * (i % 4) for i in numbers]
         true = np.stack(
-            [shapes.render(c, np.arange(f, f + _GAP + 1)) for c, f in zip(clips, firsts)]
+            [scenes.render(c, np.arange(f, f + _GAP + 1)) for c, f in zip(clips, firsts)]
         )
         ids = task.frames.encode(true.reshape(-1, *true.shape[2:]))
         codes = ids.reshape(batch_size, _GAP + 1, -1)[:, [0, _GAP, *range(1, _GAP)]].copy()

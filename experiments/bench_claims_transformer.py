@@ -18,8 +18,8 @@ from typing import Any
 from experiments.claims.compare import Comparison, Scores, compare, floor, generated, kept
 from experiments.claims.runs import BASELINE, Trained, Variant
 from experiments.claims.transformer import OPTIONS
-from fv_jax.config import Options
-from fv_jax.generate import Generator
+from fv_jax.config.model import Options
+from fv_jax.generation.generator import Generator
 
 _COLUMNS = (
     "parameters", "loss", "accuracy", "all", "order of key frames", "shapes-FVD",

@@ -17,20 +17,20 @@ import jax
 import numpy as np
 
 from experiments import ucf101
-from fv_jax.bench_record import markdown, record
-from fv_jax.config import TokenSettings
-from fv_jax.data.clips import Window, read_random
+from fv_jax.config.model import TokenSettings
+from fv_jax.config.training import NetworkExperiment
 from fv_jax.data.live import LiveClips
 from fv_jax.data.skips import Skips
-from fv_jax.data.sources import open_source
-from fv_jax.data.tokenise import tokenise
-from fv_jax.experiment_config import NetworkExperiment
+from fv_jax.data.sources.base import open_source
+from fv_jax.data.tokenize import tokenise
+from fv_jax.media.frames import Window, read_random
+from fv_jax.planning.estimate import MFU
+from fv_jax.reporting.results import markdown, record
 from fv_jax.tokenizers.load import load_tokenizer
 from fv_jax.training.accelerators import find
-from fv_jax.training.estimate import MFU
 from fv_jax.training.flops import step_flops
-from fv_jax.training.network_loss import of_expected_data
-from fv_jax.training.network_task import NetworkTask
+from fv_jax.training.tasks.network import NetworkTask
+from fv_jax.training.tasks.network_loss import of_expected_data
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,13 +31,13 @@ from tqdm import tqdm
 from experiments import ways
 from experiments.timing import bandwidth, in_turns
 from experiments.ways import Cell, Way
-from fv_jax.bench_record import markdown, record
-from fv_jax.config import PRESETS, Options, RetNetConfig
-from fv_jax.data import shapes
+from fv_jax.config.model import PRESETS, Options, RetNetConfig
 from fv_jax.files import replacing, write_text
-from fv_jax.generate import Generator
+from fv_jax.generation.generator import Generator
+from fv_jax.generation.window_size import window_size
 from fv_jax.provenance import provenance
-from fv_jax.sampling.window_size import window_size
+from fv_jax.reporting.results import markdown, record
+from fv_jax.shapes import scenes
 
 INHERIT = (0.0, 0.2, 1.0)
 WINDOWED = "FlashVideo, windowed (modelled)"
@@ -134,7 +134,7 @@ def ids_per_step(prompts: int) -> list[dict[str, float]]:
     """
     generator = Generator.load()
     sequence, keys = generator.model.config.sequence, generator.model.config.key_frames
-    captions = [shapes.clip("test", i).caption for i in range(prompts)]
+    captions = [scenes.clip("test", i).caption for i in range(prompts)]
     rows = []
     for window in tqdm(sorted({*_windows(2), *_windows(3), *_windows(4)}), desc="ids per step"):
         for inherit in INHERIT:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fv_jax.bench_record import markdown, record
+from fv_jax.reporting.results import markdown, record
 
 
 @dataclasses.dataclass(frozen=True)

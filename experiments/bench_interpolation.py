@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from fv_jax.bench_record import markdown, record
-from fv_jax.config import Options
-from fv_jax.data import shapes
-from fv_jax.generate import Generator
+from fv_jax.config.model import Options
+from fv_jax.generation.generator import Generator
 from fv_jax.metrics.frame_quality import psnr_per_frame
+from fv_jax.reporting.results import markdown, record
+from fv_jax.shapes import scenes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +35,9 @@ def run(settings: Settings) -> None:
     """Measure and record."""
     generator = Generator.load(settings.model)
     gap = generator.model.config.key_frame_stride
-    clips = [shapes.clip("test", i) for i in range(settings.clips)]
-    videos = [shapes.render(clip) for clip in clips]
-    inserted = np.arange(shapes.NUM_FRAMES) % gap != 0
+    clips = [scenes.clip("test", i) for i in range(settings.clips)]
+    videos = [scenes.render(clip) for clip in clips]
+    inserted = np.arange(scenes.NUM_FRAMES) % gap != 0
     rows: dict[str, list[float]] = {}
     for share in (0.0, 0.2, 0.5, 1.0):
         for with_text in (True, False):

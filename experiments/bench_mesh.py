@@ -16,10 +16,10 @@ from pathlib import Path
 import jax
 
 from experiments import ucf101
-from fv_jax.bench_record import markdown, record
-from fv_jax.experiment_config import MeshConfig, NetworkExperiment
-from fv_jax.training.costs import StepCosts, described_devices, step_costs
-from fv_jax.training.network_loss import of_expected_data
+from fv_jax.config.training import MeshConfig, NetworkExperiment
+from fv_jax.planning.costs import StepCosts, described_devices, step_costs
+from fv_jax.reporting.results import markdown, record
+from fv_jax.training.tasks.network_loss import of_expected_data
 
 MESHES = (
     MeshConfig(data=-1),

@@ -27,13 +27,13 @@ from tqdm import tqdm
 
 from experiments.baselines.attention import Transformer
 from experiments.timing import bandwidth, in_turns, median, parameters
-from fv_jax.bench_record import markdown, record
-from fv_jax.config import PRESETS, RetNetConfig
+from fv_jax.config.model import PRESETS, RetNetConfig
 from fv_jax.files import replacing
-from fv_jax.models import lazy_state
+from fv_jax.models import decode_cache
 from fv_jax.models.retnet import RetNet, log_decays
 from fv_jax.ops import retention
 from fv_jax.ops.decay import half_life
+from fv_jax.reporting.results import markdown, record
 
 _HEADS, _K, _E = 4, 64, 128
 _NETWORK = RetNetConfig(
@@ -222,7 +222,7 @@ def _plain_loop(params, position, *, graph):
 def _lazy_loop(params, position, *, graph):
     model = nnx.merge(graph, params)
     state = dataclasses.replace(model.init_state(position.shape[0]), position=position)
-    state, decoder = lazy_state.begin(model, state, _BUFFER), model.decoder()
+    state, decoder = decode_cache.begin(model, state, _BUFFER), model.decoder()
     one = jnp.ones_like(position)
 
     def block(carry, _):
@@ -232,15 +232,15 @@ def _lazy_loop(params, position, *, graph):
         def token(carry, _):
             ids, *changing = carry
             now = dataclasses.replace(state, **dict(zip(_CHANGING, changing)))
-            hidden, keys_values = lazy_state.window(decoder, ids[:, None], now)
-            after = lazy_state.append(now, keys_values, one)
+            hidden, keys_values = decode_cache.window(decoder, ids[:, None], now)
+            after = decode_cache.append(now, keys_values, one)
             ids = jnp.argmax(decoder.tables.logits(hidden[:, 0]), -1).astype(jnp.int32)
             return (ids, *(getattr(after, name) for name in _CHANGING)), None
 
         begin = (ids, *(getattr(state, name) for name in _CHANGING))
         (ids, *changing), _ = jax.lax.scan(token, begin, None, _BUFFER)
         now = dataclasses.replace(state, **dict(zip(_CHANGING, changing)))
-        return (ids, lazy_state.fold(decoder, now)), None
+        return (ids, decode_cache.fold(decoder, now)), None
 
     return jax.lax.scan(block, (jnp.zeros_like(position), state), None, _TOKENS // _BUFFER)[0]
 

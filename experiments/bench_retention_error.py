@@ -18,11 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from fv_jax.bench_record import markdown, record
 from fv_jax.models.layers import rms_normalise
-from fv_jax.ops import retention, retention_ref
+from fv_jax.ops import reference, retention
 from fv_jax.ops.decay import log_decays
-from fv_jax.ops.rotation import rotate
+from fv_jax.ops.rope import rotate
+from fv_jax.reporting.results import markdown, record
 
 HEADS = (0, 5, 8, 15)
 K, E = 64, 128
@@ -120,7 +120,5 @@ def _recurrent(q, k, v, decays):
 def _oracle(q, k, v, head: int, decay: float) -> np.ndarray:
     """Float64 y of one head after the head norm, [1, L, E]."""
     q, k, v = (x[0, :, head].astype(np.float64) for x in (q, k, v))
-    y, _ = retention_ref.recurrent(
-        retention_ref.rotate(q), retention_ref.rotate(k), v, float(np.exp(decay))
-    )
+    y, _ = reference.recurrent(reference.rotate(q), reference.rotate(k), v, float(np.exp(decay)))
     return (y / np.sqrt((y**2).mean(-1, keepdims=True) + 1e-6))[None]

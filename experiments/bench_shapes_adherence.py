@@ -2,11 +2,11 @@
 
 200 prompts spread over the trained captions and all captions of the three held-out
 (colour, shape) pairs, with seeds from 10,000 up (training's is 0). Classical vision reads size,
-colour, shape and direction off the pixels (`metrics/shapes_adherence.py`); a video counts when
+colour, shape and direction off the pixels (`shapes/adherence.py`); a video counts when
 all four are right. Beside it: how far the object strays from uniform straight motion, and what
 the same reading says of real clips that only went through the tokenizer: the ceiling.
 
-shapes-FVD (`metrics/shapes_fvd.py`, no FVD of any paper) compares each set with 1,024 real clips of
+shapes-FVD (`shapes/distance.py`, no FVD of any paper) compares each set with 1,024 real clips of
 the same pairs; in brackets what as many other real ones get. It depends on their number, so sets
 of different sizes cannot be compared with each other.
 """
@@ -17,13 +17,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from fv_jax.bench_record import markdown, record
-from fv_jax.config import Options
-from fv_jax.data import shapes
-from fv_jax.generate import Clip, Generator
-from fv_jax.metrics.shapes_adherence import agreement, off_line, read
-from fv_jax.metrics.shapes_features import FeatureExtractor
-from fv_jax.metrics.shapes_fvd import RealClips
+from fv_jax.config.model import Options
+from fv_jax.generation.generator import Generator
+from fv_jax.media.clip import Clip
+from fv_jax.reporting.results import markdown, record
+from fv_jax.shapes import scenes
+from fv_jax.shapes.adherence import agreement, off_line, read
+from fv_jax.shapes.distance import RealClips
+from fv_jax.shapes.features import FeatureExtractor
 
 _ATTRIBUTES = ("size", "colour", "shape", "direction", "all")
 
@@ -53,8 +54,8 @@ def run(settings: Settings) -> None:
     generator, extractor = Generator.load(settings.model), FeatureExtractor.load()
     real = {split: RealClips(extractor, split) for split in ("test", "heldout")}
     groups = {
-        "trained pairs": _spread(shapes.all_captions(held_out=False), settings.prompts),
-        "held-out pairs": _spread(shapes.all_captions(held_out=True), settings.held_out),
+        "trained pairs": _spread(scenes.all_captions(held_out=False), settings.prompts),
+        "held-out pairs": _spread(scenes.all_captions(held_out=True), settings.held_out),
     }
     values = {"model": settings.model, "options": dataclasses.asdict(settings.options)}
     rows = []
@@ -67,7 +68,7 @@ def run(settings: Settings) -> None:
         values[name] = {**scores, "videos": len(clips), "failures": failures}
         rows.append([f"{name} ({len(clips)})", *_cells(scores)])
     for split, name in (("test", "trained pairs"), ("heldout", "held-out pairs")):
-        clips = [_through_tokenizer(generator, shapes.clip(split, i)) for i in range(100)]
+        clips = [_through_tokenizer(generator, scenes.clip(split, i)) for i in range(100)]
         scores, _ = _score(clips)
         scores |= _distance(clips, real[split])
         values[f"ceiling, {name}"] = scores
@@ -94,11 +95,11 @@ def _generate(generator, captions, seed, settings) -> list[Clip]:
     return clips
 
 
-def _through_tokenizer(generator: Generator, clip: shapes.ShapeClip) -> Clip:
-    ids = generator.model.frames.encode(shapes.render(clip))
+def _through_tokenizer(generator: Generator, clip: scenes.ShapeClip) -> Clip:
+    ids = generator.model.frames.encode(scenes.render(clip))
     key_frame = np.arange(len(ids)) % generator.model.config.key_frame_stride == 0
     frames = generator.model.frames.decode(ids)
-    return Clip(frames, ids, key_frame, np.zeros(ids.shape, bool), clip.caption, 0, shapes.FPS, {})
+    return Clip(frames, ids, key_frame, np.zeros(ids.shape, bool), clip.caption, 0, scenes.FPS, {})
 
 
 def _score(clips: list[Clip]) -> tuple[dict[str, float], list[str]]:

@@ -19,16 +19,16 @@ import numpy as np
 import scipy.ndimage
 from tqdm import tqdm
 
-from fv_jax.bench_record import markdown, record
-from fv_jax.data import shapes
-from fv_jax.metrics.shapes_features import WEIGHTS, FeatureExtractor
-from fv_jax.metrics.shapes_fvd import RealClips
-from fv_jax.model_folder import load
+from fv_jax.generation.pretrained import load
+from fv_jax.reporting.results import markdown, record
+from fv_jax.shapes import scenes
+from fv_jax.shapes.distance import RealClips
+from fv_jax.shapes.features import WEIGHTS, FeatureExtractor
 
 _FIRST = 100_000  # of the clips that no other part of the project uses
-_LAST = shapes.NUM_FRAMES - 1
+_LAST = scenes.NUM_FRAMES - 1
 
-Damage = Callable[[shapes.ShapeClip, np.random.Generator], np.ndarray]
+Damage = Callable[[scenes.ShapeClip, np.random.Generator], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +72,8 @@ def run(settings: Settings) -> None:
 
 def _all_damage(settings: Settings, real: RealClips) -> dict[str, list[float]]:
     tokenizer = load(settings.model).frames
-    through = lambda clip, rng: tokenizer.decode(tokenizer.encode(shapes.render(clip)))
-    kinds: dict[str, Damage] = {"none": lambda clip, rng: shapes.render(clip), **_KINDS}
+    through = lambda clip, rng: tokenizer.decode(tokenizer.encode(scenes.render(clip)))
+    kinds: dict[str, Damage] = {"none": lambda clip, rng: scenes.render(clip), **_KINDS}
     kinds["through the tokenizer and back"] = through
     found = {}
     for name, make in tqdm(kinds.items(), unit="damage"):
@@ -81,14 +81,14 @@ def _all_damage(settings: Settings, real: RealClips) -> dict[str, list[float]]:
         for repeat in range(settings.repeats):
             rng = np.random.default_rng(repeat)
             numbers = range(repeat * settings.damaged, (repeat + 1) * settings.damaged)
-            clips = [make(shapes.clip("test", _FIRST + i), rng) for i in numbers]
+            clips = [make(scenes.clip("test", _FIRST + i), rng) for i in numbers]
             found[name].append(real.distance(np.stack(clips)))
     return found
 
 
 def _blur(sigma: float) -> Damage:
     def make(clip, rng):
-        frames = shapes.render(clip).astype(np.float32)
+        frames = scenes.render(clip).astype(np.float32)
         blurred = scipy.ndimage.gaussian_filter(frames, (0, sigma, sigma, 0))
         return np.round(blurred).astype(np.uint8)
 
@@ -97,33 +97,33 @@ def _blur(sigma: float) -> Damage:
 
 def _noise(sigma: float) -> Damage:
     def make(clip, rng):
-        frames = shapes.render(clip) + rng.normal(0, sigma, (len(clip.centres()), 64, 64, 3))
+        frames = scenes.render(clip) + rng.normal(0, sigma, (len(clip.centres()), 64, 64, 3))
         return np.clip(np.round(frames), 0, 255).astype(np.uint8)
 
     return make
 
 
 def _order(frames: Callable[[np.random.Generator], np.ndarray]) -> Damage:
-    return lambda clip, rng: shapes.render(clip, frames(rng))
+    return lambda clip, rng: scenes.render(clip, frames(rng))
 
 
 def _speed(factor: float) -> Damage:
     """The whole way times `factor`, around its middle; the object may leave the frame."""
 
     def make(clip, rng):
-        way = np.asarray(shapes.DIRECTIONS[clip.direction], float) * clip.travel
+        way = np.asarray(scenes.DIRECTIONS[clip.direction], float) * clip.travel
         start = np.asarray(clip.start) + way * (1 - factor) / 2
         changed = dataclasses.replace(
             clip, start=(float(start[0]), float(start[1])), travel=clip.travel * factor
         )
-        return shapes.render(changed)
+        return scenes.render(changed)
 
     return make
 
 
 def _other_palette_colour(clip, rng) -> np.ndarray:
-    names = [name for name in shapes.COLOURS if (name, clip.shape) not in shapes.HELD_OUT]
-    return shapes.render(dataclasses.replace(clip, colour=str(rng.choice(names))))
+    names = [name for name in scenes.COLOURS if (name, clip.shape) not in scenes.HELD_OUT]
+    return scenes.render(dataclasses.replace(clip, colour=str(rng.choice(names))))
 
 
 def _two_neighbours(rng: np.random.Generator) -> np.ndarray:
@@ -143,8 +143,8 @@ _KINDS: dict[str, Damage] = {
     "speed x 0.5": _speed(0.5),
     "speed x 0.8": _speed(0.8),
     "speed x 1.5": _speed(1.5),
-    "negative": lambda clip, rng: 255 - shapes.render(clip),
-    "colours at 80%": lambda clip, rng: (shapes.render(clip) * 0.8).astype(np.uint8),
+    "negative": lambda clip, rng: 255 - scenes.render(clip),
+    "colours at 80%": lambda clip, rng: (scenes.render(clip) * 0.8).astype(np.uint8),
     "backwards (should not show)": _order(lambda rng: np.arange(_LAST + 1)[::-1]),
     "another trained colour (should not show)": _other_palette_colour,
 }

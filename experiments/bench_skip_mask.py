@@ -19,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fv_jax.bench_record import markdown, record
-from fv_jax.data.clips import Window, read
-from fv_jax.data.readers import ClipError, fps_of
-from fv_jax.data.sources import open_source
+from fv_jax.data.sources.base import open_source
 from fv_jax.files import replacing
-from fv_jax.interpolation.skip_mask import regions
+from fv_jax.generation.skip_mask import regions
+from fv_jax.media.frames import Window, read
+from fv_jax.media.readers import ClipError, fps_of
+from fv_jax.reporting.results import markdown, record
 from fv_jax.tokenizers.load import load_tokenizer
 
 _COLOURS = {"Different": "#c0392b", "Unstable": "#e6b422", "Stable": "#2e6f95"}

@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from experiments import ways
 from experiments.timing import in_turns
-from fv_jax.bench_record import markdown, record
-from fv_jax.config import PRESETS, RetNetConfig, SequenceConfig
+from fv_jax.config.model import PRESETS, RetNetConfig, SequenceConfig
+from fv_jax.reporting.results import markdown, record
 
 WINDOWS = (1, 4, 8, 16)
 # Where `fv bench window --out experiments` has put the shipped model's ids per step.

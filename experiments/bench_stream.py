@@ -22,10 +22,10 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from fv_jax.bench_record import markdown, record
 from fv_jax.files import replacing
-from fv_jax.generate import Generator
-from fv_jax.stream import Stream
+from fv_jax.generation.generator import Generator
+from fv_jax.generation.stream import Stream
+from fv_jax.reporting.results import markdown, record
 
 _PROMPT = "a small red circle moves left over stripes"
 _EVERY = 100  # frames between two looks at the memory

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fv_jax.bench_record import markdown, record
-from fv_jax.data import shapes
+from fv_jax.generation.pretrained import SHIPPED
 from fv_jax.metrics.frame_quality import psnr, ssim
-from fv_jax.model_folder import SHIPPED
+from fv_jax.reporting.results import markdown, record
+from fv_jax.shapes import scenes
 from fv_jax.tokenizers.fsq import FSQTokenizer
 
 
@@ -31,8 +31,8 @@ class Settings:
 def run(settings: Settings) -> None:
     """Measure and record."""
     tokenizer = FSQTokenizer.load(settings.tokenizer)
-    clips = [shapes.clip("test", i) for i in range(settings.clips)]
-    frames = np.stack([shapes.render(clip) for clip in clips])
+    clips = [scenes.clip("test", i) for i in range(settings.clips)]
+    frames = np.stack([scenes.render(clip) for clip in clips])
     ids = np.stack([tokenizer.encode(video) for video in frames])
     decoded = np.stack([tokenizer.decode(grid) for grid in ids])
     patch = tokenizer.downsample
@@ -67,7 +67,7 @@ def run(settings: Settings) -> None:
 
 def _touched(frames, clips, patch) -> np.ndarray:
     """Which patches the object touches, boolean [N, M, h, w]."""
-    plain = np.stack([shapes.background(clip.background) for clip in clips])[:, None]
+    plain = np.stack([scenes.background(clip.background) for clip in clips])[:, None]
     difference = np.abs(frames - plain).max(-1, keepdims=True)
     return _per_patch(difference, patch).max((3, 5, 6)) > 1
 

@@ -11,7 +11,7 @@ and the codes that are scored are those of our packed sequences, text and serial
                torchscale: one forward call a token with `incremental_state`, eager,
                inference mode
     greedy     ids sampled at temperature 0
-               ours: `sampling/decode.py`, one jitted call at W = 1
+               ours: `generation/sampler.py`, one jitted call at W = 1
                torchscale: the same calls, argmax, the id written where the next call reads it
     sampled    the same at temperature 1: ours with Gumbel noise, torchscale's with multinomial
 
@@ -40,17 +40,16 @@ from jaxtyping import Array, Float, Int
 from tqdm import tqdm
 
 from experiments.timing import in_turns, parameters
-from fv_jax import model_folder
-from fv_jax.bench_record import markdown, record
-from fv_jax.config import RetNetConfig, SequenceConfig
-from fv_jax.models import lazy_state
+from fv_jax.config.model import RetNetConfig, SequenceConfig
+from fv_jax.generation import drafts, pretrained
+from fv_jax.generation.policies import Policy
+from fv_jax.generation.sampler import Sampler, decode, start
+from fv_jax.models import decode_cache
 from fv_jax.models.retnet import RetNet
 from fv_jax.provenance import cores
-from fv_jax.sampling import drafts
-from fv_jax.sampling.decode import Sampler, decode, start
-from fv_jax.sampling.policies import Policy
-from fv_jax.sequence import key_frame_serials, pack
-from fv_jax.vocab import FREE, Vocab
+from fv_jax.reporting.results import markdown, record
+from fv_jax.sequence.packing import key_frame_serials, pack
+from fv_jax.sequence.vocab import FREE, Vocab
 
 _INSTALL = "pip install torch==2.13.0 && pip install --no-deps torchscale==0.3.0"
 _BATCHES = (1, 4)
@@ -137,7 +136,7 @@ def run(settings: Settings) -> None:
 
 def cases() -> dict[str, Case]:
     """The shipped network's sizes, and one of about six million parameters."""
-    shipped = model_folder.load(model_folder.DEFAULT).config
+    shipped = pretrained.load(pretrained.DEFAULT).config
     like_torchscale: dict[str, Any] = {
         "memory_tokens": None, "angles": "geometric", "slots": 0, "code_levels": (),
     }  # fmt: skip
@@ -269,11 +268,11 @@ def network(
     decoder, ones = model.decoder(), jnp.ones(tokens.shape[0], jnp.int32)
 
     def token(state, ids):
-        hidden, keys_values = lazy_state.window(decoder, ids[:, None], state)
-        state = lazy_state.commit(decoder, state, keys_values, ones)
+        hidden, keys_values = decode_cache.window(decoder, ids[:, None], state)
+        state = decode_cache.commit(decoder, state, keys_values, ones)
         return state, decoder.tables.logits(hidden[:, 0])
 
-    state = lazy_state.begin(model, model.init_state(tokens.shape[0]), 0)
+    state = decode_cache.begin(model, model.init_state(tokens.shape[0]), 0)
     return jax.lax.scan(token, state, tokens.T)[1].swapaxes(0, 1)
 
 

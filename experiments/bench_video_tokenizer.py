@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from fv_jax.bench_record import markdown, record
-from fv_jax.data.clips import Window, read
-from fv_jax.data.readers import ClipError
-from fv_jax.data.sources import open_source
+from fv_jax.data.sources.base import open_source
 from fv_jax.data.split import held_out
+from fv_jax.media.frames import Window, read
+from fv_jax.media.readers import ClipError
 from fv_jax.metrics.frame_quality import psnr, ssim
 from fv_jax.metrics.token_stability import stability
+from fv_jax.reporting.results import markdown, record
 from fv_jax.tokenizers.load import load_tokenizer
 
 

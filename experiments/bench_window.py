@@ -20,16 +20,17 @@ import numpy as np
 from flax import nnx
 from tqdm import tqdm
 
-from fv_jax.bench_record import markdown, record
-from fv_jax.config import Options
-from fv_jax.data import shapes
-from fv_jax.generate import KEY_FRAMES, Clip, Generator
-from fv_jax.sampling import drafts
-from fv_jax.sampling.decode import guided, readings
-from fv_jax.sampling.policies import position_noise
-from fv_jax.sequence import interpolation_serials, key_frame_serials, pack
-from fv_jax.stats import Stats
-from fv_jax.vocab import FREE
+from fv_jax.config.model import Options
+from fv_jax.generation import drafts
+from fv_jax.generation.generator import KEY_FRAMES, Generator
+from fv_jax.generation.policies import position_noise
+from fv_jax.generation.sampler import guided, readings
+from fv_jax.generation.stats import Stats
+from fv_jax.media.clip import Clip
+from fv_jax.reporting.results import markdown, record
+from fv_jax.sequence.packing import interpolation_serials, key_frame_serials, pack
+from fv_jax.sequence.vocab import FREE
+from fv_jax.shapes import scenes
 
 _WINDOWS = (1, 4, 8, 16, 32)
 _TIMED = (1, 2, 4, 8, 16)
@@ -57,7 +58,7 @@ class Settings:
 def run(settings: Settings) -> None:
     """Measure and record."""
     generator = Generator.load(settings.model)
-    prompts = [shapes.clip("test", i).caption for i in range(settings.prompts)]
+    prompts = [scenes.clip("test", i).caption for i in range(settings.prompts)]
     timed = prompts[: settings.timed]
     times = {
         "as `fv generate` does": _time(generator, timed, Options()),

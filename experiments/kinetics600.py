@@ -37,7 +37,7 @@ epochs. All clips are read at 25 fps, whatever their own rate.
 """
 
 from experiments.paper_runs import DataSet, Preset, Stage, settings
-from fv_jax.experiment_config import NetworkExperiment, TokenizerExperiment
+from fv_jax.config.training import NetworkExperiment, TokenizerExperiment
 
 DATA = DataSet(
     name="kinetics600",

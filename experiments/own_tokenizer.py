@@ -7,8 +7,8 @@
 `tokenizer_160.py` is the one of full size. Give this one more `--run.steps`, too.
 """
 
-from fv_jax.config import TokenizerConfig
-from fv_jax.experiment_config import OptimizerConfig, RunConfig, TokenizerExperiment
+from fv_jax.config.model import TokenizerConfig
+from fv_jax.config.training import OptimizerConfig, RunConfig, TokenizerExperiment
 
 
 def get_config() -> TokenizerExperiment:

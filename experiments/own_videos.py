@@ -10,8 +10,8 @@ For a model worth looking at raise `--run.steps`, `--model.width`, `--model.laye
 `--model.heads`, on a GPU or TPU.
 """
 
-from fv_jax.config import RetNetConfig
-from fv_jax.experiment_config import NetworkExperiment, OptimizerConfig, RunConfig
+from fv_jax.config.model import RetNetConfig
+from fv_jax.config.training import NetworkExperiment, OptimizerConfig, RunConfig
 
 
 def get_config() -> NetworkExperiment:

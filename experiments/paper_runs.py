@@ -34,8 +34,8 @@ import math
 from typing import Literal
 
 from experiments import own_tokenizer, own_videos, tokenizer_160
-from fv_jax.config import PRESETS, TokenizerConfig
-from fv_jax.experiment_config import (
+from fv_jax.config.model import PRESETS, TokenizerConfig
+from fv_jax.config.training import (
     ExpectedData,
     MeshConfig,
     NetworkExperiment,

@@ -18,7 +18,7 @@ objects that stand still, and small squares with round corners.
 
 What made the difference, each found with short runs from scratch:
 
-- Even rotation angles (`ops/rotation.py`). With RetNet's the network found the object again in
+- Even rotation angles (`ops/rope.py`). With RetNet's the network found the object again in
   the next frame (2 nats for where instead of 5) but not what it looks like: ids of a second frame
   cost 19 nats against 23 for a first one, and the loss stood at 0.267 after 2,700 steps. Direction
   was right in 57% of videos. Even angles alone: 0.175 at step 2,500, 0.139 at 6,000.
@@ -36,8 +36,8 @@ where an object could begin at many places each is less likely than 5%, and top-
 lets it begin.
 """
 
-from fv_jax.config import PRESETS
-from fv_jax.experiment_config import NetworkExperiment, OptimizerConfig, RunConfig
+from fv_jax.config.model import PRESETS
+from fv_jax.config.training import NetworkExperiment, OptimizerConfig, RunConfig
 
 
 def get_config() -> NetworkExperiment:

@@ -10,12 +10,12 @@
                 off by (root mean square) 0.15 px in radius, 0.6 px in place, and 0.06 and 0.07 px
                 a frame in velocity, where clips have 1 to 2.25
 
-Without a largest value over all places (`anywhere` in `metrics/shapes_features.py`) shapes were
+Without a largest value over all places (`anywhere` in `shapes/features.py`) shapes were
 right in 74% of clips after 1,000 steps and in 73% after 1,500: each corner had to be learnt place
 by place.
 """
 
-from fv_jax.experiment_config import FeaturesExperiment, OptimizerConfig, RunConfig
+from fv_jax.config.training import FeaturesExperiment, OptimizerConfig, RunConfig
 
 
 def get_config() -> FeaturesExperiment:

@@ -15,7 +15,7 @@ frames only teach it in 200 steps, each at half the price, and everything after 
 import dataclasses
 
 from experiments.shapes import get_config as videos
-from fv_jax.experiment_config import NetworkExperiment
+from fv_jax.config.training import NetworkExperiment
 
 
 def get_config() -> NetworkExperiment:

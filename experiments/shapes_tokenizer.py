@@ -18,8 +18,8 @@ after 300 steps fell from about 35 to 25 nats per frame. The price: ids change i
 patches that change by more than 8 levels (98.2% with 2,500 codes).
 """
 
-from fv_jax.config import TokenizerConfig
-from fv_jax.experiment_config import OptimizerConfig, RunConfig, TokenizerExperiment
+from fv_jax.config.model import TokenizerConfig
+from fv_jax.config.training import OptimizerConfig, RunConfig, TokenizerExperiment
 
 
 def get_config() -> TokenizerExperiment:

@@ -32,8 +32,8 @@ the discriminator were tried: 22.0 dB as before, its hinge loss fell from 2.00 t
 too short for it to change anything.
 """
 
-from fv_jax.config import TokenizerConfig
-from fv_jax.experiment_config import OptimizerConfig, RunConfig, TokenizerExperiment
+from fv_jax.config.model import TokenizerConfig
+from fv_jax.config.training import OptimizerConfig, RunConfig, TokenizerExperiment
 
 
 def get_config() -> TokenizerExperiment:

@@ -36,7 +36,7 @@ A row spans 61 frames, 2.4 seconds at 25 fps. Shorter clips are left out, and co
 """
 
 from experiments.paper_runs import DataSet, Preset, Stage, settings
-from fv_jax.experiment_config import NetworkExperiment, TokenizerExperiment
+from fv_jax.config.training import NetworkExperiment, TokenizerExperiment
 
 DATA = DataSet(
     name="ucf101",

@@ -22,12 +22,12 @@ from flax import nnx
 from experiments.baselines import autoregressive, maskgit, sizes, video_diffusion
 from experiments.baselines.attention import Transformer
 from experiments.timing import parameters
-from fv_jax.config import RetNetConfig, SequenceConfig
+from fv_jax.config.model import RetNetConfig, SequenceConfig
+from fv_jax.generation import drafts
+from fv_jax.generation.sampler import DecodeState, Sampler, decode
 from fv_jax.models.retnet import RetNet
-from fv_jax.sampling import drafts
-from fv_jax.sampling.decode import DecodeState, Sampler, decode
-from fv_jax.sequence import interpolation_serials, key_frame_serials, pack
-from fv_jax.vocab import FREE, Vocab
+from fv_jax.sequence.packing import interpolation_serials, key_frame_serials, pack
+from fv_jax.sequence.vocab import FREE, Vocab
 
 # Frames of a clip: (key frames, frames put into every gap).
 INSERTIONS = {5: (2, 3), 16: (4, 4)}

@@ -20,16 +20,14 @@ Dimension key:  B rows, T tokens, D width, H heads, K / E key / value channels o
                 N layers, V vocabulary, M frames, P ids of a frame, h w id grid, Y X pixels
 """
 
-from typing import TYPE_CHECKING
+from etils import epy
 
-from fv_jax.config import Options
-from fv_jax.lazy import lazy
+from fv_jax.config.model import Options
 
-if TYPE_CHECKING:
-    from fv_jax.generate import Clip, Generator
+with epy.lazy_api_imports(globals()):
+    from fv_jax.generation.generator import Generator
+    from fv_jax.media.clip import Clip
 
 __version__ = "0.1.0"
 
 __all__ = ["Clip", "Generator", "Options", "__version__"]
-
-__getattr__ = lazy(__name__, {"Clip": "generate", "Generator": "generate"})

@@ -2,6 +2,6 @@
 
 import sys
 
-from fv_jax.cli import main
+from fv_jax.cli.main import main
 
 sys.exit(main())

@@ -18,10 +18,10 @@ import jax.numpy as jnp
 from flax import nnx, struct
 from jaxtyping import Array, Bool, Float, Int
 
-from fv_jax.config import RetNetConfig
+from fv_jax.config.model import RetNetConfig
 from fv_jax.models.layers import Dense, GatedLinearUnit, RMSNorm, matmul
 from fv_jax.models.retnet import scan_layers
-from fv_jax.ops.rotation import rotate
+from fv_jax.ops.rope import rotate
 
 
 @struct.dataclass

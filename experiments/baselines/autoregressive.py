@@ -1,6 +1,6 @@
 """Two samplers of the transformer baseline, token by token, with and without a KV cache.
 
-Both replace the FREE ids of packed sequences (`fv_jax/sequence.py`) as the project's own sampler
+Both replace the FREE ids of packed sequences (`sequence/packing.py`) as the project's own sampler
 does: position p draws from the noise of `fold_in(key, p)`. So they give the same ids as
 each other, and differ in cost alone. What is known (text, serial numbers, given frames) takes no
 step of its own in either.
@@ -23,9 +23,9 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from experiments.baselines.attention import Transformer
-from fv_jax.config import SequenceConfig
-from fv_jax.sampling.policies import Policy, gumbel, position_words
-from fv_jax.vocab import FREE, Vocab
+from fv_jax.config.model import SequenceConfig
+from fv_jax.generation.policies import Policy, gumbel, position_words
+from fv_jax.sequence.vocab import FREE, Vocab
 
 # A prefix is rounded up to whole quarters of a frame, so that few lengths are compiled: with 5
 # frames that reads 5% too much on average.

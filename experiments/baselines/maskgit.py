@@ -24,11 +24,11 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from experiments.baselines.attention import softmax_attention
-from fv_jax.config import RetNetConfig, SequenceConfig
+from fv_jax.config.model import RetNetConfig, SequenceConfig
+from fv_jax.generation.policies import Policy, gumbel, position_words
 from fv_jax.models.layers import Dense, GatedLinearUnit, RMSNorm, matmul
 from fv_jax.models.retnet import scan_layers
-from fv_jax.sampling.policies import Policy, gumbel, position_words
-from fv_jax.vocab import FREE
+from fv_jax.sequence.vocab import FREE
 
 STEPS = 12
 CHOICE_TEMPERATURE = 4.5  # of MaskGIT's released sampler

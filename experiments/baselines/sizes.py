@@ -19,9 +19,9 @@ from experiments import timing
 from experiments.baselines.attention import Transformer
 from experiments.baselines.maskgit import MaskGit
 from experiments.baselines.video_diffusion import UNetConfig, VideoUNet
-from fv_jax.config import RetNetConfig, SequenceConfig
+from fv_jax.config.model import RetNetConfig, SequenceConfig
 from fv_jax.models.retnet import RetNet
-from fv_jax.vocab import Vocab
+from fv_jax.sequence.vocab import Vocab
 
 TOLERANCE = 0.05
 

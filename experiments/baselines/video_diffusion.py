@@ -29,9 +29,9 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from experiments.baselines.attention import softmax_attention
-from fv_jax.config import DTYPES
+from fv_jax.config.model import DTYPES
 from fv_jax.models.layers import Dense
-from fv_jax.vocab import PAD
+from fv_jax.sequence.vocab import PAD
 
 STEPS = 256
 

@@ -1,6 +1,6 @@
 """What the packed sequence looks like in each variant of a claim.
 
-A change takes packed tokens [B, L] (`fv_jax/sequence.py`) and gives others of the same length, so
+A change takes packed tokens [B, L] (`sequence/packing.py`) and gives others of the same length, so
 that every variant costs the same and the same patch of the next frame stays equally far away.
 The places of text and serial numbers are filled with what says nothing.
 """
@@ -10,8 +10,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Int
 
-from fv_jax.config import SequenceConfig
-from fv_jax.vocab import PAD, Vocab
+from fv_jax.config.model import SequenceConfig
+from fv_jax.sequence.vocab import PAD, Vocab
 
 Change = Callable[[Int[np.ndarray, "B L"], SequenceConfig], Int[np.ndarray, "B L"]]
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from experiments.claims.runs import Trained, Variant, is_trained, trained
 from experiments.claims.scores import score, spread, videos
-from fv_jax.bench_record import markdown, record
 from fv_jax.files import write_text
-from fv_jax.metrics.shapes_features import WEIGHTS, FeatureExtractor
-from fv_jax.metrics.shapes_fvd import RealClips
+from fv_jax.reporting.results import markdown, record
+from fv_jax.shapes.distance import RealClips
+from fv_jax.shapes.features import WEIGHTS, FeatureExtractor
 
 
 @dataclasses.dataclass(frozen=True)

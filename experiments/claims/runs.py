@@ -20,16 +20,16 @@ from flax import nnx
 
 from experiments.claims.changes import Change, as_it_is
 from experiments.claims.transformer import OPTIONS, EmbeddedTransformer, TransformerGenerator
-from fv_jax import model_folder
-from fv_jax.config import PRESETS, RetNetConfig
-from fv_jax.data.loader import RowMaker
-from fv_jax.experiment_config import NetworkExperiment, OptimizerConfig, RunConfig
+from fv_jax.config.model import PRESETS, RetNetConfig
+from fv_jax.config.training import NetworkExperiment, OptimizerConfig, RunConfig
+from fv_jax.data.batches import RowMaker
 from fv_jax.files import replacing, write_text
-from fv_jax.generate import Generator
-from fv_jax.picture import montage, save_png
+from fv_jax.generation import pretrained
+from fv_jax.generation.generator import Generator
+from fv_jax.media.montage import montage, save_png
+from fv_jax.sequence.vocab import Vocab
 from fv_jax.training.loop import fit
-from fv_jax.training.network_task import NetworkTask
-from fv_jax.vocab import Vocab
+from fv_jax.training.tasks.network import NetworkTask
 
 OUT = Path("out")
 
@@ -122,7 +122,7 @@ class ClaimTask(NetworkTask):
 
     def generator(self, params: Any, *, changed: bool = True) -> Generator:
         """Samples from the variant; not `changed`, into sequences that the caller has changed."""
-        model = model_folder.Model(
+        model = pretrained.Model(
             self.config.name, self._model_config(), params, self.frames, self.text
         )
         if self.variant.transformer:
@@ -227,7 +227,7 @@ class _Rows(RowMaker):
 class _ChangedGenerator(Generator):
     """A `Generator` that samples into changed sequences."""
 
-    def __init__(self, model: model_folder.Model, change: Change):
+    def __init__(self, model: pretrained.Model, change: Change):
         super().__init__(model)
         self._change = change
 

@@ -1,7 +1,7 @@
 """What a trained variant is judged by.
 
 loss        nats per id on unseen clips, both tasks as in training
-adherence   share of videos that show what their caption says (`metrics/shapes_adherence.py`)
+adherence   share of videos that show what their caption says (`shapes/adherence.py`)
 order       whether frames come one after the other, wherever the object goes, so that it is no
             second measure of the asked direction. Of key frames: share of their steps, from the
             second on, that go the way of the first. Within gaps: share of pairs of inserted frames
@@ -17,10 +17,11 @@ import numpy as np
 from jaxtyping import Float
 
 from experiments.claims.transformer import OPTIONS
-from fv_jax.data import shapes
-from fv_jax.generate import Clip, Generator
-from fv_jax.metrics.shapes_adherence import agreement, read
-from fv_jax.metrics.shapes_fvd import RealClips
+from fv_jax.generation.generator import Generator
+from fv_jax.media.clip import Clip
+from fv_jax.shapes import scenes
+from fv_jax.shapes.adherence import agreement, read
+from fv_jax.shapes.distance import RealClips
 
 _SEED = 20_000  # of the first video
 _ATTRIBUTES = ("size", "colour", "shape", "direction", "all")
@@ -28,7 +29,7 @@ _ATTRIBUTES = ("size", "colour", "shape", "direction", "all")
 
 def videos(generator: Generator, count: int, batch_size: int = 16) -> list[Clip]:
     """Videos of captions that visit the grammar evenly."""
-    captions = shapes.all_captions(held_out=False)
+    captions = scenes.all_captions(held_out=False)
     order = np.random.default_rng(0).permutation(len(captions))
     chosen = [captions[order[i % len(order)]] for i in range(count)]
     made: list[Clip] = []

@@ -17,12 +17,12 @@ from jaxtyping import Array, Float, Int
 
 from experiments.baselines import autoregressive
 from experiments.baselines.attention import Cache, Transformer
-from fv_jax.config import Options, RetNetConfig
-from fv_jax.generate import Generator
+from fv_jax.config.model import Options, RetNetConfig
+from fv_jax.generation.generator import Generator
 from fv_jax.models.retnet import RetNet
 from fv_jax.models.retnet import turns as config_turns
-from fv_jax.sequence import unpack
-from fv_jax.vocab import FREE, Vocab
+from fv_jax.sequence.packing import unpack
+from fv_jax.sequence.vocab import FREE, Vocab
 
 
 class EmbeddedTransformer(Transformer):

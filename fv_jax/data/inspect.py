@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from fv_jax.data.clips import in_parts
-from fv_jax.data.contact_sheet import contact_sheet
-from fv_jax.data.readers import ClipError, Reader, fps_of
-from fv_jax.data.sources import Entry, Problem, Source, open_source
+from fv_jax.data.sources.base import Entry, Problem, Source, open_source
 from fv_jax.files import write_text
-from fv_jax.picture import save_png
+from fv_jax.media.contact_sheet import contact_sheet
+from fv_jax.media.frames import in_parts
+from fv_jax.media.montage import save_png
+from fv_jax.media.readers import ClipError, Reader, fps_of
 
 if TYPE_CHECKING:
-    from fv_jax.cli import Inspect
+    from fv_jax.cli.commands import Inspect
 
 _SHOWN = 24  # clips on the sheet
 _MOST_COMMON, _MOST_IDS = 10, 10  # lines of a list

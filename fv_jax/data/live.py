@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import UInt16
 
-from fv_jax.data.clips import Window, read_centred, read_random
-from fv_jax.data.readers import ClipError
 from fv_jax.data.skips import Skips
-from fv_jax.data.sources import Entry
+from fv_jax.data.sources.base import Entry
+from fv_jax.media.frames import Window, read_centred, read_random
+from fv_jax.media.readers import ClipError
 from fv_jax.tokenizers.interface import FrameTokenizer, clip_ids
 
 

@@ -15,11 +15,11 @@ from jaxtyping import UInt8
 from PIL import Image
 from tqdm import tqdm
 
-from fv_jax.data import shapes
-from fv_jax.data.readers import ClipError, Reader
 from fv_jax.data.skips import Skips
-from fv_jax.data.sources import Entry
+from fv_jax.data.sources.base import Entry
 from fv_jax.files import replacing
+from fv_jax.media.readers import ClipError, Reader
+from fv_jax.shapes import scenes
 
 _PAIRS_PER_VISIT = 16  # at most
 _STRETCH = 300  # frames; pairs of one visit come from so many neighbours, decoded in one go
@@ -39,8 +39,8 @@ class ShapePairs:
 
     def draw(self, rng: np.random.Generator) -> UInt8[np.ndarray, "2 Y X 3"]:
         """Two frames at any distance."""
-        clip = shapes.clip("train", int(rng.integers(2**31)))
-        return shapes.render(clip, rng.choice(shapes.NUM_FRAMES, 2, replace=False))
+        clip = scenes.clip("train", int(rng.integers(2**31)))
+        return scenes.render(clip, rng.choice(scenes.NUM_FRAMES, 2, replace=False))
 
 
 class VideoPairs:

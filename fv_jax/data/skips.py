@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fv_jax.data.sources import Problem, Source
+from fv_jax.data.sources.base import Problem, Source
 
 
 class Skips:

@@ -19,7 +19,7 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 from jaxtyping import UInt16
 
-from fv_jax.config import from_json, to_json
+from fv_jax.config.model import from_json, to_json
 from fv_jax.files import write_text
 
 MANIFEST, TOKENIZER = "manifest.json", "tokenizer.safetensors"

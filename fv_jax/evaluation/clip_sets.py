@@ -17,11 +17,11 @@ from typing import Literal
 import numpy as np
 from jaxtyping import UInt8
 
-from fv_jax.data.clips import fit, in_parts
-from fv_jax.data.folder import find_clips, natural, open_clip
-from fv_jax.data.readers import VIDEO_SUFFIXES, ClipError
-from fv_jax.evaluation.npz import NpzClips
 from fv_jax.evaluation.protocols import Protocol
+from fv_jax.media.frames import fit, in_parts
+from fv_jax.media.npz import NpzClips
+from fv_jax.media.opening import find_clips, natural, open_clip
+from fv_jax.media.readers import VIDEO_SUFFIXES, ClipError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from fv_jax.data.journal import Journal
 from fv_jax.files import write_text
+from fv_jax.journal import Journal
 
 _HASH = 32  # bytes
 

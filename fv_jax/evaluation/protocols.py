@@ -16,7 +16,7 @@ FVD, where they are the real ones in the fake clip, too, and not in the other sc
 import dataclasses
 from typing import Any, Literal
 
-from fv_jax.config import at_least, require
+from fv_jax.config.model import at_least, require
 
 Profile = Literal["repo", "magvit"]
 PROFILES: tuple[Profile, ...] = ("repo", "magvit")
@@ -52,7 +52,7 @@ class Protocol:
             their upper left corners.
         i3d_epsilon: beside the variance in its batch norms: 1e-3 as the weights were trained,
             1e-5 in the PyTorch port that many papers used.
-        metrics: what is computed, of `METRICS`. shapes_fvd is no FVD (`metrics/shapes_fvd.py`).
+        metrics: what is computed, of `METRICS`. shapes_fvd is no FVD (`shapes/distance.py`).
     """
 
     name: str = "plain"

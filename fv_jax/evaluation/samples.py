@@ -20,20 +20,20 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from fv_jax.config import Options, to_json
-from fv_jax.data.clips import fit, frame_numbers
-from fv_jax.data.readers import ClipError, Reader
-from fv_jax.data.sources import Entry, open_source
+from fv_jax.config.model import Options, to_json
+from fv_jax.config.training import NetworkExperiment
+from fv_jax.data.sources.base import Entry, open_source
 from fv_jax.data.split import held_out
 from fv_jax.data.token_cache import MANIFEST, Manifest
 from fv_jax.evaluation.clip_sets import Clip
 from fv_jax.evaluation.evaluate import progress
 from fv_jax.evaluation.feature_cache import clip_hash
-from fv_jax.evaluation.npz import NpzClips
 from fv_jax.evaluation.protocols import Protocol
-from fv_jax.experiment_config import NetworkExperiment
-from fv_jax.generate import Generator
-from fv_jax.video import save_clip
+from fv_jax.generation.generator import Generator
+from fv_jax.media.frames import fit, frame_numbers
+from fv_jax.media.npz import NpzClips
+from fv_jax.media.readers import ClipError, Reader
+from fv_jax.media.writers import save_clip
 
 
 @dataclasses.dataclass(frozen=True)

@@ -170,7 +170,7 @@ def frame_score(name: str, protocol: Protocol, weights: Weights) -> PairScore | 
             if path is None
         ]
         return Missing(f"no weights: {' and '.join(lacks)} not given")
-    from fv_jax.metrics.published import published_lpips
+    from fv_jax.metrics.weights.published import published_lpips
 
     lpips, record = published_lpips(trunk, heads, allow_unverified=weights.allow_unverified)
     if lpips.net != protocol.lpips_net:
@@ -201,7 +201,7 @@ def video_network(name: str, protocol: Protocol, weights: Weights) -> FeatureExt
     if not path.exists():
         raise FileNotFoundError(f"no file {str(path)!r} of I3D weights (for FVD)")
     from fv_jax.metrics.i3d_network import CLASSES, LEAST_FRAMES
-    from fv_jax.metrics.published import published_i3d
+    from fv_jax.metrics.weights.published import published_i3d
 
     network, record = published_i3d(
         path,
@@ -222,8 +222,8 @@ def video_network(name: str, protocol: Protocol, weights: Weights) -> FeatureExt
 
 def _shapes_network() -> FeatureExtractor:
     from fv_jax.metrics import frechet_distance
-    from fv_jax.metrics.shapes_features import FEATURES, WEIGHTS
-    from fv_jax.metrics.shapes_features import FeatureExtractor as ShapesFeatures
+    from fv_jax.shapes.features import FEATURES, WEIGHTS
+    from fv_jax.shapes.features import FeatureExtractor as ShapesFeatures
 
     extractor, sha256 = ShapesFeatures.load(), _sha256(WEIGHTS)
     features = lambda videos: np.asarray(extractor(videos), np.float64)

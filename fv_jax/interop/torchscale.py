@@ -28,7 +28,7 @@ from safetensors.numpy import load_file
 from fv_jax.models.layers import rms_normalise
 from fv_jax.ops import retention
 from fv_jax.ops.decay import inverse_root_sum, masked_powers
-from fv_jax.ops.rotation import rotate
+from fv_jax.ops.rope import rotate
 
 Form = Literal["parallel", "chunkwise", "recurrent"]
 _ACTIVATIONS = {

@@ -35,12 +35,13 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float
 
-from fv_jax.metrics import i3d_network, i3d_weights
+from fv_jax.metrics import i3d_network
 from fv_jax.metrics.batches import Batches
 from fv_jax.metrics.i3d_network import LEAST_FRAMES, SIDE
-from fv_jax.metrics.i3d_weights import Verdict
 from fv_jax.metrics.videos import Checker, Videos, named, unit
-from fv_jax.metrics.weights import I3D_SOURCE, read_tensors
+from fv_jax.metrics.weights import i3d as i3d_weights
+from fv_jax.metrics.weights.files import I3D_SOURCE, read_tensors
+from fv_jax.metrics.weights.i3d import Verdict
 
 STYLES = ("styleganv", "videogpt")
 RESIZES = ("half_pixel", "legacy_bilinear")

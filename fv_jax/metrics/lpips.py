@@ -28,11 +28,11 @@ import numpy as np
 from flax import nnx, struct
 from jaxtyping import Array, Float
 
-from fv_jax.metrics import lpips_weights
 from fv_jax.metrics.frame_quality import frame_scores, per_frame
-from fv_jax.metrics.lpips_weights import NETS, Tensors
 from fv_jax.metrics.videos import Frames, Videos, unit
-from fv_jax.metrics.weights import read_tensors
+from fv_jax.metrics.weights import lpips as lpips_weights
+from fv_jax.metrics.weights.files import read_tensors
+from fv_jax.metrics.weights.lpips import NETS, Tensors
 
 _SHIFT = (-0.030, -0.088, -0.188)
 _SCALE = (0.458, 0.448, 0.450)

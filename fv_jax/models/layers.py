@@ -13,7 +13,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from fv_jax.models.logical_axes import Axes, gathered
+from fv_jax.models.sharding import Axes, gathered
 
 NORM_EPSILON = 1e-6
 
@@ -43,7 +43,7 @@ class Dense(nnx.Module):
         axes: Axes = (None, None), beside: int = 0,
     ):  # fmt: skip
         """Args:
-        axes: names of W's (`models/logical_axes.py`).
+        axes: names of W's (`models/sharding.py`).
         beside: outputs of other matrices that read the same x, for the scale of random weights.
         """
         bound = gain * (6.0 / (inputs + outputs + beside)) ** 0.5  # Xavier-uniform

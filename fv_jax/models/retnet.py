@@ -23,7 +23,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
-from fv_jax.config import RetNetConfig
+from fv_jax.config.model import RetNetConfig
 from fv_jax.models import sequence_parallel
 from fv_jax.models.layers import (
     Dense,
@@ -34,9 +34,9 @@ from fv_jax.models.layers import (
     matmul,
     rms_normalise,
 )
-from fv_jax.models.logical_axes import constrain, gathered, platform
+from fv_jax.models.sharding import constrain, gathered, platform
 from fv_jax.ops import decay, retention
-from fv_jax.ops.rotation import MAX_POSITION, CosSin, angles, cos_sin, even_angles, turn
+from fv_jax.ops.rope import MAX_POSITION, CosSin, angles, cos_sin, even_angles, turn
 
 # A field of a pytree: an array, or whatever JAX puts in its place (shapes, shardings, tracers).
 Leaf = Any
@@ -229,7 +229,7 @@ class RetNet(nnx.Module):
         What a token must move, whatever its position: every weight once (for all rows together;
         of the embedding one row each), and per row R twice, read and written: 2 N H K E floats.
         With D = 1,024, V = 2 D, N = 24, H = 16 and bfloat16 weights that is 645 MB + B * 25 MB.
-        `models/lazy_state.py` can write R once per C tokens instead.
+        `models/decode_cache.py` can write R once per C tokens instead.
 
         Raises:
             ValueError: as `chunkwise`.
@@ -385,7 +385,7 @@ def _level_rows(levels: tuple[int, ...]) -> np.ndarray:
     """Which rows of the level tables make up each code: 0 or 1, [codes, sum of levels].
 
     Code c has level c // (product of the levels before) % levels[j] in channel j, as in
-    `tokenizers/quantiser.py`; the channels' rows follow each other.
+    `tokenizers/quantizer.py`; the channels' rows follow each other.
     """
     strides = np.cumprod((1, *levels[:-1]))
     first_rows = np.cumsum((0, *levels[:-1]))

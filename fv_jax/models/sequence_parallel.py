@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from fv_jax.models import logical_axes
+from fv_jax.models import sharding
 from fv_jax.ops import retention
 
 
@@ -34,7 +34,7 @@ def chunkwise(
     Raises:
         ValueError: T cannot be cut into as many parts, or chunk is below 1.
     """
-    layout = logical_axes.current()
+    layout = sharding.current()
     parts = layout.parts("tokens") if layout else 1
     if layout is None or parts == 1:
         return retention.chunkwise(q, k, v, log_decay, state, start, length, chunk)

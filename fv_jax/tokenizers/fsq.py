@@ -16,11 +16,11 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, UInt8
 
-from fv_jax.config import TokenizerConfig, from_json, to_json
+from fv_jax.config.model import TokenizerConfig, from_json, to_json
 from fv_jax.tokenizers.batched import batched
 from fv_jax.tokenizers.patch_autoencoder import PatchAutoencoder
-from fv_jax.tokenizers.quantiser import FSQ, hysteresis
-from fv_jax.weights import params_from_tensors, read_safetensors, write_params
+from fv_jax.tokenizers.quantizer import FSQ, hysteresis
+from fv_jax.weights.tensors import params_from_tensors, read_safetensors, write_params
 
 _BATCH = 64  # frames per compiled call; smaller inputs are padded, so that there is one trace
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import safetensors
 
-from fv_jax.shipped import SHIPPED, shipped_models
 from fv_jax.tokenizers.fsq import FSQTokenizer
-from fv_jax.tokenizers.icetk import IceTokenizer
+from fv_jax.tokenizers.icetk.tokenizer import IceTokenizer
+from fv_jax.weights.shipped import SHIPPED, shipped_models
 
 _TORCH = (".pt", ".pth")
 

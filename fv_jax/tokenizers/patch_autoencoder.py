@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from fv_jax.config import TokenizerConfig
+from fv_jax.config.model import TokenizerConfig
 
 # Ids must not depend on the device: TPUs and GPUs would round inputs to bf16 / TF32 otherwise.
 _PRECISION = jax.lax.Precision.HIGHEST

@@ -40,7 +40,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
-from fv_jax.config import to_json
+from fv_jax.config.model import to_json
 from fv_jax.training.state import TrainState
 
 FILES = "files.json"

@@ -23,18 +23,18 @@ from typing import Any, Protocol, runtime_checkable
 import grain
 import jax
 
-from fv_jax.config import to_json
-from fv_jax.experiment_config import RunConfig
+from fv_jax.config.model import to_json
+from fv_jax.config.training import RunConfig
 from fv_jax.files import only_process_in
 from fv_jax.provenance import provenance
 from fv_jax.training.accelerators import peak_flops
 from fv_jax.training.checkpoint import Checkpointer
 from fv_jax.training.flops import step_flops
+from fv_jax.training.interrupt import Interrupted, StopSignal
 from fv_jax.training.mesh import make_layout, place_batch, replicated, rows_of_process, to_host
 from fv_jax.training.program import build_program
 from fv_jax.training.run_log import RunLog
 from fv_jax.training.state import Params, TrainState
-from fv_jax.training.stop import Interrupted, StopSignal
 
 _PROFILED_STEPS = 3
 _STEPS_BEFORE_PROFILE = 3  # the first compiles

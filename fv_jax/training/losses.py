@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from fv_jax.config import SequenceConfig
-from fv_jax.models.logical_axes import constrain, gathered
+from fv_jax.config.model import SequenceConfig
 from fv_jax.models.retnet import Tables
-from fv_jax.vocab import Vocab
+from fv_jax.models.sharding import constrain, gathered
+from fv_jax.sequence.vocab import Vocab
 
 
 def frame_loss(

@@ -7,7 +7,7 @@
     sequence   tokens of each row                       the state R, gathered once a layer
     tensor     heads, GLU channels, codes               activations summed twice a layer
 
-Models name logical axes (`models/logical_axes.py`); RULES says which mesh axes carry them. The
+Models name logical axes (`models/sharding.py`); RULES says which mesh axes carry them. The
 compiler derives the rest (GSPMD, arXiv:2105.04663): the training step itself knows no device.
 What cannot be cut evenly is not cut.
 """
@@ -24,8 +24,8 @@ import optax
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
-from fv_jax.experiment_config import MeshConfig
-from fv_jax.models.logical_axes import Axes, Layout
+from fv_jax.config.training import MeshConfig
+from fv_jax.models.sharding import Axes, Layout
 from fv_jax.training.state import Params, TrainState
 
 # From slow links to fast ones: what is most often exchanged lies on neighbouring devices.

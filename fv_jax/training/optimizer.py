@@ -3,7 +3,7 @@
 import jax
 import optax
 
-from fv_jax.experiment_config import OptimizerConfig
+from fv_jax.config.training import OptimizerConfig
 
 
 def build_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:

@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import optax
 
-from fv_jax.experiment_config import OptimizerConfig, RunConfig
-from fv_jax.models.logical_axes import Layout
+from fv_jax.config.training import OptimizerConfig, RunConfig
+from fv_jax.models.sharding import Layout
 from fv_jax.training.mesh import batch_sharding, check_batch, replicated, state_shardings
 from fv_jax.training.optimizer import build_optimizer, build_schedule
 from fv_jax.training.state import Params, TrainState

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fv_jax.models import logical_axes
-from fv_jax.models.logical_axes import Layout
+from fv_jax.models import sharding
+from fv_jax.models.sharding import Layout
 from fv_jax.training.mesh import replicated
 from fv_jax.training.state import Params, TrainState
 
@@ -103,7 +103,7 @@ def make_train_step(
         return new, metrics
 
     def placed(state: TrainState, batch: Any, frozen: dict[str, Any] | None = None):
-        with logical_axes.using(layout) if layout else contextlib.nullcontext():
+        with sharding.using(layout) if layout else contextlib.nullcontext():
             return train_step(state, batch, frozen)
 
     if layout is None or shardings is None:

@@ -7,8 +7,8 @@ import pytest
 import videos
 from PIL import Image
 
-from fv_jax.cli import main
-from fv_jax.data.contact_sheet import contact_sheet
+from fv_jax.cli.main import main
+from fv_jax.media.contact_sheet import contact_sheet
 
 
 @pytest.fixture

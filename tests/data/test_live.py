@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tiny
 
-from fv_jax.data.clips import Window
 from fv_jax.data.live import LiveClips
-from fv_jax.data.readers import ClipError
 from fv_jax.data.skips import Skips
+from fv_jax.media.frames import Window
+from fv_jax.media.readers import ClipError
 
 WINDOW = Window(fps=8.0, size=64, count=3)
 BROKEN = ClipError("not a video")

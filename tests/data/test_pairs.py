@@ -11,8 +11,8 @@ import pytest
 import tiny
 
 from fv_jax.data.pairs import ShapePairs, VideoPairs, varied
-from fv_jax.data.readers import ClipError
 from fv_jax.data.skips import Skips
+from fv_jax.media.readers import ClipError
 
 LENGTHS = (12, 3, 9, 12, 12)
 SHAPE, SIZE, COUNT = (48, 64), 16, 130

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from fv_jax.data.skips import Skips
-from fv_jax.data.sources import Problem
+from fv_jax.data.sources.base import Problem
 
 ELSEWHERE = """
 import pathlib, sys

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tiny
 
-from fv_jax.config import TokenSettings
+from fv_jax.config.model import TokenSettings
 from fv_jax.data.token_cache import Chosen, Manifest, TokenFolder, shard_path
-from fv_jax.data.tokenise import tokenise
+from fv_jax.data.tokenize import tokenise
 
 SETTINGS = TokenSettings(fps=8.0, size=64, shard_clips=2)
 VIDEOS = [tiny.video(3 + i, seed=i) for i in range(5)]

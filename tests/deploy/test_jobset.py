@@ -2,22 +2,20 @@
 
 import copy
 import json
-from pathlib import Path
 
 import jsonschema
-import launcher
 import pytest
 import tyro
 import yaml
+from places import FIXTURES, ROOT
 
-from fv_jax.experiment import load, split_flags
+from fv_jax.training.experiments import load, split_flags
 
-HERE = Path(__file__).parent
-SCHEMA = jsonschema.Draft4Validator(json.loads((HERE / "jobset.schema.json").read_text()))
+SCHEMA = jsonschema.Draft4Validator(json.loads((FIXTURES / "jobset.schema.json").read_text()))
 
 
 def manifest(name: str) -> dict:
-    return yaml.safe_load((launcher.ROOT / "deploy" / name).read_text())
+    return yaml.safe_load((ROOT / "deploy" / name).read_text())
 
 
 @pytest.fixture
@@ -100,7 +98,7 @@ def test_the_run_lies_in_the_claim_that_all_pods_share(job):
 
 
 def test_fv_takes_its_arguments(job, monkeypatch):
-    monkeypatch.chdir(launcher.ROOT)
+    monkeypatch.chdir(ROOT)
     [container] = job["template"]["spec"]["containers"]
     fv, train, experiment, *words = [*container["command"], *container["args"]]
     assert (fv, train) == (".venv/bin/fv", "train")

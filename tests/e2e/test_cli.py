@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import videos
 
-from fv_jax.cli import main
-from fv_jax.generate import Generator
-from fv_jax.model_folder import SHIPPED
+from fv_jax.cli.main import main
+from fv_jax.generation.generator import Generator
+from fv_jax.generation.pretrained import SHIPPED
 
 PROMPT = "a small red circle moves left over stripes"
 
@@ -262,7 +262,7 @@ def test_help_is_enough_to_start(capsys):
 _STOPPABLE = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from fv_jax.cli import main
+from fv_jax.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 

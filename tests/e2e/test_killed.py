@@ -13,11 +13,11 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from places import ROOT, SUPPORT
 from small_disk import mounted
 
-from fv_jax.cli import main
+from fv_jax.cli.main import main
 
-ROOT = Path(__file__).parents[2]
 EVERY = 5  # steps from one checkpoint to the next
 LINE = """
 import dataclasses, sys
@@ -50,7 +50,7 @@ class Run:
 
     def start(self) -> subprocess.Popen:
         environment = {
-            **os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "JAX_PLATFORMS": "cpu",
+            **os.environ, "PYTHONPATH": f"{ROOT}:{SUPPORT}", "JAX_PLATFORMS": "cpu",
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
             # Not the user's: a kill may cut its files off.
             "JAX_COMPILATION_CACHE_DIR": str(self.folder.parent / "compiled"),

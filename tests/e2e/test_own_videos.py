@@ -4,15 +4,15 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
+from places import ROOT
 
-from fv_jax.cli import main
+from fv_jax.cli.main import main
 from fv_jax.data.token_cache import TokenFolder
-from fv_jax.video import write_mp4
+from fv_jax.media.writers import write_mp4
 
 SMALL_TOKENIZER = (
     "--run.steps 2 --run.sample-every 2 --run.batch-size 2 --pairs 8 --size 64 --crop 2 "
@@ -33,7 +33,7 @@ def clips(tmp_path, monkeypatch):
     for i in range(6):
         write_mp4(tiny.video(20, seed=i), 8.0, folder / ("cat", "dog")[i % 2] / f"{i}.mp4")
     (folder / "cat" / "broken.mp4").write_text("no video")
-    (tmp_path / "experiments").symlink_to(Path(__file__).parents[2] / "experiments")
+    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
     monkeypatch.chdir(tmp_path)
     return folder
 

@@ -11,12 +11,12 @@ import launcher
 import numpy as np
 import pytest
 
-from fv_jax.cli import main
+from fv_jax.cli.main import main
 
 EXPERIMENT = '''"""Tiny."""
 
-from fv_jax.config import RetNetConfig
-from fv_jax.experiment_config import NetworkExperiment, OptimizerConfig, RunConfig
+from fv_jax.config.model import RetNetConfig
+from fv_jax.config.training import NetworkExperiment, OptimizerConfig, RunConfig
 
 
 def get_config():

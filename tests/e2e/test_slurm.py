@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import slurm
 
-from fv_jax.cli import main
+from fv_jax.cli.main import main
 
 pytestmark = pytest.mark.skipif(bool(slurm.missing()), reason=slurm.missing() or "SLURM is here")
 
 # Both tasks on frames of 8x8 ids, with a network that compiles in seconds.
 EXPERIMENT = '''"""Tiny."""
 
-from fv_jax.config import RetNetConfig
-from fv_jax.experiment_config import NetworkExperiment, OptimizerConfig, RunConfig
+from fv_jax.config.model import RetNetConfig
+from fv_jax.config.training import NetworkExperiment, OptimizerConfig, RunConfig
 
 
 def get_config():
@@ -37,7 +37,7 @@ def get_config():
 STUB = """
 import os, signal, sys, time
 stopped = []
-from fv_jax.training import cluster
+from fv_jax.training import distributed as cluster
 cluster.join()
 signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))
 import jax, jax.numpy as jnp

@@ -5,11 +5,11 @@ import pytest
 import videos
 from PIL import Image
 
-from fv_jax.data.folder import VideoFolder
-from fv_jax.data.readers import ClipError
+from fv_jax.data.sources.folder import VideoFolder
 from fv_jax.evaluation.clip_sets import open_set, paired, pieces, scored
 from fv_jax.evaluation.protocols import Protocol
-from fv_jax.video import write_gif, write_mp4
+from fv_jax.media.readers import ClipError
+from fv_jax.media.writers import write_gif, write_mp4
 
 FRAMES = videos.noise(10, (32, 48))
 

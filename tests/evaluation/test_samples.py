@@ -8,16 +8,17 @@ import pytest
 import tiny
 import videos
 
-from fv_jax.config import Options, TokenSettings
-from fv_jax.data.readers import ClipError
-from fv_jax.data.sources import open_source
+from fv_jax.config.model import Options, TokenSettings
+from fv_jax.config.training import NetworkExperiment
+from fv_jax.data.sources.base import open_source
 from fv_jax.data.split import held_out
-from fv_jax.data.tokenise import tokenise
+from fv_jax.data.tokenize import tokenise
 from fv_jax.evaluation import samples
 from fv_jax.evaluation.protocols import Protocol
 from fv_jax.evaluation.samples import Samples, choose, unseen_entries
-from fv_jax.experiment_config import NetworkExperiment
-from fv_jax.generate import Clip, Generator
+from fv_jax.generation.generator import Generator
+from fv_jax.media.clip import Clip
+from fv_jax.media.readers import ClipError
 
 TEXTS = [*tiny.PROMPTS, tiny.PROMPTS[0]]
 RULES = Protocol(given_frames=1, frames=9, size=64)

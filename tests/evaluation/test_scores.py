@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import videos
 
-from fv_jax.data import shapes
 from fv_jax.evaluation.protocols import Protocol
 from fv_jax.evaluation.scores import Missing, Weights, frame_score, video_network
-from fv_jax.metrics import frechet_distance, psnr, published, ssim
+from fv_jax.metrics import frechet_distance, psnr, ssim
+from fv_jax.metrics.weights import published
+from fv_jax.shapes import scenes
 
 REAL = np.stack([videos.noise(4, (32, 32), seed) for seed in range(2)])
 FAKE = np.roll(REAL, 1, axis=2)
@@ -96,7 +97,7 @@ def test_the_network_of_fvd_gets_the_protocols_settings(i3d):
 
 def test_shapes_fvd_is_the_distance_of_the_shipped_features():
     network = video_network("shapes_fvd", Protocol(), Weights())
-    videos = [np.stack([shapes.render(shapes.clip("test", 8 * k + i)) for i in range(8)])
+    videos = [np.stack([scenes.render(scenes.clip("test", 8 * k + i)) for i in range(8)])
               for k in range(2)]  # fmt: skip
     one, other = map(network.features, videos)
     assert one.shape == (8, network.width)

@@ -10,7 +10,7 @@ import tiny
 from flax import nnx
 
 from experiments.baselines.attention import Transformer, all_turns
-from fv_jax.config import RetNetConfig
+from fv_jax.config.model import RetNetConfig
 from fv_jax.models.retnet import RetNet
 
 T = 12

@@ -12,9 +12,9 @@ from flax import nnx
 
 from experiments.baselines.attention import Transformer
 from experiments.baselines.autoregressive import cached, uncached
-from fv_jax.config import SequenceConfig
-from fv_jax.sampling.policies import Policy, gumbel, position_words
-from fv_jax.vocab import FREE, Vocab
+from fv_jax.config.model import SequenceConfig
+from fv_jax.generation.policies import Policy, gumbel, position_words
+from fv_jax.sequence.vocab import FREE, Vocab
 
 SEQUENCE = SequenceConfig(
     text_tokens=3, frame_grid=(1, 5), text_vocabulary=20, frame_codes=12, serial_numbers=7

@@ -2,23 +2,23 @@
 
 import json
 import sys
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from places import FIXTURES
 from safetensors.numpy import load_file
 
 from experiments import bench_torchscale
 from experiments.timing import parameters
-from fv_jax.cli import main
-from fv_jax.config import RetNetConfig
+from fv_jax.cli.main import main
+from fv_jax.config.model import RetNetConfig
 from fv_jax.interop.torchscale import TorchscaleConfig
 from fv_jax.models.retnet import RetNet
-from fv_jax.vocab import Vocab
+from fv_jax.sequence.vocab import Vocab
 
-DATA = Path(__file__).parent.parent / "data" / "torchscale"
+DATA = FIXTURES / "torchscale"
 
 
 def test_without_torchscale_one_line_says_what_to_install(tmp_path, monkeypatch, capsys):

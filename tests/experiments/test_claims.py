@@ -12,10 +12,10 @@ from experiments.baselines import sizes
 from experiments.claims import changes, runs
 from experiments.claims.scores import in_order, keeps_its_way, spread
 from experiments.claims.transformer import EmbeddedTransformer, folded
-from fv_jax.config import RetNetConfig, SequenceConfig
+from fv_jax.config.model import RetNetConfig, SequenceConfig
 from fv_jax.models.retnet import RetNet
-from fv_jax.sequence import interpolation_serials, key_frame_serials, pack, unpack
-from fv_jax.vocab import PAD, Vocab
+from fv_jax.sequence.packing import interpolation_serials, key_frame_serials, pack, unpack
+from fv_jax.sequence.vocab import PAD, Vocab
 
 LAYOUT = SequenceConfig(
     text_tokens=3, frame_grid=(2, 2), text_vocabulary=5, frame_codes=12, serial_numbers=5

@@ -2,12 +2,12 @@
 
 import pytest
 
-from fv_jax import experiment
+from fv_jax.training import experiments
 
 
-@pytest.mark.parametrize("name", experiment.names())
+@pytest.mark.parametrize("name", experiments.names())
 def test_every_training_has_settings_and_a_record(name):
-    module = experiment.load(name)
+    module = experiments.load(name)
     assert module.get_config().name.startswith(name)  # a stage's name comes after it
     for line in ("command", "cost", "size"):
         assert f"\n    {line}" in (module.__doc__ or ""), line

@@ -11,9 +11,9 @@ import tiny
 from flax import nnx
 
 from experiments.baselines.maskgit import STEPS, MaskGit, fill_step, loss, masked_after, sample
-from fv_jax.config import SequenceConfig
-from fv_jax.sampling.policies import Policy
-from fv_jax.vocab import FREE
+from fv_jax.config.model import SequenceConfig
+from fv_jax.generation.policies import Policy
+from fv_jax.sequence.vocab import FREE
 
 SEQUENCE = SequenceConfig(
     text_tokens=3, frame_grid=(3, 4), text_vocabulary=20, frame_codes=12, serial_numbers=7

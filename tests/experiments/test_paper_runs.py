@@ -8,20 +8,20 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 import tiny
 import videos
+from places import ROOT
 from tensorflow_datasets.proto import tf_example_generated_pb2 as tf_example
 from tfrecord_writer import write_tfrecord
 
-from fv_jax import experiment
-from fv_jax.cli import main
-from fv_jax.data.clips import fit
-from fv_jax.video import write_gif, write_mp4
+from fv_jax.cli.main import main
+from fv_jax.media.frames import fit
+from fv_jax.media.writers import write_gif, write_mp4
+from fv_jax.training import experiments
 
 STAGES, PRESETS = ("tokenizer", "key_frames", "interpolation"), ("paper", "tiny")
 PAPER = {  # epochs, clips, key frames, frames that these span
@@ -32,7 +32,7 @@ PAPER = {  # epochs, clips, key frames, frames that these span
 
 
 def config(name, stage="key_frames", preset="paper"):
-    return experiment.load(name).get_config(stage=stage, preset=preset)
+    return experiments.load(name).get_config(stage=stage, preset=preset)
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -86,25 +86,25 @@ def test_a_stage_begins_where_the_one_before_ended(name, preset):
     ],
 )
 def test_flags_choose_the_variant_and_leave_the_settings(args):
-    get_config = experiment.load("ucf101").get_config
-    flags, variant, rest = experiment.split_flags(get_config, args)
-    assert flags == experiment.Flags()
+    get_config = experiments.load("ucf101").get_config
+    flags, variant, rest = experiments.split_flags(get_config, args)
+    assert flags == experiments.Flags()
     assert variant == {"stage": "interpolation", "preset": "tiny"}
     assert rest in (["--run.steps", "3"], ["--run.steps=3"])
 
 
 def test_other_flags_and_the_values_of_settings():
-    get_config = experiment.load("bair").get_config
+    get_config = experiments.load("bair").get_config
     args = ["--insertions", "4", "3", "--text", "", "--run.mesh.data", "-1", "--estimate"]
-    flags, variant, rest = experiment.split_flags(get_config, [*args, "--devices=8", "--profile"])
-    assert flags == experiment.Flags(estimate=True, devices=8, profile=True)
+    flags, variant, rest = experiments.split_flags(get_config, [*args, "--devices=8", "--profile"])
+    assert flags == experiments.Flags(estimate=True, devices=8, profile=True)
     assert variant == {"stage": "key_frames", "preset": "paper"}
     assert rest == args[:-1]
 
 
 def test_an_experiment_without_variants_has_only_the_other_flags():
-    get_config = experiment.load("shapes").get_config
-    flags, variant, rest = experiment.split_flags(get_config, ["--profile", "--stage", "x"])
+    get_config = experiments.load("shapes").get_config
+    flags, variant, rest = experiments.split_flags(get_config, ["--profile", "--stage", "x"])
     assert flags.profile
     assert not variant
     assert rest == ["--stage", "x"]  # tyro will say that there is no such setting
@@ -145,7 +145,7 @@ def test_an_estimate_takes_the_settings_and_trains_nothing(tmp_path, monkeypatch
     fake = type(sys)("fv_jax.training.estimate")
     fake.estimate = lambda config, **more: asked.append((config, more))  # pyright: ignore
     monkeypatch.setitem(sys.modules, fake.__name__, fake)
-    (tmp_path / "experiments").symlink_to(Path(experiment.__file__).parents[1] / "experiments")
+    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
     monkeypatch.chdir(tmp_path)
     args = ["--estimate", "--devices", "8", "--run.steps", "5", "--stage=interpolation"]
     assert main(["train", "kinetics600", *args]) == 0
@@ -230,7 +230,7 @@ def commands(name, source, text, first, settings=lambda stage: ()):
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """An empty working directory with the project's experiments at hand."""
-    (tmp_path / "experiments").symlink_to(Path(__file__).parents[2] / "experiments")
+    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -8,8 +8,8 @@ from flax import nnx
 from experiments.baselines import sizes
 from experiments.baselines.attention import Transformer
 from experiments.baselines.maskgit import MaskGit
-from fv_jax.config import PRESETS, RetNetConfig, SequenceConfig
-from fv_jax.vocab import Vocab
+from fv_jax.config.model import PRESETS, RetNetConfig, SequenceConfig
+from fv_jax.sequence.vocab import Vocab
 
 GRIDS, CODES, FRAMES = ((8, 8), (16, 16), (20, 20)), (400, 1024, 20_000), (5, 16)
 

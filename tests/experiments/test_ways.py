@@ -7,8 +7,8 @@ import pytest
 from experiments import bench_efficiency, ways
 from experiments.baselines import autoregressive
 from experiments.ways import Cell
-from fv_jax.config import PRESETS
-from fv_jax.vocab import FREE
+from fv_jax.config.model import PRESETS
+from fv_jax.sequence.vocab import FREE
 
 CELL = Cell(pixels=16, frames=5, batch=2)  # 2x2 ids a frame
 LAYOUT = ways.sequence(CELL, text_tokens=3, codes=400)  # 8 tokens a block

@@ -6,18 +6,18 @@ Its three forms differ from each other by design, so each is held to its own arr
 
 import inspect
 import json
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from places import FIXTURES
 from safetensors.numpy import load_file, save_file
 
 from fv_jax.interop import torchscale
 
-DATA = Path(__file__).parent.parent / "data" / "torchscale"
+DATA = FIXTURES / "torchscale"
 CASES = ("a_main", "b_options", "c_own_init")
 OPTIONS = json.loads((DATA / "a_main.json").read_text())["config"]
 FLOAT32_BAR = {"a_main": 3e-5, "b_options": 7e-5, "c_own_init": 3e-5}

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from places import ROOT, SUPPORT
 
 from fv_jax.metrics.batches import Batches, on_every
-
-HERE = Path(__file__).parent
 
 
 @given(rows=st.integers(0, 23), size=st.integers(1, 9))
@@ -59,8 +57,8 @@ def test_a_size_below_1_is_refused():
 def results(tmp_path_factory):
     """What `devices_program.py` found out, in a process with eight devices."""
     path = tmp_path_factory.mktemp("devices") / "results.npz"
-    command = [sys.executable, str(HERE / "devices_program.py"), str(path)]
-    paths = f"{HERE.parents[1]}:{HERE.parent}"
+    command = [sys.executable, str(SUPPORT / "devices_program.py"), str(path)]
+    paths = f"{ROOT}:{SUPPORT}"
     environment = {"PYTHONPATH": paths, "PATH": "/usr/bin:/bin", "JAX_PLATFORMS": "cpu"}
     subprocess.run(command, check=True, env=environment)
     return dict(np.load(path))

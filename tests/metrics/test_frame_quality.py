@@ -7,11 +7,11 @@ them are in `shared/vectors/metrics` (`random_i3d.py` says where that is looked 
 
 import inspect
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import random_i3d
+from places import FIXTURES
 
 from fv_jax.metrics.frame_quality import (
     PSNR,
@@ -25,7 +25,7 @@ from fv_jax.metrics.frame_quality import (
 )
 from fv_jax.metrics.videos import NamedClip
 
-REFERENCE = Path(__file__).parent.parent / "data" / "video_pair.npz"
+REFERENCE = FIXTURES / "video_pair.npz"
 SHAPE = (2, 3, 64, 64, 3)
 
 

@@ -16,9 +16,9 @@ import random_i3d
 from fv_jax.metrics import I3D
 from fv_jax.metrics.i3d import Features, preprocessed
 from fv_jax.metrics.i3d_network import _conv, _max_pool, kernel_shapes
-from fv_jax.metrics.i3d_weights import shapes
 from fv_jax.metrics.videos import NamedClip
-from fv_jax.metrics.weights import content_hash
+from fv_jax.metrics.weights.files import content_hash
+from fv_jax.metrics.weights.i3d import shapes
 
 
 def clips(seed, *shape):

@@ -8,19 +8,17 @@ looked for beside the repository, or under the environment variable FV_SHARED.
 import functools
 import inspect
 import json
-import os
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch_file
+from places import SHARED
 from safetensors.numpy import save_file
 
 from fv_jax.metrics import LPIPS
 
-SHARED = Path(os.environ.get("FV_SHARED") or Path(__file__).parents[3] / "shared")
 VECTORS = SHARED / "vectors" / "metrics"
 
 # (index in torch's `features`, channels, kernel, stride, padding, pool before, tap)

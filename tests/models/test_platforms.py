@@ -6,7 +6,7 @@ import pytest
 import tiny
 from flax import nnx
 
-from fv_jax.models import lazy_state
+from fv_jax.models import decode_cache
 
 B, T = 2, 12
 
@@ -31,11 +31,11 @@ def programs():
 
     def lazy_step(params, ids, state):
         model = nnx.merge(graph, params)
-        lazy = lazy_state.begin(model, state, 4)
+        lazy = decode_cache.begin(model, state, 4)
         decoder = model.decoder()
-        hidden, keys_values = lazy_state.window(decoder, ids[:, :3], lazy)
-        lazy = lazy_state.commit(decoder, lazy, keys_values, jnp.array([1, 3]))
-        after = lazy_state.settle(decoder, lazy)
+        hidden, keys_values = decode_cache.window(decoder, ids[:, :3], lazy)
+        lazy = decode_cache.commit(decoder, lazy, keys_values, jnp.array([1, 3]))
+        after = decode_cache.settle(decoder, lazy)
         return decoder.tables.logits(hidden), after.retention, after.position
 
     return {

@@ -11,10 +11,10 @@ import pytest
 import tiny
 from flax import nnx
 
-from fv_jax.config import PRESETS, RetNetConfig
+from fv_jax.config.model import PRESETS, RetNetConfig
 from fv_jax.models.retnet import RetNet, log_decays
 from fv_jax.ops import decay
-from fv_jax.tokenizers.quantiser import FSQ
+from fv_jax.tokenizers.quantizer import FSQ
 
 B, T, VOCABULARY, CODES = 2, 37, 40, 12
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fv_jax.ops import decay, retention_ref
+from fv_jax.ops import decay, reference
 
 
 def test_gammas_are_retnets():
@@ -45,5 +45,5 @@ def test_normaliser_is_the_sum_of_all_powers_so_far(gamma):
     positions = [0, 1, 2, 7, 100, 6800, 100_000]
     log_decay = jnp.asarray([np.log1p(gamma - 1)])
     actual = decay.inverse_root_sum(log_decay, jnp.asarray(positions))[:, 0]
-    expected = [retention_ref.normaliser(gamma, n) for n in positions]
+    expected = [reference.normaliser(gamma, n) for n in positions]
     np.testing.assert_allclose(actual, expected, rtol=3e-7)

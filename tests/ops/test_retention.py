@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny
 
-from fv_jax.ops import retention, retention_ref
+from fv_jax.ops import reference, retention
 
 GAMMAS = (0.3, 0.9, 0.997)
 LOG_DECAY = tuple(float(np.log(gamma)) for gamma in GAMMAS)
@@ -130,7 +130,7 @@ def test_agrees_with_the_oracle(form, chunk, dtype):
     for row in range(B):
         n = int(length[row])
         for head, gamma in enumerate(GAMMAS):
-            want, want_state = retention_ref.recurrent(
+            want, want_state = reference.recurrent(
                 q[row, :n, head], k[row, :n, head], v[row, :n, head], gamma,
                 before[row, head], int(start[row]),
             )  # fmt: skip
@@ -142,7 +142,7 @@ def test_the_oracles_two_forms_agree():
     q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
     for head, gamma in enumerate(GAMMAS):
         one = (q[0, :, head], k[0, :, head], v[0, :, head], gamma)
-        tiny.assert_close(retention_ref.parallel(*one), retention_ref.recurrent(*one)[0], "float64")
+        tiny.assert_close(reference.parallel(*one), reference.recurrent(*one)[0], "float64")
 
 
 @functools.partial(jax.jit, static_argnames="known")
@@ -216,9 +216,7 @@ def test_abs_sum_norm_divides_by_the_rows_absolute_sum_without_a_gradient():
     n = np.arange(37)
     distance = n[:, None] - n
     powers = np.asarray(GAMMAS)[:, None, None] ** np.abs(distance) * (distance >= 0)
-    scale = np.asarray(
-        [[retention_ref.normaliser(gamma, m) for m in range(37)] for gamma in GAMMAS]
-    )
+    scale = np.asarray([[reference.normaliser(gamma, m) for m in range(37)] for gamma in GAMMAS])
     scores = np.einsum("bnhk,bmhk->bhnm", q, k) * powers * scale[..., None]
     total = np.abs(scores).sum(-1).transpose(0, 2, 1)[..., None]
     assert 0.1 < (total > 1).mean() < 1

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments import bench_retention_error
-from fv_jax.ops import retention, retention_ref
+from fv_jax.ops import reference, retention
 
 # Relative to the largest number expected. bfloat16 keeps 8 bits: 2^-8, and sums of such errors.
 TOLERANCE = {"float64": 1e-11, "float32": 3e-5, "bfloat16": 3e-2}
@@ -48,7 +48,7 @@ def check(y, after, problem):
     limit = TOLERANCE[problem["dtype"]]
     for row, (start, real) in enumerate(problem["rows"]):
         for head, gamma in enumerate(problem["gammas"]):
-            want, want_state = retention_ref.recurrent(
+            want, want_state = reference.recurrent(
                 q[row, :real, head], k[row, :real, head], v[row, :real, head], gamma,
                 state[row, head], start,
             )  # fmt: skip
@@ -107,7 +107,7 @@ def test_parallel_and_step_by_step_are_right_for_any_shape(problem):
         limit = TOLERANCE[problem["dtype"]]
         for row, head in np.ndindex(rows, heads):
             one = (x[row, :, head] for x in (q, k, v))
-            want, _ = retention_ref.recurrent(*one, problem["gammas"][head])
+            want, _ = reference.recurrent(*one, problem["gammas"][head])
             error = np.abs(np.asarray(y[row, :, head], np.float64) - want).max()
             assert error <= limit * max(1, np.abs(want).max())
 
@@ -136,13 +136,13 @@ def test_window_and_fold_are_right_for_any_buffer(problem, slots, width, data):
         for row, n in enumerate(counts):
             for head, gamma in enumerate(problem["gammas"]):
                 one = (x[row, : n + width, head] for x in (q, k, v))
-                want, _ = retention_ref.recurrent(
+                want, _ = reference.recurrent(
                     *one, gamma, state[row, head], problem["rows"][row][0]
                 )
                 error = np.abs(np.asarray(y[row, :, head], np.float64) - want[n:]).max()
                 assert error <= limit * max(1, np.abs(want).max())
                 one = (x[row, :n, head] for x in (q, k, v))
-                _, want_state = retention_ref.recurrent(*one, gamma, state[row, head])
+                _, want_state = reference.recurrent(*one, gamma, state[row, head])
                 error = np.abs(np.asarray(after[row, head], np.float64) - want_state).max()
                 assert error <= limit * max(1, np.abs(want_state).max())
 

@@ -9,9 +9,9 @@ import pytest
 import safetensors.numpy
 import tiny
 
-from fv_jax.data import shapes
+from fv_jax.generation.pretrained import SHIPPED
 from fv_jax.metrics.frame_quality import psnr_per_frame
-from fv_jax.model_folder import SHIPPED
+from fv_jax.shapes import scenes
 from fv_jax.tokenizers.fsq import FSQTokenizer, to_float, to_uint8
 
 CLIPS = 20  # of the valid split, which training never saw
@@ -148,7 +148,7 @@ def shipped():
 @pytest.fixture(scope="module")
 def clips():
     """[CLIPS, 17, 64, 64, 3], noiseless."""
-    return np.stack([shapes.render(shapes.clip("valid", i)) for i in range(CLIPS)])
+    return np.stack([scenes.render(scenes.clip("valid", i)) for i in range(CLIPS)])
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +200,7 @@ def test_decoded_frames_are_near_the_true_ones(shipped, clips, clip_ids):
     ids = clip_ids["encode"]
     decoded = shipped.decode(ids.reshape(-1, 8, 8)).reshape(clips.shape)
     assert psnr_per_frame(clips, decoded).mean() >= 33
-    backgrounds = [shapes.background(shapes.clip("valid", i).background) for i in range(CLIPS)]
+    backgrounds = [scenes.background(scenes.clip("valid", i).background) for i in range(CLIPS)]
     touched = (patches(clips) != patches(np.stack(backgrounds))[:, None]).any((-3, -2, -1))
     assert 0.05 < touched.mean() < 0.5
     error = ((patches(clips) - patches(decoded)) / 255)[touched]

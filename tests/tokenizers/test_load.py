@@ -10,7 +10,7 @@ import tiny
 import tiny_icetk
 
 import fv_jax.tokenizers
-from fv_jax import model_folder
+from fv_jax.generation import pretrained
 from fv_jax.tokenizers import FSQTokenizer, IceTokenizer, load_tokenizer
 
 
@@ -24,7 +24,7 @@ def test_importing_the_package_does_not_import_jax():
 def test_a_shipped_model_s_name_gives_its_tokenizer():
     tokenizer = load_tokenizer("shapes")
     assert isinstance(tokenizer, FSQTokenizer)
-    assert tokenizer.fingerprint() == model_folder.load("shapes").frames.fingerprint()
+    assert tokenizer.fingerprint() == pretrained.load("shapes").frames.fingerprint()
 
 
 def test_a_saved_tokenizer_is_of_the_kind_that_its_header_says(tmp_path):

@@ -3,8 +3,8 @@
 import pytest
 import tiny
 
-from fv_jax import model_folder
-from fv_jax.data import shapes
+from fv_jax.generation import pretrained
+from fv_jax.shapes import scenes
 from fv_jax.tokenizers.text import TextTokenizer
 
 SENTENCE = "a small red circle moves left over stripes"
@@ -12,21 +12,21 @@ SENTENCE = "a small red circle moves left over stripes"
 
 def test_every_caption_is_known_word_by_word():
     tokenizer = tiny.text()
-    for caption in shapes.all_captions():
+    for caption in scenes.all_captions():
         ids = tokenizer.encode(caption)
         assert len(ids) == len(caption.split())
         assert tokenizer.unknown(caption) == []
 
 
 def test_different_captions_have_different_ids_and_equal_words_equal_ones():
-    tokenizer, captions = tiny.text(), shapes.all_captions()
+    tokenizer, captions = tiny.text(), scenes.all_captions()
     assert len({tuple(tokenizer.encode(caption)) for caption in captions}) == len(captions)
     left = tokenizer.encode("left")
     assert [i for i in tokenizer.encode(SENTENCE) if [i] == left] == left
 
 
 def test_words_are_exactly_those_of_the_captions():
-    words = {word for caption in shapes.all_captions() for word in caption.split()}
+    words = {word for caption in scenes.all_captions() for word in caption.split()}
     assert tiny.text().words == sorted(words)
     assert tiny.text().size == len(words) + 1  # and <unk>
 
@@ -77,16 +77,16 @@ def test_save_and_load_keep_every_id(tmp_path):
     path.write_bytes(tiny.text().model)
     loaded = TextTokenizer.load(path)
     assert loaded == tiny.text()
-    for caption in shapes.all_captions()[::50]:
+    for caption in scenes.all_captions()[::50]:
         assert loaded.encode(caption) == tiny.text().encode(caption)
 
 
 def test_training_again_gives_the_same_model():
-    assert TextTokenizer.train(shapes.all_captions()) == tiny.text()  # byte by byte
+    assert TextTokenizer.train(scenes.all_captions()) == tiny.text()  # byte by byte
 
 
 def test_the_shipped_model_is_the_one_that_training_makes():
-    assert TextTokenizer.load(model_folder.SHIPPED / "shapes" / "text.model") == tiny.text()
+    assert TextTokenizer.load(pretrained.SHIPPED / "shapes" / "text.model") == tiny.text()
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -16,7 +16,7 @@ from flax import nnx
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from fv_jax.config import RetNetConfig
+from fv_jax.config.model import RetNetConfig
 from fv_jax.models.retnet import RetNet
 from fv_jax.ops import retention
 from fv_jax.ops.decay import log_decays

@@ -7,8 +7,8 @@ import jax
 import pytest
 
 from experiments import bench_mesh
-from fv_jax.experiment_config import MeshConfig
-from fv_jax.training.costs import described_devices
+from fv_jax.config.training import MeshConfig
+from fv_jax.planning.costs import described_devices
 
 pytestmark = pytest.mark.tpu
 GIB = 2**30

@@ -5,22 +5,21 @@ import shutil
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from places import ROOT, SUPPORT
 from small_disk import mounted
 from tiny_task import Experiment, LineTask
 
-from fv_jax.config import to_json
+from fv_jax.config.model import to_json
 from fv_jax.training.checkpoint import Checkpointer
 from fv_jax.training.state import TrainState
 from fv_jax.training.step import make_train_step
 
-ROOT = Path(__file__).parents[2]
 TASK, TX = LineTask(), optax.adam(0.01)
 STEP = make_train_step(TASK.loss, TX, ema_decay=0.9, seed=0)
 
@@ -108,7 +107,7 @@ def same(state, want):
 
 def run(script, folder, devices=1, *more):
     """Start a script; stdout and stderr are texts."""
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{SUPPORT}"}
     command = [sys.executable, "-c", PRELUDE + script, str(devices), str(folder), *more]
     pipe = subprocess.PIPE
     return subprocess.Popen(

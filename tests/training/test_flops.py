@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 from jax.sharding import PartitionSpec
 
-from fv_jax.config import PRESETS, RetNetConfig
+from fv_jax.config.model import PRESETS, RetNetConfig
 from fv_jax.models.retnet import RetNet
 from fv_jax.training.flops import forward_flops, step_flops
 

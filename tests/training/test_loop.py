@@ -12,10 +12,10 @@ from tiny_task import Experiment, LineTask
 
 from fv_jax.files import only_process_in
 from fv_jax.training.checkpoint import Checkpointer
+from fv_jax.training.interrupt import Interrupted, Terminated
 from fv_jax.training.loop import fit
 from fv_jax.training.optimizer import build_optimizer
 from fv_jax.training.state import TrainState
-from fv_jax.training.stop import Interrupted, Terminated
 
 CONFIG = Experiment()  # 6 steps, a sample at 4, a checkpoint at 2, 4 and 6
 

@@ -9,10 +9,10 @@ import pytest
 import tiny
 from flax import nnx
 
-from fv_jax.config import SequenceConfig
-from fv_jax.sequence import key_frame_serials, pack, pad_text
+from fv_jax.config.model import SequenceConfig
+from fv_jax.sequence.packing import key_frame_serials, pack, pad_text
+from fv_jax.sequence.vocab import PAD, Vocab
 from fv_jax.training.losses import frame_loss
-from fv_jax.vocab import PAD, Vocab
 
 CONFIG = SequenceConfig(
     text_tokens=3, frame_grid=(2, 2), text_vocabulary=6, frame_codes=12, serial_numbers=5

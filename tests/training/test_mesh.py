@@ -2,15 +2,15 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from eight_devices import MESHES
+from places import ROOT, SUPPORT
 
-from fv_jax.experiment_config import MeshConfig
-from fv_jax.models.logical_axes import Layout
+from fv_jax.config.training import MeshConfig
+from fv_jax.models.sharding import Layout
 from fv_jax.training.mesh import (
     batch_sharding,
     check_batch,
@@ -21,7 +21,6 @@ from fv_jax.training.mesh import (
     to_host,
 )
 
-TESTS = Path(__file__).parents[1]
 SPREAD = [*MESHES, "accumulate", "block", "cheap"]
 
 
@@ -29,8 +28,8 @@ SPREAD = [*MESHES, "accumulate", "block", "cheap"]
 def results(tmp_path_factory):
     """What `eight_devices.py` found out, in a process with eight devices."""
     path = tmp_path_factory.mktemp("mesh") / "results.npz"
-    command = [sys.executable, str(TESTS / "eight_devices.py"), str(path)]
-    subprocess.run(command, check=True, cwd=TESTS.parent)
+    command = [sys.executable, str(SUPPORT / "eight_devices.py"), str(path)]
+    subprocess.run(command, check=True, cwd=ROOT)
     return dict(np.load(path))
 
 

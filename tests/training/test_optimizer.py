@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fv_jax.experiment_config import OptimizerConfig
+from fv_jax.config.training import OptimizerConfig
 from fv_jax.training.optimizer import build_optimizer, build_schedule
 
 PARAMS = {"matrix": jnp.full((2, 3), 2.0), "vector": jnp.full((3,), 2.0)}

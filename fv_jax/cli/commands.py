@@ -1,0 +1,260 @@
+"""Every command of `fv` as a dataclass: its flags, what they mean, what they are by default."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from fv_jax.config.model import Options, TokenSettings
+
+_OPTIONS = tyro.conf.OmitArgPrefixes[Options]
+
+
+@dataclasses.dataclass(frozen=True)
+class Generate:
+    """Make videos from sentences.
+
+    One prompt: the suffix of --out decides the format (.mp4, .gif, .png for a montage, .npz for
+    all arrays). Several prompts: --out is a folder, --format the format.
+
+    Example: fv generate "a small red circle moves left over stripes" --out red.mp4
+    """
+
+    prompt: tyro.conf.Positional[tuple[str, ...]] = ()
+    """The sentences."""
+    out: Path = Path("out/video.mp4")
+    """A file for one prompt, a folder for several or for --prompts."""
+    prompts: Path | None = None
+    """A text file with one prompt per line, instead of prompts on the command line."""
+    format: Literal["npz", "mp4", "gif", "png"] = "npz"
+    """Format of the files in a folder."""
+    model: str = "shapes"
+    """A shipped model's name, or a model folder."""
+    seed: int = 0
+    """Prompt i is sampled with seed + i."""
+    batch_size: int = 8
+    """Prompts sampled at a time; it does not change any video."""
+    first_frames: Path | None = None
+    """A video, GIF or folder of pictures (25 a second) whose first frames, at the model's key-frame
+    rate, begin the new one."""
+    first_frame_count: int = 1
+    """How many key frames to take from --first-frames."""
+    scale: int = 1
+    """Enlarge mp4 and gif frames by this whole number."""
+    options: _OPTIONS = Options()
+
+
+@dataclasses.dataclass(frozen=True)
+class Interpolate:
+    """Put frames between the frames of a video.
+
+    Example: fv interpolate slow.gif --out smooth.mp4
+    """
+
+    video: tyro.conf.Positional[Path]
+    """A video, GIF or folder of pictures; its frames are scaled and cropped to the model's size."""
+    out: Path = Path("out/interpolated.mp4")
+    """Where to write; .mp4, .gif, .png (montage) or .npz."""
+    prompt: str = ""
+    """What the video shows; may be left out."""
+    model: str = "shapes"
+    """A shipped model's name, or a model folder."""
+    seed: int = 0
+    """Of the sampled ids and of the inherited places."""
+    scale: int = 1
+    """Enlarge mp4 and gif frames by this whole number."""
+    options: _OPTIONS = Options()
+
+
+@dataclasses.dataclass(frozen=True)
+class Inspect:
+    """Look through a source of clips: how many, how long, what is wrong; and a contact sheet.
+
+    A source is a folder, or KIND:PLACE,option=value,..:
+
+    - `clips` a folder of videos, GIFs and folders of pictures (25 a second)
+    - their texts: captions.jsonl or .csv there, or else the names of the folders they lie in
+    - `folder:clips,match=train/*,picture_fps=10` the same with options
+    - `ucf101:DIR,split=train,list=1` UCF-101 as unpacked
+    - `kinetics600:DIR,split=val` its CSV and clip files
+    - `bair:DIR,split=test,camera=image_main` TFRecords of BAIR, or as TFDS prepared them
+    - `tfds:NAME,split=train,data_dir=DIR` any set of videos of TensorFlow Datasets
+    - `shapes,split=train,count=1000` the procedural set
+
+    Example: fv data inspect clips --decode --strict
+    """
+
+    source: tyro.conf.Positional[str]
+    """A folder, or KIND:PLACE,option=value."""
+    sheet: Path = Path("out/inspect/contact_sheet.png")
+    """Where the contact sheet goes; inspect.json with all numbers and problems goes beside it."""
+    probe: int = 1000
+    """How many clips to open, evenly spaced; 0 for all."""
+    decode: bool = False
+    """Decode every frame of the clips opened, instead of the first, middle and last."""
+    strict: bool = False
+    """End with code 2 if there is any problem."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Look at sources of clips before training on them: `fv data inspect SOURCE`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokenize:
+    """Turn every clip of a source into ids, once, for training; a run started again continues.
+
+    `fv data inspect --help` lists the kinds of sources.
+
+    Example: fv tokenize clips --tokenizer out/tokenizer_160/model --out out/tokens/clips
+    """
+
+    source: tyro.conf.Positional[str]
+    """A folder of videos, or KIND:PLACE,option=value."""
+    out: Path
+    """The folder for the tokens."""
+    tokenizer: str = "shapes"
+    """A trained tokenizer's file or folder, a shipped model's name, or icetk:PATH."""
+    settings: tyro.conf.OmitArgPrefixes[TokenSettings] = TokenSettings()
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Train an experiment of experiments/ (or a .py file); a run started again continues.
+
+    Every setting can be overridden: `fv train shapes_images --run.steps 100 --model.layers 2`.
+    `fv train EXPERIMENT --help` lists them, and these flags:
+
+    - `--estimate` says what the training would cost (memory, FLOPs, hours) and stops; with
+      `--devices N` or `--topology v5e:2x4` for devices that are not here
+    - `--profile` records some steps for a profiler
+    - some experiments have variants: `fv train ucf101 --stage key_frames --preset tiny`
+    """
+
+    experiment: tyro.conf.Positional[str]
+    """A name such as `shapes` or `shapes_tokenizer`, or a path to a .py with `get_config()`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Score videos: two sets of clips, or what an experiment's model makes of unseen clips.
+
+    - `fv evaluate REAL FAKE` compares folders of clips (or .npz): PSNR, SSIM, LPIPS, FVD
+    - `fv evaluate EXPERIMENT` first makes a video for every clip kept for evaluation, from its
+      text and first frames; a run started again continues
+
+    FVD and LPIPS need weights that do not come with the package; without them they are null, and
+    the result says why.
+
+    Example: fv evaluate shapes --count 16
+    """
+
+    what: tyro.conf.Positional[tuple[str, ...]] = ()
+    """REAL FAKE, or EXPERIMENT."""
+    protocol: str = ""
+    """plain, shapes, bair, bair_debiased, kinetics600 or ucf101; by default the experiment's."""
+    profile: Literal["repo", "magvit"] = "repo"
+    """Whose tool the numbers are computed as (fv_jax/evaluation/protocols.py)."""
+    metrics: tuple[str, ...] | None = None
+    """Some of psnr, ssim, lpips, fvd, shapes_fvd (no FVD: of the `shapes` data only); by default
+    the protocol's."""
+    i3d_weights: Path | None = None
+    """FVD's network; or the environment variable FV_I3D_WEIGHTS."""
+    lpips_trunk: Path | None = None
+    """LPIPS's network; or FV_LPIPS_TRUNK."""
+    lpips_heads: Path | None = None
+    """Its heads; or FV_LPIPS_HEADS."""
+    allow_unverified_weights: bool = False
+    """Take other weights than the published ones; the numbers then compare with nobody's."""
+    count: int | None = None
+    """Real clips, instead of the protocol's number; its fakes become as many fewer."""
+    fake_count: int | None = None
+    """Fakes, instead of the protocol's number."""
+    given_frames: int | None = None
+    """First frames that the model gets; --given-in-fvd and --given-in-frames say where they
+    count."""
+    given_in_fvd: Literal["yes", "no"] | None = None
+    """Whether given frames count in FVD; by default yes."""
+    given_in_frames: Literal["yes", "no"] | None = None
+    """Whether they count in PSNR, SSIM and LPIPS; by default no."""
+    frames: int | None = None
+    """Frames of a clip."""
+    size: int | None = None
+    """Side of the frames as they are compared, px."""
+    best_of: int | None = None
+    """Fakes of a clip of which the best counts."""
+    repeats: int | None = None
+    """How often with other seeds."""
+    ssim_colour: Literal["channels", "luma"] | None = None
+    """What SSIM looks at."""
+    lpips_net: Literal["alexnet", "vgg16"] | None = None
+    """Whose weights LPIPS has."""
+    i3d_epsilon: float | None = None
+    """Of FVD's network: 1e-3 as trained, 1e-5 as in many papers."""
+    model: str = ""
+    """An experiment's model folder, instead of the one that `fv train` wrote."""
+    stage: str | None = None
+    """Of an experiment with stages; by default the last."""
+    preset: str | None = None
+    """Of an experiment with presets."""
+    source: str = ""
+    """Real clips of an experiment, instead of those it keeps for evaluation."""
+    seed: int = 0
+    """Part of the seed of every video."""
+    batch_size: int = 8
+    """Videos sampled at a time; it does not change any."""
+    name: str = ""
+    """Of the result; by default the experiment's, or the folder's. A result of another command is
+    not replaced."""
+    out: Path = Path("out/evaluate")
+    """Results go to results/ there; `experiments` records them in the tree."""
+    cache: Path = Path("out/evaluate")
+    """For videos made, and numbers that need not be computed again."""
+    options: _OPTIONS = Options()
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Put results beside the paper's tables: in experiments/README.md, and as a page with clips.
+
+    Example: fv report && xdg-open out/report/index.html
+    """
+
+    results: tuple[Path, ...] = (Path("experiments/results"),)
+    """Folders of results of `fv evaluate` and `fv bench`; the page shows out/evaluate's, too, as
+    fresh."""
+    readme: Path = Path("experiments/README.md")
+    """A file, whose sections of the paper are replaced."""
+    page: Path = Path("out/report")
+    """Folder of the page, which holds all it shows."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """Measure something, print it, and write it to out/bench. `fv bench NAME --help` lists more."""
+
+    name: tyro.conf.Positional[str]
+    """A file experiments/bench_NAME.py, for example `shapes-adherence`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvertWeights:
+    """Turn weights of the metrics' networks into a .safetensors that `fv evaluate` reads quickly.
+
+    I3D for FVD (i3d_pretrained_400.pt, or TensorFlow's model.ckpt.data-00000-of-00001), and for
+    LPIPS the trunks alexnet-owt-7be5be79.pth and vgg16-397923af.pth and the heads alex.pth and
+    vgg.pth. Neither torch nor TensorFlow is needed; pickles of anything but tensors are refused.
+    The file is compared with the published one, and the result says so. README.md says where each
+    is from.
+
+    Example: fv convert-weights i3d_pretrained_400.pt i3d.safetensors
+    """
+
+    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SOURCE")]
+    """The file to convert: .pt, .pth, .npz, .safetensors, or TensorFlow's data file."""
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
+    """The .safetensors to write."""
+    smoke: bool = True
+    """Compute a value with the published I3D and compare it with another tool's: some seconds."""

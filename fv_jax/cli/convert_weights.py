@@ -1,0 +1,26 @@
+"""What `fv convert-weights` does: a file of weights in, a smoke value, a summary."""
+
+import sys
+from typing import TYPE_CHECKING
+
+from fv_jax.metrics.weights.files import convert
+from fv_jax.metrics.weights.published import published_i3d
+
+if TYPE_CHECKING:
+    from fv_jax.cli.commands import ConvertWeights
+
+
+def convert_weights(command: "ConvertWeights") -> int:
+    """Convert one file. Returns the exit code."""
+    made = convert(command.source, command.out)
+    print(made.text)
+    if command.smoke and made.network == "I3D" and made.verified:
+        _, record = published_i3d(command.out)
+        smoke = record["smoke"]
+        print(
+            f"ten black frames against ten white ones: FVD {smoke['value']:.2f} here, "
+            f"{smoke['expected']:.2f} by the common tool"
+        )
+        for caution in record["cautions"]:
+            print(f"fv: {caution}", file=sys.stderr)
+    return 0

@@ -1,0 +1,277 @@
+"""Every setting, as frozen dataclasses that check themselves when built.
+
+They are hashable (static under `jax.jit`), nest, and turn to and from plain JSON, which is what
+model folders and checkpoints store. Derived numbers are properties, never second knobs.
+"""
+
+import dataclasses
+import types
+import typing
+from typing import Any
+
+DTYPES = ("float32", "bfloat16")
+ANGLES = ("geometric", "even")
+
+
+def require(ok: bool, message: str) -> None:
+    """Raise `ValueError(message)` unless `ok`."""
+    if not ok:
+        raise ValueError(message)
+
+
+def at_least(config: Any, **bounds: float) -> None:
+    """Raise `ValueError` unless each named field is at least its bound."""
+    for name, low in bounds.items():
+        value = getattr(config, name)
+        kind = type(config).__name__
+        require(value >= low, f"{kind}.{name} must be >= {low}, got {value}")
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerConfig:
+    """Sizes of the frame tokenizer (`tokenizers/fsq.py`).
+
+    Attributes:
+        levels: FSQ levels per channel; their product is the number of ids.
+        patch: side of the square that one id stands for, px.
+        halo: how many px around its patch the encoder sees.
+        width: channels of encoder and decoder.
+        encoder_depth: residual MLPs of the encoder.
+        decoder_depth: residual blocks of the decoder, each with one 3x3 convolution.
+        hysteresis: how far beyond half a step a channel may drift before a clip's id changes.
+    """
+
+    levels: tuple[int, ...] = (5, 5, 5, 5, 4)
+    patch: int = 8
+    halo: int = 0
+    width: int = 192
+    encoder_depth: int = 3
+    decoder_depth: int = 2
+    hysteresis: float = 0.15
+
+    def __post_init__(self) -> None:
+        at_least(self, patch=1, width=1, encoder_depth=1, decoder_depth=1, halo=0, hysteresis=0)
+        require(
+            bool(self.levels) and min(self.levels) >= 3,
+            f"TokenizerConfig.levels must be integers >= 3, got {self.levels}",
+        )
+        require(
+            self.halo < self.patch,
+            f"TokenizerConfig.halo must be below patch={self.patch}, got {self.halo}",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class RetNetConfig:
+    """Sizes of the RetNet (pre-norm, no biases, RMSNorm, GLU).
+
+    Attributes:
+        width: D, channels of the residual stream.
+        layers: number of blocks.
+        heads: H; width and value_width must be divisible by it, key width K = D / H even.
+        value_width: channels of all heads' values together (H * E).
+        hidden: channels inside the GLU.
+        memory_tokens: half-lives of the shortest and the longest head, in tokens; the heads
+            between are spaced geometrically. None gives RetNet's gamma_h = 1 - 2^(-5-h).
+        angles: how the rotation angles of a head are spaced, "geometric" as RetNet has them (from 1
+            down to 1e-4 rad per token) or "even" between 0 and pi; with these a head can tell one
+            distance from those next to it, which images need (`ops/rope.py`).
+        chunk: tokens per chunk of the chunkwise form.
+        slots: length of a block if its slots have learned embeddings, added to those of the ids;
+            0 for none. They tell the network where in a frame it is.
+        code_levels: FSQ levels of the frame codes, if ids are also read and scored level by level:
+            codes that look alike then share what is learnt of them. () for none.
+        matmul_dtype: dtype of matmul inputs. Parameters, accumulation, decays, norms and the
+            retention state stay float32 (float64 when the inputs are).
+    """
+
+    width: int = 160
+    layers: int = 4
+    heads: int = 5
+    value_width: int = 320
+    hidden: int = 216
+    memory_tokens: tuple[float, float] | None = (8.0, 1024.0)
+    angles: str = "geometric"
+    chunk: int = 77
+    slots: int = 0
+    code_levels: tuple[int, ...] = ()
+    matmul_dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        at_least(self, width=1, layers=1, heads=1, value_width=1, hidden=1, chunk=1, slots=0)
+        for name in ("width", "value_width"):
+            value = getattr(self, name)
+            require(
+                value % self.heads == 0,
+                f"RetNetConfig.{name} must be divisible by heads={self.heads}, got {value}",
+            )
+        require(
+            self.angles in ANGLES,
+            f"RetNetConfig.angles must be one of {ANGLES}, got {self.angles!r}",
+        )
+        least = 6 if self.angles == "even" else 4
+        require(
+            self.key_dim % 2 == 0 and self.key_dim >= least,
+            f"RetNetConfig.width / heads must be even and >= {least} (rotated in pairs), "
+            f"got {self.width} / {self.heads} = {self.key_dim}",
+        )
+        if self.memory_tokens is not None:
+            low, high = self.memory_tokens
+            require(
+                0 < low <= high,
+                f"RetNetConfig.memory_tokens must be (min, max) with 0 < min <= max, "
+                f"got {self.memory_tokens}",
+            )
+        require(
+            self.matmul_dtype in DTYPES,
+            f"RetNetConfig.matmul_dtype must be one of {DTYPES}, got {self.matmul_dtype!r}",
+        )
+
+    @property
+    def key_dim(self) -> int:
+        """K: channels of one head's keys."""
+        return self.width // self.heads
+
+    @property
+    def value_dim(self) -> int:
+        """E: channels of one head's values."""
+        return self.value_width // self.heads
+
+
+@dataclasses.dataclass(frozen=True)
+class SequenceConfig:
+    """What a packed sequence is made of (`vocab.py`, `sequence.py`).
+
+    Attributes:
+        text_tokens: text slots before every frame; shorter prompts are padded.
+        frame_grid: (h, w) ids of a frame.
+        text_vocabulary: number of text ids.
+        frame_codes: number of frame ids (the tokenizer's codebook).
+        serial_numbers: how many serial-number tokens exist (SN_1 .. SN_n).
+    """
+
+    text_tokens: int = 12
+    frame_grid: tuple[int, int] = (8, 8)
+    text_vocabulary: int = 32
+    frame_codes: int = 2500
+    serial_numbers: int = 16
+
+    def __post_init__(self) -> None:
+        at_least(self, text_tokens=1, text_vocabulary=1, frame_codes=2, serial_numbers=1)
+        require(
+            min(self.frame_grid) >= 1,
+            f"SequenceConfig.frame_grid must be positive, got {self.frame_grid}",
+        )
+
+    @property
+    def frame_tokens(self) -> int:
+        """P: ids per frame."""
+        return self.frame_grid[0] * self.frame_grid[1]
+
+    @property
+    def stride(self) -> int:
+        """Tokens of one block: text, serial number, frame. The same for every block."""
+        return self.text_tokens + 1 + self.frame_tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenSettings:
+    """How clips become ids (`data/tokenize.py`)."""
+
+    fps: float = 8.0
+    """Frames per second that are read of every clip."""
+    size: int = 160
+    """Side of the square frames, px: the short side is scaled to it, the middle cut out."""
+    piece_seconds: float = 60.0
+    """Longer clips are cut into pieces of this length."""
+    shard_clips: int = 256
+    """Clips of one file."""
+    strict: bool = False
+    """Stop at a clip that cannot be used, instead of leaving it out."""
+    threads: int = 0
+    """Threads that decode; 0 for as many as there are cores."""
+
+    def __post_init__(self) -> None:
+        at_least(self, size=1, shard_clips=1, threads=0)
+        require(self.fps > 0, f"fps must be > 0, got {self.fps}")
+        require(self.piece_seconds > 0, f"piece_seconds must be > 0, got {self.piece_seconds}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How videos are sampled."""
+
+    key_frames: int = 0
+    """Key frames of the video; 0 means as many as the model was trained with."""
+    insert: int = -1
+    """Frames put between neighbours at each level; -1 means the model's own number, 0 none."""
+    levels: int = 1
+    """How often to interpolate."""
+    inherit: float = 0.2
+    """Share of the ids that no key frame changes which inserted frames copy, 0 to 1."""
+    temperature: float = 1.0
+    """Randomness of key frames' ids; 0 always takes the likeliest."""
+    insert_temperature: float = 0.0
+    """The same for inserted frames, which the frames around them nearly determine."""
+    top_k: int = 0
+    """Sample among the k likeliest ids; 0 means all."""
+    top_p: float = 1.0
+    """Sample among the likeliest ids whose probabilities reach p; 1 means all."""
+    guidance: float = 1.5
+    """How much key frames follow the text: 1 as trained; else each id is scored twice."""
+    window: int = 0
+    """Ids decoded at a time at most, 0 for what suits the machine; the result is the same."""
+    drafts: bool = True
+    """Guess ids from neighbouring frames and check several at once; the result is the same."""
+
+    def __post_init__(self) -> None:
+        at_least(
+            self, key_frames=0, insert=-1, levels=0, temperature=0, insert_temperature=0, top_k=0,
+            guidance=0, window=0,
+        )  # fmt: skip
+        require(0 <= self.inherit <= 1, f"inherit must be a share in [0, 1], got {self.inherit}")
+        require(0 < self.top_p <= 1, f"top_p must be in (0, 1], got {self.top_p}")
+
+
+PRESETS: dict[str, RetNetConfig] = {
+    "tiny": RetNetConfig(width=32, layers=2, heads=2, value_width=64, hidden=48, chunk=16),
+    "shapes": RetNetConfig(angles="even"),
+    # 302 M parameters without embeddings, 20x20 ids a frame, 16 frames. hidden is 4/3 of the
+    # width, rounded up to what eight devices can share.
+    "paper": RetNetConfig(
+        width=1024, layers=24, heads=16, value_width=2048, hidden=1368,
+        memory_tokens=(16.0, 8192.0), chunk=256, matmul_dtype="bfloat16",
+    ),
+}  # fmt: skip
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """A dataclass as plain JSON values (tuples become lists)."""
+    return dataclasses.asdict(config)
+
+
+def from_json(kind: type, values: dict[str, Any]) -> Any:
+    """The dataclass `kind` from `to_json`'s values.
+
+    Raises:
+        ValueError: a field that `kind` does not have, or a missing one without a default.
+    """
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(set(values) - set(hints))
+    require(
+        not unknown, f"{kind.__name__} has no field {', '.join(unknown)}; it has {', '.join(hints)}"
+    )
+    try:
+        return kind(**{name: _value(hints[name], value) for name, value in values.items()})
+    except TypeError as error:
+        raise ValueError(f"{kind.__name__}: {error}") from error
+
+
+def _value(hint: Any, value: Any) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return from_json(typing.cast(type, hint), value)
+    if isinstance(value, list):
+        return tuple(_value(None, item) for item in value)
+    if isinstance(hint, types.UnionType) and value is None:
+        return None
+    return value

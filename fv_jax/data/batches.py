@@ -1,0 +1,189 @@
+"""Batches of packed sequences from clips of ids, through grain.
+
+The order and every random choice are functions of the seed and of a row's number; the iterator's
+position, a number of batches, is part of each checkpoint. A resumed run therefore sees exactly
+the rows that an uninterrupted one would, whatever the number of threads, worker processes or
+processes of the run is before and after.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import grain
+import numpy as np
+from jaxtyping import UInt16
+
+from fv_jax.config.model import SequenceConfig
+from fv_jax.config.training import NetworkExperiment
+from fv_jax.sequence.packing import interpolation_serials, key_frame_serials, pack, pad_text
+from fv_jax.sequence.vocab import PAD
+from fv_jax.tokenizers.text import TextTokenizer
+
+_ENOUGH = 2**53  # rows; grain counts batches in floats, and overflows with a row each
+
+
+@runtime_checkable
+class Clips(Protocol):
+    """Clips as ids: cached ones (`token_cache.py`), or made on the fly (`live.py`)."""
+
+    def __len__(self) -> int: ...
+
+    def draw(self, index: int, rng: np.random.Generator) -> tuple[str, UInt16[np.ndarray, "M P"]]:
+        """Text and ids of a clip; where clips are augmented, differently at every draw."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class RowMaker:
+    """Turns a clip into one training row of a randomly drawn task.
+
+    A row is `tokens` int32 [L] and `weight` float32 [M]: the loss weight of each block's frame.
+    All rows have the length of the longest task; shorter ones are padded at the end, where a
+    causal network cannot see it.
+    """
+
+    experiment: NetworkExperiment
+    sequence: SequenceConfig
+    text: TextTokenizer
+    blocks: int  # M, see `blocks_of_a_row`
+
+    def __call__(
+        self, clip: tuple[str, np.ndarray], rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        """A row of either task. `clip` is (caption, ids [frames, P]), frames >= `frames`."""
+        caption, frames = clip
+        e = self.experiment
+        text = pad_text(self.text.encode(caption), self.sequence)
+        if rng.uniform() < e.text_drop:
+            text = np.full_like(text, PAD)
+        if not e.insertions or rng.uniform() < e.key_frame_share:
+            order = np.arange(e.key_frames) * e.key_frame_stride
+            room = len(frames) - 1 - order[-1]
+            first = int(rng.integers(room + 1)) if room else 0
+            return self._row(text, frames[first + order], key_frame_serials(e.key_frames), given=0)
+        # Drawn in proportion to the frames inserted, which are what the loss sees.
+        share = np.asarray([n for _, n in e.insertions], float)
+        gap, n = e.insertions[rng.choice(len(share), p=share / share.sum())]
+        first = int(rng.integers(len(frames) - gap))
+        order = first + np.asarray([0, gap, *(np.arange(1, n + 1) * (gap // (n + 1)))])
+        return self._row(text, frames[order], interpolation_serials(n), given=2)
+
+    def _row(self, text, frames, serials, *, given: int) -> dict[str, np.ndarray]:
+        tokens = pack(text[None], frames[None].astype(np.int32), serials, self.sequence)[0]
+        weight = np.zeros(self.blocks, np.float32)
+        weight[given : len(serials)] = 1
+        padding = self.blocks * self.sequence.stride - len(tokens)
+        return {"tokens": np.pad(tokens, (0, padding), constant_values=PAD), "weight": weight}
+
+
+def blocks_of_a_row(experiment: NetworkExperiment, parts: int = 1) -> int:
+    """M: blocks of the longest task's row, and more until it can be cut into as many parts."""
+    need = max([experiment.key_frames] + [n + 2 for _, n in experiment.insertions])
+    return -(-need // parts) * parts
+
+
+class Batches(grain.DatasetIterator):
+    """An iterator whose state is the number of batches taken.
+
+    Args:
+        dataset: batches by number, each a function of its number alone.
+        threads: that make them ahead of time.
+        workers: processes that do, instead of threads of this one; 0 for none.
+    """
+
+    def __init__(self, dataset: grain.MapDataset, *, threads: int = 1, workers: int = 0):
+        super().__init__()
+        self._dataset, self._threads, self._workers = dataset, threads, workers
+        self._taken, self._iterator = 0, None
+
+    def __next__(self) -> Any:
+        if self._iterator is None:
+            self._iterator = iter(self._ahead(self._dataset[self._taken :]))
+        batch = next(self._iterator)
+        self._taken += 1
+        return batch
+
+    def get_state(self) -> dict[str, Any]:
+        """Where the next batch is."""
+        return {"batches": self._taken}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go there."""
+        self._taken, self._iterator = int(state["batches"]), None
+
+    def _ahead(self, dataset: grain.MapDataset) -> grain.IterDataset:
+        if not self._workers:
+            options = grain.ReadOptions(num_threads=self._threads, prefetch_buffer_size=64)
+            return dataset.to_iter_dataset(options)
+        from absl import flags
+
+        if not flags.FLAGS.is_parsed():  # grain's workers read one that only absl programs have
+            flags.FLAGS.mark_as_parsed()
+        read = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
+        return dataset.to_iter_dataset(read).mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=self._workers, per_worker_buffer_size=4)
+        )
+
+
+def training_batches(
+    clips: Clips,
+    rows: RowMaker,
+    *,
+    seed: int,
+    batch_size: int,
+    own: Sequence[int] | None = None,
+    threads: int = 1,
+    workers: int = 0,
+) -> Batches:
+    """Shuffled batches without end; every clip comes once an epoch, each epoch in another order.
+
+    Args:
+        clips: to draw from.
+        rows: makes a row of a clip.
+        seed: of the order and of all random choices.
+        batch_size: rows of all processes together.
+        own: those rows of every batch that are made here; None for all.
+        threads: that make batches ahead of time.
+        workers: processes that do, instead.
+    """
+    every = (
+        grain.MapDataset.range(len(clips)).seed(seed).shuffle().repeat()
+        .random_map(_Draw(clips, rows))
+    )  # fmt: skip
+    own = range(batch_size) if own is None else own
+    dataset = grain.MapDataset.source(OwnRows(every, batch_size, own)).batch(len(own))
+    return Batches(dataset, threads=threads, workers=workers)
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnRows:
+    """Of every batch only some rows, by number: what one of several processes makes.
+
+    Attributes:
+        every: the rows of all batches, one batch after the other.
+        batch_size: rows of a batch.
+        own: those that are wanted.
+    """
+
+    every: grain.MapDataset
+    batch_size: int
+    own: Sequence[int]
+
+    def __len__(self) -> int:
+        return min(len(self.every), _ENOUGH) // self.batch_size * len(self.own)
+
+    def __getitem__(self, index: int) -> Any:
+        batch, row = divmod(int(index), len(self.own))
+        return self.every[batch * self.batch_size + self.own[row]]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Draw:
+    """Number of a clip to a row. Not a lambda: worker processes are sent it."""
+
+    clips: Clips
+    rows: RowMaker
+
+    def __call__(self, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        return self.rows(self.clips.draw(int(index), rng), rng)

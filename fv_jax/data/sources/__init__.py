@@ -1,0 +1,1 @@
+"""Sets of clips, each behind the same small interface."""

@@ -1,0 +1,145 @@
+"""Sets of clips, each behind the same small interface: a length, and entries by number.
+
+    clips/                                      a folder of videos (`folder.py`)
+    ucf101:DIR,split=train,list=1               UCF-101 as unpacked (`ucf101.py`)
+    kinetics600:DIR,split=val                   CSV and clip files (`kinetics.py`)
+    bair:DIR,split=test,camera=image_main       TFRecords, or prepared by TFDS (`bair.py`)
+    tfds:NAME,split=train,data_dir=DIR          any TFDS set of videos (`tfds_source.py`)
+    shapes,split=train,count=1000               the procedural set (`shapes.py`)
+
+`open_source` turns such a text into a `Source`. Nothing is decoded before an entry's `open`.
+"""
+
+import dataclasses
+import importlib
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from fv_jax.media.readers import Reader
+
+UNTITLED = "video"  # the text of clips that come with none
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One clip of a source.
+
+    Attributes:
+        id: the same at every opening, different for every clip of a source.
+        text: caption, or the class in words.
+        open: gives the reader; raises `ClipError` where the clip cannot be used.
+    """
+
+    id: str
+    text: str
+    open: Callable[[], Reader]
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """A clip that is left out, and why."""
+
+    id: str
+    reason: str
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A set of clips in a fixed order.
+
+    Attributes:
+        name: what `open_source` opens again.
+        problems: what is wrong before any clip is opened, such as listed files that are missing.
+        noise_free: pixels that do not change are exactly equal: no camera, no compression.
+    """
+
+    name: str
+    problems: list[Problem]
+    noise_free: bool
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Entry: ...
+
+
+# Module and class of each kind; imported when first named.
+_KINDS = {
+    "folder": ("folder", "VideoFolder"),
+    "ucf101": ("ucf101", "UCF101"),
+    "kinetics600": ("kinetics", "Kinetics600"),
+    "bair": ("bair", "BAIR"),
+    "tfds": ("tfds", "TFDS"),
+    "shapes": ("shapes", "Shapes"),
+}
+
+
+def open_source(name: str) -> Source:
+    """The source that a text such as `ucf101:DIR,split=train` names.
+
+    Raises:
+        FileNotFoundError: its folder or a file that it needs is missing.
+        ValueError: no such kind or option, or nothing in it.
+    """
+    kind, place, options = parse(name)
+    module, cls = _KINDS[kind]
+    make = getattr(importlib.import_module(f"fv_jax.data.sources.{module}"), cls)
+    known = inspect.signature(make).parameters
+    can = [option for option in known if option not in ("place", "name")]
+    unknown = sorted(set(options) - set(can))
+    if unknown:
+        has = ", ".join(can) or "none"
+        raise ValueError(f"{kind} has no option {', '.join(unknown)}; it has: {has}")
+    values = {k: _converted(kind, known[k], v) for k, v in options.items()}
+    if "place" in known:
+        if not place:
+            raise ValueError(f"{kind} needs a place, such as {kind}:PATH; got {name!r}")
+        values["place"] = place
+    elif place:
+        raise ValueError(f"{kind} takes no place, got {place!r}")
+    source = make(name=name, **values)
+    if not len(source):
+        first = f" ({source.problems[0].reason})" if source.problems else ""
+        raise ValueError(f"no clips in {name}{first}")
+    return source
+
+
+def parse(name: str) -> tuple[str, str, dict[str, str]]:
+    """Kind, place and options of a source's text; a text without a kind is a folder's path.
+
+    What exists under the whole text is a place, whatever commas and colons its name holds.
+
+    Raises:
+        ValueError: no such kind, or an option given twice.
+    """
+    head, options = name, {}
+    while not _exists(head) and (match := re.fullmatch(r"(.*),([a-z_]+)=([^,]*)", head, re.DOTALL)):
+        head, option, value = match.groups()
+        if option in options:
+            raise ValueError(f"option {option} is given twice in {name!r}")
+        options[option] = value
+    kind, colon, place = head.partition(":")
+    if kind in _KINDS and (colon or not Path(head).exists()):
+        return kind, place, options
+    if colon and re.fullmatch(r"[a-z0-9_]{2,}", kind) and not Path(head).exists():
+        raise ValueError(f"no kind of source {kind!r}; there are: {', '.join(_KINDS)}")
+    return "folder", head, options
+
+
+def _exists(head: str) -> bool:
+    """Whether a text, without its kind if it has one, is a path that is there."""
+    kind, _, place = head.partition(":")
+    return Path(head).exists() or (kind in _KINDS and bool(place) and Path(place).exists())
+
+
+def _converted(kind: str, parameter: inspect.Parameter, text: str):
+    if parameter.annotation in (int, float):
+        try:
+            return parameter.annotation(text)
+        except ValueError as error:
+            raise ValueError(
+                f"{kind}'s option {parameter.name} must be a number, got {text!r}"
+            ) from error
+    return text

@@ -1,0 +1,230 @@
+"""Window decoding: the one sampler (speculative sampling, arXiv:2302.01318).
+
+Every position of a sequence is known, guessed or open. A step feeds a window of up to W tokens,
+of which the first is known and the others known or guessed, and keeps the longest prefix that
+holds:
+
+    tokens   .. t  t | k  g  g  g |  .          k known, g guessed (known ids always hold)
+    sampled          |    s  s  s    s          what the policy chooses after each fed token
+    kept     .. t  t   k  s  s' -  -            the 2nd guess was wrong: its sample replaces it
+
+A guess holds if it is what would have been sampled there. The randomness of a position is a
+function of the request's key and the position, so the tokens are those of W = 1, the paper's
+token-by-token recurrence (section 3.1), whatever the window, the guesses and the batch, up to
+ties in floating point.
+
+Where a guess comes from: an earlier place (`generation/drafts.py`), or, once a window has reached
+over the place, what it sampled there. That sample followed a wrong guess, but mostly it stands
+(as in Jacobi decoding, arXiv:2305.10427).
+
+All of it is one `lax.while_loop` in one jitted call. Rows advance at their own pace. The state is
+lazy (`models/decode_cache.py`): a window writes nothing, its kept tokens are committed afterwards.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx, struct
+from jaxtyping import Array, Float, Int
+
+from fv_jax.config.model import SequenceConfig
+from fv_jax.generation.policies import Policy, gumbel, position_words
+from fv_jax.models import decode_cache
+from fv_jax.models.retnet import Leaf, RetNetState
+from fv_jax.sequence.vocab import FREE, PAD, Vocab
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampler:
+    """What is fixed when the sampler is compiled.
+
+    Attributes:
+        sequence: layout of the tokens.
+        policy: how ids are chosen.
+        window: W, tokens fed per step.
+        guidance: G of classifier-free guidance over the text (arXiv:2207.12598): scores are
+            `u + G (c - u)`, c with the text and u without. 1 is none; else every row is read twice.
+        buffer: slots of the lazy state (`models/decode_cache.py`), 0 or at least W. It changes the
+            time alone: with slots the state is written less often, which pays where it does not
+            fit into a cache.
+    """
+
+    sequence: SequenceConfig
+    policy: Policy = Policy()
+    window: int = 1
+    guidance: float = 1.0
+    buffer: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.window <= self.sequence.stride:
+            raise ValueError(f"window must be in 1..{self.sequence.stride}, got {self.window}")
+        if self.guidance < 0:
+            raise ValueError(f"guidance must be >= 0 (1 is none), got {self.guidance}")
+        if self.buffer and self.buffer < self.window:
+            raise ValueError(f"buffer must be 0 or >= window={self.window}, got {self.buffer}")
+
+    @property
+    def readings(self) -> int:
+        """Rows of the network per row of tokens."""
+        return 1 if self.guidance == 1 else 2
+
+
+@struct.dataclass
+class DecodeState:
+    """Everything needed to go on generating; a pytree of arrays, donated to `decode`.
+
+    Attributes:
+        net: retention state of all layers and the position of every row; with guidance, of the
+            rows with their text and then of the same rows without.
+        keys: one typed PRNG key per row, [B]. Position p draws from `fold_in(key, p)`, so a key is
+            never used up.
+    """
+
+    net: RetNetState
+    keys: Leaf
+
+
+@struct.dataclass
+class Counts:
+    """What one call did.
+
+    Attributes:
+        steps: sequential steps.
+        drafted: guesses that were tried, per row.
+        accepted: of these, the ones that held.
+    """
+
+    steps: Leaf
+    drafted: Leaf
+    accepted: Leaf
+
+
+def start(model: Any, sampler: Sampler, seeds: list[tuple[int, ...]]) -> DecodeState:
+    """The state before any token, one row per seed.
+
+    A seed is the request's number followed by what tells this row from the request's others
+    (stage, level, gap), each folded into the key.
+    """
+    keys = [functools.reduce(jax.random.fold_in, rest, jax.random.key(s)) for s, *rest in seeds]
+    return DecodeState(model.init_state(len(seeds) * sampler.readings), jnp.stack(keys))
+
+
+def decode_tokens(
+    model: Any,
+    sampler: Sampler,
+    state: DecodeState,
+    tokens: Int[Array, "B L"],
+    guesses: Int[Array, " L"],
+    *,
+    read: int = 0,
+    prefix: int = 0,
+) -> tuple[Int[Array, "B L"], DecodeState, Counts]:
+    """Replace every FREE token.
+
+    Args:
+        model: a `RetNet`.
+        sampler: policy and window.
+        state: `start` or an earlier call's result.
+        tokens: whole blocks of vocabulary ids, or FREE; the first one is known.
+        guesses: for each place, the earlier place whose id is its guess, or -1 for none
+            (`generation/drafts.py`).
+        read: leading tokens that `state` has seen already; they are here for the guesses.
+        prefix: known tokens after these, read by one chunkwise call.
+
+    Returns:
+        tokens, the state after the last of them, and counts.
+    """
+    rows, length = tokens.shape
+    window, vocab = sampler.window, Vocab(sampler.sequence)
+    net = state.net
+    position = net.position[:rows, None] + jnp.arange(length + window + 1) - read
+    words = position_words(state.keys, position)
+    if prefix:
+        known = readings(sampler, tokens[:, read : read + prefix], read + jnp.arange(prefix)[None])
+        _, net = model.chunkwise(known, net)
+    decoder = model.decoder()
+    # Past the end lie known tokens, so that a window may reach over it.
+    tokens = jnp.pad(tokens, ((0, 0), (0, window + 1)))
+    guesses = jnp.pad(guesses, (0, window + 1), constant_values=-1)
+    at = jnp.full((rows,), read + prefix)
+    none = jnp.zeros((rows,), jnp.int32)
+    look_up = functools.partial(jnp.take_along_axis, axis=1)
+    put = jax.vmap(functools.partial(jax.lax.dynamic_update_slice_in_dim, axis=0))
+
+    def step(carry):
+        lazy, tokens, drafts, at, counts = carry
+        places = at[:, None] + jnp.arange(window + 1)
+        here, offered, source = look_up(tokens, places), look_up(drafts, places), guesses[places]
+        copied = jnp.where(source < 0, FREE, look_up(drafts, jnp.maximum(source, 0)))
+        offered = jnp.where(offered == FREE, copied, offered)
+        some = offered != FREE
+
+        fed = readings(sampler, jnp.maximum(offered[:, :window], 0), places[:, :window])
+        hidden, keys_values = decode_cache.window(decoder, fed, lazy)
+        logits = guided(sampler, decoder.tables.logits(hidden).astype(jnp.float32))
+        noise = gumbel(look_up(words, places[:, 1:, None]), logits.shape[-1])
+        sampled = sampler.policy(logits, noise) + vocab.frame_start
+        right = jnp.where(here[:, 1:] == FREE, sampled, here[:, 1:])
+
+        holds = jnp.cumprod(offered[:, 1:window] == right[:, : window - 1], axis=1)
+        kept = jnp.minimum(1 + holds.sum(axis=1, dtype=jnp.int32), length - at)
+        among = jnp.arange(window)
+        tokens = put(tokens, jnp.where(among < kept[:, None], right, here[:, 1:]), at + 1)
+        # What was sampled beyond a miss is a guess, if all it has read was known or guessed.
+        guided_by = jnp.cumprod(some[:, :window], axis=1) > 0
+        drafts = put(drafts, jnp.where(guided_by, right, here[:, 1:]), at + 1)
+
+        lazy = decode_cache.commit(decoder, lazy, keys_values, jnp.tile(kept, sampler.readings))
+        guessed = (here == FREE) & some
+        tried = guessed[:, :window] & (among <= kept[:, None]) & (kept > 0)[:, None]
+        counts = Counts(
+            counts.steps + 1,
+            counts.drafted + tried.sum(axis=1, dtype=jnp.int32),
+            counts.accepted + (tried & (among < kept[:, None])).sum(axis=1, dtype=jnp.int32),
+        )
+        return lazy, tokens, drafts, at + kept, counts
+
+    lazy = decode_cache.begin(model, net, sampler.buffer)
+    carry = lazy, tokens, tokens, at, Counts(0, none, none)
+    lazy, tokens, _, _, counts = jax.lax.while_loop(lambda c: jnp.any(c[3] < length), step, carry)
+    return tokens[:, :length], DecodeState(decode_cache.settle(decoder, lazy), state.keys), counts
+
+
+def readings(
+    sampler: Sampler, tokens: Int[Array, "B W"], places: Int[Array, "#B W"]
+) -> Int[Array, "R W"]:
+    """The rows that the network reads: with guidance, once more without their text."""
+    if sampler.readings == 1:
+        return tokens
+    text = places % sampler.sequence.stride < sampler.sequence.text_tokens
+    return jnp.concatenate([tokens, jnp.where(text, PAD, tokens)])
+
+
+def guided(sampler: Sampler, logits: Float[Array, "R W V"]) -> Float[Array, "B W V"]:
+    """One score per id from those of all readings."""
+    if sampler.readings == 1:
+        return logits
+    with_text, without = jnp.split(logits, 2)
+    return without + sampler.guidance * (with_text - without)
+
+
+@functools.partial(
+    jax.jit, static_argnames=("graph", "sampler", "read", "prefix"), donate_argnames="state"
+)
+def decode(
+    params: Any,
+    state: DecodeState,
+    tokens: Array,
+    guesses: Array,
+    *,
+    graph: nnx.GraphDef,
+    sampler: Sampler,
+    read: int = 0,
+    prefix: int = 0,
+) -> tuple[Int[Array, "B L"], DecodeState, Counts]:
+    """`decode_tokens`, jitted, with the model given as parameters and graph."""
+    model = nnx.merge(graph, params)
+    return decode_tokens(model, sampler, state, tokens, guesses, read=read, prefix=prefix)

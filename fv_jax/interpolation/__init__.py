@@ -1,1 +1,0 @@
-"""Frames between key frames: the skip mask and recursive filling."""

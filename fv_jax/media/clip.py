@@ -1,0 +1,30 @@
+"""A video as the generator gives it and the writers take it."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int, UInt8
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """One generated video.
+
+    Attributes:
+        frames: pixels.
+        ids: frame codes.
+        key_frame: which frames are key frames.
+        inherited: which ids were copied rather than sampled.
+        fps: frames per second.
+        stats: sampler steps, tokens by kind, seconds by stage (of the whole batch).
+    """
+
+    frames: UInt8[np.ndarray, "M Y X 3"]
+    ids: Int[np.ndarray, "M h w"]
+    key_frame: Bool[np.ndarray, " M"]
+    inherited: Bool[np.ndarray, "M h w"]
+    prompt: str
+    seed: int
+    fps: float
+    stats: dict[str, Any]

@@ -1,0 +1,168 @@
+"""From a clip of any rate and size to the frames that a network sees.
+
+    fps     a frame is what is on the screen at that moment: the last one that has appeared
+    window  `count` frames of it, from a random moment (training), the middle, or one after
+            the other (evaluation)
+    size    the short side is scaled to it with antialias, the middle is cut out
+
+Pixels are uint8 everywhere here; the tokenizers turn them into floats in [-1, 1] and back.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from PIL import Image
+
+from fv_jax.media.readers import ClipError, Reader
+
+# Seconds. Matroska rounds time stamps to milliseconds, and so the first one that is subtracted.
+_TOLERANCE = 1.1e-3
+_MOST_BYTES = 2**28  # of frames at their own size, decoded at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """What to read of a clip.
+
+    Attributes:
+        fps: frames per second; 0 takes every frame of the clip.
+        size: side of the square frames, px.
+        count: frames; 0 takes all.
+    """
+
+    fps: float
+    size: int
+    count: int = 0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.fps < math.inf and self.size >= 1 and self.count >= 0):
+            raise ValueError(f"fps and count must be >= 0, size >= 1, got {self}")
+
+
+def frame_numbers(
+    reader: Reader, fps: float, start: float = 0.0, count: int = 0
+) -> Int[np.ndarray, " n"]:
+    """Numbers of the frames on the screen at start, start + 1/fps, ..
+
+    Args:
+        reader: of the clip; its frames may be spaced unevenly.
+        fps: 0 for every frame from `start` on.
+        start: seconds.
+        count: how many; 0 for as many as there are.
+
+    Raises:
+        ClipError: the clip ends before.
+    """
+    if start < 0:
+        raise ValueError(f"start must be >= 0, got {start:g}")
+    times = reader.times
+    if start > times[-1] + _TOLERANCE:
+        raise ClipError(f"too short: it ends before {start:g} s")
+    if fps:
+        most = math.floor((times[-1] - start + _TOLERANCE) * fps) + 1
+        moments, at = start + np.arange(count or most) / fps, f" at {fps:g} fps"
+    else:
+        first = np.searchsorted(times, start + _TOLERANCE, side="right") - 1
+        moments, at = times[first:][: count or None], ""
+        most = len(moments)
+    if most < count:
+        raise ClipError(f"too short: {most} frames{at} of the {count} wanted")
+    return np.searchsorted(times, moments + _TOLERANCE, side="right") - 1
+
+
+def latest_start(reader: Reader, window: Window) -> float:
+    """The last moment, in seconds, at which the window still fits into the clip.
+
+    Raises:
+        ClipError: it does not fit at all.
+    """
+    numbers = frame_numbers(reader, window.fps, 0.0, window.count)
+    if not window.count:
+        return 0.0
+    if not window.fps:
+        return float(reader.times[len(reader.times) - window.count])
+    return max(0.0, float(reader.times[-1]) - (len(numbers) - 1) / window.fps)
+
+
+def read(reader: Reader, window: Window, start: float = 0.0) -> UInt8[np.ndarray, "n S S 3"]:
+    """The window's frames from `start` (seconds) on.
+
+    Raises:
+        ClipError: the clip is too short, or damaged where it is read.
+    """
+    numbers = frame_numbers(reader, window.fps, start, window.count)
+    return read_frames(reader, numbers, window.size)
+
+
+def read_frames(
+    reader: Reader, numbers: Int[np.ndarray, " n"], size: int
+) -> UInt8[np.ndarray, "n S S 3"]:
+    """The frames of these numbers, fitted to `size`; a number may come more than once.
+
+    Raises:
+        ClipError: one of them cannot be decoded.
+    """
+    unique, place = np.unique(numbers, return_inverse=True)
+    parts = in_parts(reader, unique.tolist())
+    return np.concatenate([fit(part, (size, size)) for part in parts])[place]
+
+
+def in_parts(reader: Reader, numbers: Sequence[int]) -> Iterator[UInt8[np.ndarray, "n Y X 3"]]:
+    """The frames of these numbers at their own size, not all in memory at a time.
+
+    Raises:
+        ClipError: one of them cannot be decoded.
+    """
+    few = max(1, _MOST_BYTES // (3 * reader.size[0] * reader.size[1]))
+    for first in range(0, len(numbers), few):
+        yield reader.frames(numbers[first : first + few])
+
+
+def read_random(
+    reader: Reader, window: Window, rng: np.random.Generator
+) -> UInt8[np.ndarray, "n S S 3"]:
+    """A window that begins with any frame after which it fits, all equally likely."""
+    starts = reader.times[reader.times <= latest_start(reader, window) + _TOLERANCE]
+    return read(reader, window, float(starts[rng.integers(len(starts))]))
+
+
+def read_centred(reader: Reader, window: Window) -> UInt8[np.ndarray, "n S S 3"]:
+    """The window in the middle of the clip."""
+    return read(reader, window, latest_start(reader, window) / 2)
+
+
+def read_all(reader: Reader, window: Window) -> UInt8[np.ndarray, "W n S S 3"]:
+    """All windows one after the other, without overlap; what is left at the end is dropped.
+
+    Raises:
+        ClipError: not one window fits, or the clip is damaged.
+    """
+    numbers = frame_numbers(reader, window.fps)
+    count = window.count or len(numbers)
+    whole = len(numbers) // count
+    if not whole:
+        raise ClipError(f"too short: {len(numbers)} frames of the {count} wanted")
+    frames = read_frames(reader, numbers[: whole * count], window.size)
+    return frames.reshape(whole, count, *frames.shape[1:])
+
+
+def fit(frames: UInt8[np.ndarray, "M Y X 3"], size: tuple[int, int]) -> np.ndarray:
+    """Scale so that `size` (Y, X) is just covered, then cut the middle out."""
+    height, width = size
+    scale = max(height / frames.shape[1], width / frames.shape[2])
+    # Rounding may not leave less than what is cut out.
+    scaled = (
+        max(width, round(frames.shape[2] * scale)),
+        max(height, round(frames.shape[1] * scale)),
+    )
+    left, top = (scaled[0] - width) // 2, (scaled[1] - height) // 2
+    box = (left, top, left + width, top + height)
+    if scaled == (frames.shape[2], frames.shape[1]):
+        return frames[:, top : top + height, left : left + width]
+    resize = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC
+    return np.stack(
+        [np.asarray(Image.fromarray(f).resize(scaled, resize).crop(box)) for f in frames]
+    )

@@ -1,0 +1,1 @@
+"""Weights of the metrics' networks: files, checksums, which ones were published."""

@@ -1,0 +1,112 @@
+"""The packed sequence (paper section 3.2, Fig. 3): text and a serial number before every frame.
+
+Key frames, M = 3:
+
+    [text | SN_1 | frame 1] [text | SN_2 | frame 2] [text | SN_3 | frame 3]
+
+Interpolation, n = 2 frames between A and B; B's serial number is n + 2, since it will be last:
+
+    [text | SN_1 | A] [text | SN_4 | B] [text | SN_2 | insert 1] [text | SN_3 | insert 2]
+                                         \\________ loss and sampling only here ________/
+
+Every block has the same length, so "the same patch, one frame ago" is one fixed distance: all
+that a network with relative positions can learn. The text is padded, never cut.
+
+Shapes: B rows, M blocks, T text slots, P ids per frame, L = M (T + 1 + P) tokens.
+All arrays here are NumPy int32; frame ids are codes (0..codebook) outside and vocabulary ids
+inside a sequence.
+"""
+
+import numpy as np
+from jaxtyping import Int
+
+from fv_jax.config.model import SequenceConfig
+from fv_jax.sequence.vocab import FREE, PAD, Vocab
+
+
+def key_frame_serials(frames: int) -> list[int]:
+    """Serial numbers in packed order for the key-frame task: 1, 2, .. M."""
+    return list(range(1, frames + 1))
+
+
+def interpolation_serials(inserted: int) -> list[int]:
+    """Serial numbers in packed order for the interpolation task: 1, n + 2, 2, 3, .. n + 1."""
+    return [1, inserted + 2, *range(2, inserted + 2)]
+
+
+def header(text: Int[np.ndarray, "B T"], serial: int, vocab: Vocab) -> Int[np.ndarray, "B T+1"]:
+    """What precedes a frame: the text (vocabulary ids) and its serial number."""
+    return np.pad(text, ((0, 0), (0, 1)), constant_values=vocab.serial(serial)).astype(np.int32)
+
+
+def pad_text(ids: list[int], config: SequenceConfig) -> Int[np.ndarray, " T"]:
+    """Text ids (from 0) as vocabulary ids, padded at the end to the text slots.
+
+    Raises:
+        ValueError: too many ids, or an id outside the text vocabulary.
+    """
+    if len(ids) > config.text_tokens:
+        raise ValueError(f"the text has {len(ids)} tokens, but a block holds {config.text_tokens}")
+    if ids and not 0 <= min(ids) <= max(ids) < config.text_vocabulary:
+        raise ValueError(f"text ids must be in 0..{config.text_vocabulary - 1}, got {ids}")
+    padded = np.full(config.text_tokens, PAD, np.int32)
+    padded[: len(ids)] = np.asarray(ids, np.int32) + Vocab(config).text_start
+    return padded
+
+
+def pack(
+    text: Int[np.ndarray, "B T"],
+    frames: Int[np.ndarray, "B M P"],
+    serials: list[int],
+    config: SequenceConfig,
+) -> Int[np.ndarray, "B L"]:
+    """Blocks of (text, serial number, frame codes), in the given order; FREE codes stay FREE.
+
+    Use `key_frame_serials` with the frames in time order, or `interpolation_serials` with the
+    frames in the order A, B, inserted.
+
+    Raises:
+        ValueError: frames or serials of another number or size, or codes out of range.
+    """
+    rows, blocks, size = frames.shape
+    vocab = Vocab(config)
+    if blocks != len(serials):
+        raise ValueError(f"got {blocks} frames but {len(serials)} serial numbers")
+    if size != config.frame_tokens:
+        raise ValueError(f"a frame must have {config.frame_tokens} ids, got {size}")
+    if text.shape != (rows, config.text_tokens):
+        raise ValueError(f"text must have shape {(rows, config.text_tokens)}, got {text.shape}")
+    if frames.size and not FREE <= frames.min() <= frames.max() < config.frame_codes:
+        raise ValueError(
+            f"frame codes must be in 0..{config.frame_codes - 1} or {FREE}, got "
+            f"{frames.min()}..{frames.max()}"
+        )
+    parts = []
+    for block, serial in enumerate(serials):
+        codes = frames[:, block]
+        ids = np.where(codes == FREE, FREE, codes + vocab.frame_start)
+        parts += [header(text, serial, vocab), ids]
+    return np.concatenate(parts, axis=1).astype(np.int32)
+
+
+def unpack(
+    tokens: Int[np.ndarray, "B L"], config: SequenceConfig
+) -> tuple[Int[np.ndarray, "B T"], list[int], Int[np.ndarray, "B M P"]]:
+    """Text, serial numbers and frame codes of a packed sequence, in packed order.
+
+    Raises:
+        ValueError: a length that is no whole number of blocks.
+    """
+    rows, length = tokens.shape
+    if length % config.stride:
+        raise ValueError(f"length must be a multiple of stride {config.stride}, got {length}")
+    blocks = tokens.reshape(rows, -1, config.stride)
+    vocab = Vocab(config)
+    serials = blocks[0, :, config.text_tokens] - vocab.serial_start + 1
+    frames = blocks[:, :, config.text_tokens + 1 :] - vocab.frame_start
+    return blocks[:, 0, : config.text_tokens], [int(s) for s in serials], frames
+
+
+def time_order(serials: list[int]) -> list[int]:
+    """Indices that put packed frames in the order of their serial numbers (Fig. 3, last step)."""
+    return [int(i) for i in np.argsort(serials, kind="stable")]

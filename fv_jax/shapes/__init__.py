@@ -1,0 +1,1 @@
+"""`shapes`, the toy world: its scenes, and what measures videos of them."""

@@ -1,0 +1,1 @@
+"""icetk, the tokenizer of the paper, from your own copy of its weights."""

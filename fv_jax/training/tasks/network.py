@@ -1,0 +1,171 @@
+"""Training one network on both tasks, key frames and interpolation, from cached frame ids."""
+
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from fv_jax.config.model import Options, RetNetConfig, SequenceConfig, to_json
+from fv_jax.config.training import NetworkExperiment
+from fv_jax.data.batches import Batches, RowMaker, training_batches
+from fv_jax.generation import pretrained
+from fv_jax.generation.generator import Generator
+from fv_jax.media.montage import montage, save_png
+from fv_jax.models.retnet import log_decays
+from fv_jax.ops.decay import half_life
+from fv_jax.provenance import cores
+from fv_jax.tokenizers.fsq import FSQTokenizer
+from fv_jax.tokenizers.text import TextTokenizer
+from fv_jax.training.mesh import resolved
+from fv_jax.training.state import Params
+from fv_jax.training.tasks.network_data import network_data
+from fv_jax.training.tasks.network_loss import NetworkLoss
+
+_LEAST_VALID_ROWS = 16
+_MOST_VALID_ROWS = 512
+
+
+class NetworkTask(NetworkLoss):
+    """A `loop.Task` for `NetworkExperiment`: `NetworkLoss` with its data."""
+
+    def __init__(self, config: NetworkExperiment, folder: Path, devices: int | None = None):
+        """`folder` is where sources are tokenised, if need be; `devices`: of the mesh."""
+        self.config = config
+        self._data = network_data(config, folder)
+        self.frames = self._data.tokenizer
+        before = self._model_to_start_from()
+        self.text = before.text if before else _text_tokenizer(config.text, self._data.train.texts)
+        texts = {*self._data.train.texts, *self._data.valid.texts}
+        longest = max(texts, key=lambda text: len(self.text.encode(text)))
+        needed = len(self.text.encode(longest))
+        if config.text_tokens and needed > config.text_tokens:
+            raise ValueError(
+                f"a block has text_tokens={config.text_tokens} slots, but the text "
+                f"{longest[:60]!r} has {needed} tokens; give --text-tokens {needed} or more, or 0"
+            )
+        sequence = SequenceConfig(
+            text_tokens=config.text_tokens or max(1, needed),
+            frame_grid=self._data.grid,
+            text_vocabulary=self.text.size,
+            frame_codes=self.frames.codebook_size,
+            serial_numbers=config.serial_numbers,
+        )
+        levels = self.frames.config.levels if isinstance(self.frames, FSQTokenizer) else ()
+        super().__init__(config, sequence, levels, devices or jax.device_count())
+        self.start = self._weights_of(before) if before else None
+        longest = max(half_life(x) for x in log_decays(config.model))
+        if longest < 2 * self.sequence.stride:
+            warnings.warn(
+                f"the longest memory halves every {longest:.0f} tokens, less than two blocks of "
+                f"{self.sequence.stride}: the network can hardly see the frame before the last; "
+                "raise model.memory_tokens or model.heads",
+                stacklevel=2,
+            )
+        self.rows = RowMaker(config, self.sequence, self.text, self.blocks)
+        self._evaluate = jax.jit(self.loss)
+
+    @property
+    def prompts(self) -> list[str]:
+        """Texts of unseen clips, each once, for samples."""
+        return list(dict.fromkeys(self._data.valid.texts))[:4]
+
+    def next_command(self, model: Path) -> str:
+        """What to do with the trained model."""
+        suffix = "mp4" if self.config.key_frames > 1 else "png"
+        return f'fv generate "{self.prompts[0]}" --model {model} --out out/video.{suffix}'
+
+    def data(self, rows: Sequence[int]) -> Batches:
+        """These packed rows of every batch, of both tasks, without end."""
+        run = self.config.run
+        return training_batches(
+            self._data.train, self.rows, seed=run.seed, batch_size=run.batch_size, own=rows,
+            workers=self.config.workers, threads=cores() if self.config.live else 1,
+        )  # fmt: skip
+
+    def sample(self, params: Params, picture: Path) -> dict[str, float]:
+        """Videos of up to four texts as a montage; loss and accuracy on unseen clips."""
+        model = pretrained.Model(
+            self.config.name, self._model_config(), params, self.frames, self.text
+        )
+        clips = Generator(model).generate(self.prompts, seed=0, options=Options())
+        save_png(montage(clips), picture)
+        return self._validate(params)
+
+    def export(self, params: Params, folder: Path, record: dict[str, Any]) -> None:
+        """Write a model folder; the record holds that of the model it started from, too."""
+        if self.config.start:
+            before = pretrained.locate(self.config.start) / "training.json"
+            record = {**record, "start": json.loads(before.read_text(encoding="utf-8"))}
+        pretrained.save(folder, self._model_config(), params, self.frames, self.text, record)
+
+    def _model_to_start_from(self) -> pretrained.Model | None:
+        if not self.config.start:
+            return None
+        try:
+            return pretrained.load(self.config.start)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"no model {self.config.start!r} to start from: train it first (shapes starts from "
+                "`fv train shapes_images`), or give --start '' for random weights"
+            ) from error
+
+    def _weights_of(self, model: pretrained.Model) -> Params:
+        for part, wanted, got in (
+            ("network", self._weights_need(self.network), self._weights_need(model.config.network)),
+            ("sequence", to_json(self.sequence), to_json(model.config.sequence)),
+        ):
+            differ = [f"{k} {got[k]} instead of {v}" for k, v in wanted.items() if got[k] != v]
+            if differ:
+                raise ValueError(
+                    f"cannot start from {self.config.start}: its {part} has {'; '.join(differ)}"
+                )
+        return model.params
+
+    @staticmethod
+    def _weights_need(network: RetNetConfig) -> dict[str, Any]:
+        """The settings without which the weights mean something else."""
+        return {k: v for k, v in to_json(network).items() if k not in ("chunk", "matmul_dtype")}
+
+    def _validate(self, params: Params) -> dict[str, float]:
+        rng = np.random.default_rng(0)
+        valid, run = self._data.valid, self.config.run
+        # Few clips are drawn from several times, so that rows of both tasks are among them.
+        count = max(len(valid), min(_LEAST_VALID_ROWS, 4 * len(valid)))
+        count = min(count, _MOST_VALID_ROWS)
+        # One device does it: as many rows at a time as it trains on.
+        mesh = resolved(run.mesh, jax.device_count())
+        size = min(max(run.batch_size // run.accumulate // (mesh.data * mesh.fsdp), 1), count)
+        results = []
+        for start in range(0, count, size):
+            indices = (i % len(valid) for i in range(start, min(start + size, count)))
+            part = [self.rows(valid.draw(i, rng), rng) for i in indices]
+            batch = {name: np.stack([row[name] for row in part]) for name in part[0]}
+            loss, metrics = self._evaluate(params, batch, jax.random.key(0))
+            results.append({"loss": loss, **metrics})
+        column = lambda name: np.asarray([result[name] for result in results], float)
+        weight = column("weight")
+        return {
+            name: float((column(name) * weight).sum() / weight.sum())
+            for name in results[0]
+            if name != "weight"
+        }
+
+    def _model_config(self) -> pretrained.ModelConfig:
+        c = self.config
+        return pretrained.ModelConfig(
+            network=self.network,
+            sequence=self.sequence,
+            key_frames=c.key_frames,
+            key_frame_fps=self._data.fps / c.key_frame_stride,
+            key_frame_stride=c.key_frame_stride,
+            insertions=c.insertions,
+        )
+
+
+def _text_tokenizer(path: str, texts: Sequence[str]) -> TextTokenizer:
+    """The file given, or one made of the training texts' words."""
+    return TextTokenizer.load(path) if path else TextTokenizer.train(texts)

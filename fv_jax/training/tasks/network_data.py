@@ -1,0 +1,165 @@
+"""What a network is trained and evaluated on: folders of tokens, or sources turned into them."""
+
+import dataclasses
+import functools
+import hashlib
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import jax
+
+from fv_jax.config.model import TokenSettings
+from fv_jax.config.training import NetworkExperiment
+from fv_jax.data.batches import Clips
+from fv_jax.data.live import LiveClips
+from fv_jax.data.skips import Skips, report_problems
+from fv_jax.data.sources.base import open_source
+from fv_jax.data.split import held_out
+from fv_jax.data.token_cache import MANIFEST, TOKENIZER, Chosen, TokenFolder
+from fv_jax.data.tokenize import clips_hash, tokenise
+from fv_jax.media.frames import Window
+from fv_jax.tokenizers.interface import FrameTokenizer
+from fv_jax.tokenizers.load import load_tokenizer
+
+
+class TextClips(Clips, Protocol):
+    """Clips whose texts are known without reading them."""
+
+    @property
+    def texts(self) -> list[str]:
+        """The text of every clip."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkData:
+    """Clips for both uses, and what their ids mean.
+
+    Attributes:
+        train / valid: clips of ids.
+        tokenizer: that made them.
+        grid: (h, w) ids of a frame.
+        fps: frames per second.
+    """
+
+    train: TextClips
+    valid: TextClips
+    tokenizer: FrameTokenizer
+    grid: tuple[int, int]
+    fps: float
+
+
+def network_data(config: NetworkExperiment, folder: Path) -> NetworkData:
+    """Open, and where need be make, what an experiment is trained on.
+
+    Args:
+        config: `data` and the settings beside it.
+        folder: for tokens made here.
+
+    Raises:
+        FileNotFoundError: there is no such data.
+        ValueError: nothing of it can be used, or training and evaluation clips do not match.
+    """
+    if config.live:
+        return _live(config, folder)
+    tokens = _tokens(config.data, config, folder)
+    span = config.clip_frames
+    if config.valid:
+        other = _tokens(config.valid, config, folder)
+        for name in ("tokenizer", "grid", "fps"):
+            got, want = getattr(other.manifest, name), getattr(tokens.manifest, name)
+            if got != want:
+                raise ValueError(f"{config.valid} has {name} {got}, {config.data} has {want}")
+        train, valid = range(len(tokens)), _long(other, range(len(other)), span, config.valid)
+    else:
+        other = tokens
+        roots = [clip["whole"] for clip in tokens.clips]  # pieces stay together
+        kept = held_out(sorted(set(roots)), config.valid_share)
+        train = [i for i, root in enumerate(roots) if root not in kept]
+        valid = [i for i, root in enumerate(roots) if root in kept]
+        valid = _long(tokens, valid, span, f"{config.data} (held out)")
+    train = _long(tokens, train, span, config.data)
+    return NetworkData(
+        Chosen(tokens, train),
+        Chosen(other, valid),
+        load_tokenizer(str(tokens.folder / TOKENIZER)),
+        tokens.manifest.grid,
+        tokens.manifest.fps,
+    )
+
+
+def _tokens(name: str, config: NetworkExperiment, folder: Path) -> TokenFolder:
+    if (Path(name) / MANIFEST).is_file():
+        return TokenFolder(Path(name))
+    if jax.process_count() > 1:
+        raise ValueError(
+            f"{name} must be tokenised before a training with several processes: run "
+            "`fv tokenize` once, and give its folder as --data"
+        )
+    try:
+        source = open_source(name)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"no folder of tokens {name!r} and no source of that name; make tokens with "
+            f"`fv tokenize SOURCE --out {name}` ({error})"
+        ) from error
+    tokenizer = load_tokenizer(config.tokenizer)
+    settings = TokenSettings(fps=config.fps, size=config.size, strict=config.strict)
+    key = f"{name} {tokenizer.fingerprint()} {config.fps} {config.size} {clips_hash(source)}"
+    words = re.sub(r"[^a-zA-Z0-9]+", "-", name).strip("-")[-40:]
+    home = folder / f"{words}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+    return tokenise(source, tokenizer, home, settings)
+
+
+def _long(tokens: TokenFolder, indices: Sequence[int], span: int, name: str) -> list[int]:
+    """Those clips that are long enough; says how many are not."""
+    long = [i for i in indices if tokens.clips[i]["frames"] >= span]
+    if len(long) < len(indices):
+        print(
+            f"fv: {len(indices) - len(long)} of {len(indices)} clips of {name} are left out: they "
+            f"have fewer than {span} frames at {tokens.manifest.fps:g} fps",
+            file=sys.stderr,
+        )
+    if not long:
+        raise ValueError(
+            f"no clip of {name} has {span} frames at {tokens.manifest.fps:g} fps; lower "
+            "--key-frames, --key-frame-stride or the gap of --insertions, or raise the fps of the "
+            "tokens"
+        )
+    return long
+
+
+def _live(config: NetworkExperiment, folder: Path) -> NetworkData:
+    source, tokenizer = open_source(config.data), load_tokenizer(config.tokenizer)
+    if config.size % tokenizer.downsample:
+        raise ValueError(f"size must be a multiple of {tokenizer.downsample}, got {config.size}")
+    window = Window(config.fps, config.size, config.clip_frames)
+    name = hashlib.sha256(str(Path(config.data).resolve()).encode()).hexdigest()[:8]
+    skips = Skips(folder / f"left_out-{name}", strict=config.strict)
+    report_problems(source, strict=config.strict)
+    entries = [source[i] for i in range(len(source))]
+    if config.valid:
+        other = open_source(config.valid)
+        report_problems(other, strict=config.strict)
+        train, valid = entries, [other[i] for i in range(len(other))]
+    else:
+        kept = held_out([entry.id for entry in entries], config.valid_share)
+        train = [entry for entry in entries if entry.id not in kept]
+        valid = [entry for entry in entries if entry.id in kept]
+    side = config.size // tokenizer.downsample
+    known = len(skips.problems())
+    if known:
+        print(f"fv: {known} clips are known to be unusable: {skips.folder}", file=sys.stderr)
+    clips = functools.partial(
+        LiveClips, tokenizer=tokenizer, window=window, noise_free=source.noise_free, skips=skips
+    )
+    return NetworkData(
+        clips(train, mirror=config.mirror),
+        clips(valid, centred=True),
+        tokenizer,
+        (side, side),
+        config.fps,
+    )

@@ -1,0 +1,98 @@
+"""What is trained of a network, without data: weights, loss, shape of the batches."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from fv_jax.config.model import SequenceConfig
+from fv_jax.config.training import NetworkExperiment
+from fv_jax.data.batches import blocks_of_a_row
+from fv_jax.generation import pretrained
+from fv_jax.models.retnet import RetNet
+from fv_jax.models.sharding import of_params
+from fv_jax.sequence.vocab import Vocab
+from fv_jax.training.losses import frame_loss
+from fv_jax.training.mesh import resolved
+from fv_jax.training.state import Params
+
+
+class NetworkLoss:
+    """The part of `NetworkTask` that needs no data; enough to estimate and compile a step.
+
+    Attributes:
+        sequence: what a row is packed from.
+        network: sizes of the network, with slots and code levels as the sequence needs them.
+        blocks: of a row.
+        tokens_per_step: padding included.
+    """
+
+    def __init__(
+        self, config: NetworkExperiment, sequence: SequenceConfig, levels: tuple[int, ...],
+        devices: int,
+    ):  # fmt: skip
+        """`levels`: of the tokenizer's codes, () if it has none; `devices`: of the mesh."""
+        self.config, self.sequence = config, sequence
+        self.frozen: dict[str, Any] = {}
+        self.start: Params | None = None
+        self.network = dataclasses.replace(
+            config.model,
+            slots=sequence.stride if config.slot_embeddings else 0,
+            code_levels=levels if config.level_embeddings else (),
+        )
+        # A row is cut between blocks, so that each device scores whole frames.
+        parts = resolved(config.run.mesh, devices).sequence
+        self.blocks = blocks_of_a_row(config, parts)
+        self.tokens_per_step = config.run.batch_size * self.blocks * sequence.stride
+        self._graph = pretrained.network_graph(self.network, sequence)
+
+    def init(self, key: jax.Array) -> Params:
+        """Random weights."""
+        return nnx.to_pure_dict(nnx.state(self._model(key), nnx.Param))
+
+    def axes(self) -> Any:
+        """Logical axes of every weight."""
+        return of_params(nnx.eval_shape(lambda: self._model(jax.random.key(0))))
+
+    def loss(self, params: Params, batch: Any, key: jax.Array) -> tuple[jax.Array, dict]:
+        """Cross-entropy of frame ids; the key is not used (there is no dropout)."""
+        del key
+        return frame_loss(
+            nnx.merge(self._graph, params), batch["tokens"], batch["weight"], self.sequence,
+            remat=self.config.remat, loss_chunk=self.config.loss_chunk,
+        )  # fmt: skip
+
+    def batch_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Of a batch of all processes."""
+        rows, length = self.config.run.batch_size, self.blocks * self.sequence.stride
+        return {
+            "tokens": jax.ShapeDtypeStruct((rows, length), jnp.int32),
+            "weight": jax.ShapeDtypeStruct((rows, self.blocks), jnp.float32),
+        }
+
+    def _model(self, key: jax.Array) -> RetNet:
+        s = self.sequence
+        return RetNet(self.network, Vocab(s).size, s.frame_codes, rngs=nnx.Rngs(key))
+
+
+def of_expected_data(config: NetworkExperiment, devices: int) -> NetworkLoss:
+    """Of an experiment whose data is not at hand, but known (`config.expected`).
+
+    Raises:
+        ValueError: nothing is known of the data.
+    """
+    expected = config.expected
+    if expected is None or not config.text_tokens:
+        raise ValueError(
+            f"{config.name} does not say what its data is like (`expected`, `text_tokens`)"
+        )
+    sequence = SequenceConfig(
+        text_tokens=config.text_tokens,
+        frame_grid=expected.frame_grid,
+        text_vocabulary=expected.text_vocabulary,
+        frame_codes=expected.frame_codes,
+        serial_numbers=config.serial_numbers,
+    )
+    return NetworkLoss(config, sequence, expected.code_levels, devices)

@@ -1,0 +1,1 @@
+"""Files of weights: safetensors, and those of torch, without torch."""

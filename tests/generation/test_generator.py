@@ -1,0 +1,261 @@
+"""Text to video with random weights: what a clip holds, what its seed decides, what is refused."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tiny
+
+from fv_jax.config.model import Options
+from fv_jax.generation.generator import Generator
+from fv_jax.generation.skip_mask import regions
+from fv_jax.media.clip import Clip
+
+# 3 key frames at 2 fps, 3 frames put between: 9 frames at 8 fps. All tests share its samplers.
+OPTIONS = Options(insert=3, inherit=0.3)
+KEY_FRAMES_ONLY = Options(insert=0)
+
+
+@pytest.fixture(scope="module")
+def clips(generator):
+    return generator.generate(tiny.PROMPTS, seed=40, options=OPTIONS)
+
+
+def assert_same_video(a: Clip, b: Clip):
+    for name in ("frames", "ids", "key_frame", "inherited"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+
+
+def test_a_clip_holds_what_it_says(clips):
+    for clip, prompt, seed in zip(clips, tiny.PROMPTS, (40, 41)):
+        assert (clip.prompt, clip.seed, clip.fps) == (prompt, seed, 8.0)
+        assert (clip.frames.shape, clip.frames.dtype) == ((9, 64, 64, 3), np.uint8)
+        assert (clip.ids.shape, clip.ids.dtype) == ((9, 4, 4), np.int32)
+        assert (clip.key_frame.shape, clip.key_frame.dtype) == ((9,), bool)
+        assert (clip.inherited.shape, clip.inherited.dtype) == ((9, 4, 4), bool)
+        assert 0 <= clip.ids.min() <= clip.ids.max() < 36
+        np.testing.assert_array_equal(np.flatnonzero(clip.key_frame), [0, 4, 8])
+
+
+def test_pixels_are_the_decoded_ids(clips):
+    for clip in clips:
+        np.testing.assert_array_equal(clip.frames, tiny.frames().decode(clip.ids))
+
+
+@pytest.mark.parametrize("window", [1, 5])
+def test_the_window_changes_no_id(generator, clips, window):
+    options = dataclasses.replace(OPTIONS, window=window)
+    for clip, again in zip(clips, generator.generate(tiny.PROMPTS, seed=40, options=options)):
+        assert_same_video(again, clip)
+        assert again.stats["steps"] != clip.stats["steps"]
+
+
+def test_no_prompt_is_refused(generator):
+    with pytest.raises(ValueError, match="no prompts"):
+        generator.generate([])
+
+
+def test_stats_count_every_token(clips):
+    stats = clips[0].stats
+    stride = tiny.sequence().stride
+    inherited = sum(int(clip.inherited.sum()) for clip in clips)
+    inserted = 2 * 6 * 16  # videos, frames, ids
+    assert stats["videos"] == 2
+    assert stats["sampled"] == 2 * 3 * 16 + inserted - inherited
+    headers = 2 * 3 * 10 + 4 * (2 * stride + 3 * 10)
+    assert stats["forced"] == headers + inherited
+    # All gaps at once; a step takes at least one token of every row and at most the window.
+    assert (3 + 3) * stride / 4 <= stats["steps"] <= (3 + 3) * stride
+    assert 0 <= stats["accepted"] <= stats["drafted"] <= stats["sampled"]
+    assert set(stats["seconds"]) == {"compile", "sample", "decode"}
+
+
+@pytest.mark.parametrize(
+    ("options", "frames", "fps"),
+    [
+        (KEY_FRAMES_ONLY, 3, 2.0),
+        (Options(insert=3, levels=0), 3, 2.0),
+        (Options(), 9, 8.0),  # the most that the model was trained to insert
+        (Options(key_frames=1), 1, 8.0),
+    ],
+)
+def test_number_of_frames_and_their_rate(generator, options, frames, fps):
+    clip = generator.generate(tiny.PROMPTS, options=options)[1]
+    assert len(clip.frames) == frames
+    assert clip.fps == fps
+
+
+def test_levels_multiply_frames_and_rate(generator):
+    options = Options(insert=1, levels=2)
+    clip = generator.interpolate(tiny.video(2), fps=5.0, options=options)
+    assert len(clip.frames) == 5
+    assert clip.fps == 20.0
+    np.testing.assert_array_equal(np.flatnonzero(clip.key_frame), [0, 4])
+
+
+def test_a_seed_decides_its_video_whatever_the_batch(generator, clips):
+    again = generator.generate(tiny.PROMPTS[::-1], seed=[41, 40], options=OPTIONS)
+    assert_same_video(again[1], clips[0])
+    assert_same_video(again[0], clips[1])
+    (alone,) = generator.generate(tiny.PROMPTS[:1], seed=40, options=OPTIONS)
+    assert_same_video(alone, clips[0])
+
+
+def test_other_seeds_and_prompts_give_other_videos(generator, clips):
+    same_prompt = generator.generate([tiny.PROMPTS[0]] * 2, seed=40, options=OPTIONS)
+    assert_same_video(same_prompt[0], clips[0])
+    assert (same_prompt[1].ids != clips[0].ids).any()
+    assert (same_prompt[1].ids != clips[1].ids).any()
+
+
+def test_key_frames_do_not_depend_on_what_is_put_between(generator, clips):
+    keys = generator.generate(tiny.PROMPTS, seed=40, options=KEY_FRAMES_ONLY)
+    for clip, key in zip(clips, keys):
+        np.testing.assert_array_equal(clip.ids[clip.key_frame], key.ids)
+
+
+def test_inherited_ids_are_stable_and_equal_both_key_frames(clips):
+    for clip in clips:
+        for frame in np.flatnonzero(~clip.key_frame):
+            a, b = clip.ids[frame // 4 * 4], clip.ids[frame // 4 * 4 + 4]
+            mask = clip.inherited[frame]
+            assert not (mask & ~regions(a, b).stable).any()
+            np.testing.assert_array_equal(clip.ids[frame][mask], a[mask])
+        assert not clip.inherited[clip.key_frame].any()
+
+
+@pytest.mark.parametrize("inherit", [0.0, 1.0])
+def test_inherit_1_copies_all_that_is_stable_and_0_nothing(generator, inherit):
+    clip = generator.interpolate(
+        tiny.video(3, seed=2), seed=3, options=Options(insert=3, inherit=inherit)
+    )
+    copied = 0
+    for frame in np.flatnonzero(~clip.key_frame):
+        a, b = clip.ids[frame // 4 * 4], clip.ids[frame // 4 * 4 + 4]
+        stable = regions(a, b).stable
+        np.testing.assert_array_equal(clip.inherited[frame], stable & (inherit == 1))
+        copied += int(stable.sum())
+    assert copied > 0
+
+
+def test_temperature_0_gives_one_video_for_all_seeds(generator):
+    greedy = Options(insert=0, temperature=0.0)
+    one, two = generator.generate([tiny.PROMPTS[0]] * 2, seed=1, options=greedy)
+    np.testing.assert_array_equal(one.ids, two.ids)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_first_frames_are_kept_as_the_first_key_frames(generator, count):
+    first = tiny.video(count)
+    ids = tiny.frames().encode_clips([first])[0]
+    clips = generator.generate(tiny.PROMPTS, options=KEY_FRAMES_ONLY, first_frames=first)
+    for clip in clips:
+        assert len(clip.ids) == 3
+        np.testing.assert_array_equal(clip.ids[:count], ids)
+        np.testing.assert_array_equal(clip.frames[:count], tiny.frames().decode(ids))
+
+
+def test_first_frames_of_each_prompt_are_as_if_it_were_alone(generator):
+    first = np.stack([tiny.video(1, seed) for seed in range(2)])
+    clips = generator.generate(
+        tiny.PROMPTS, seed=7, options=KEY_FRAMES_ONLY, first_frames=first
+    )  # fmt: skip
+    for i, clip in enumerate(clips):
+        same = generator.generate(
+            tiny.PROMPTS, seed=7, options=KEY_FRAMES_ONLY, first_frames=first[i]
+        )
+        np.testing.assert_array_equal(clip.ids, same[i].ids)
+    with pytest.raises(ValueError, match="one set of first_frames per prompt: got 1, 2"):
+        generator.generate(tiny.PROMPTS, options=KEY_FRAMES_ONLY, first_frames=first[:1])
+
+
+def test_interpolation_keeps_the_given_frames_and_their_order(generator):
+    frames = tiny.video(3, seed=5)
+    clip = generator.interpolate(frames, prompt=tiny.PROMPTS[0], options=OPTIONS)
+    assert (clip.prompt, clip.fps, len(clip.frames)) == (tiny.PROMPTS[0], 8.0, 9)
+    np.testing.assert_array_equal(clip.ids[::4], tiny.frames().encode_clips([frames])[0])
+
+
+def test_interpolation_without_text_differs_from_one_with(generator):
+    frames = tiny.video(3, seed=5)
+    named = generator.interpolate(frames, prompt=tiny.PROMPTS[0], options=OPTIONS)
+    unnamed = generator.interpolate(frames, options=OPTIONS)
+    assert unnamed.prompt == ""
+    assert (named.ids != unnamed.ids).any()
+
+
+def test_one_sampler_is_compiled_per_shape(generator, clips):
+    before = len(generator._compiled)
+    again = generator.generate(tiny.PROMPTS, seed=7, options=OPTIONS)
+    assert len(generator._compiled) == before
+    assert "compile" not in again[0].stats["seconds"]
+
+
+def test_unknown_words_are_listed(generator):
+    assert generator.unknown_words("a red zebra moves left") == ["zebra"]
+
+
+@pytest.mark.parametrize("prompt", ["", "   ", "\n", "!?"])
+def test_an_empty_prompt_is_refused(generator, prompt):
+    with pytest.raises(ValueError, match="prompt is empty; write a sentence such as"):
+        generator.generate([prompt])
+
+
+def test_a_prompt_that_is_too_long_is_refused_and_never_cut(generator):
+    fits = "a small red circle moves left over stripes moves"
+    assert len(generator.text_ids(fits)) == 9
+    with pytest.raises(ValueError, match=f"'{fits} left' is too long: .*10 tokens.* holds 9"):
+        generator.generate([f"{fits} left"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"key_frames": 4}, r"key_frames must be in 1\.\.3, .* got 4"),
+        ({"insert": 2}, r"insert must be one of \[0, 1, 3\], .* got 2"),
+    ],
+)
+def test_options_that_the_model_was_not_trained_for_are_refused(generator, changes, message):
+    with pytest.raises(ValueError, match=message):
+        generator.generate(tiny.PROMPTS, options=dataclasses.replace(OPTIONS, **changes))
+
+
+@pytest.mark.parametrize(
+    ("seed", "message"),
+    [
+        (-1, r"seeds must be in 0\.\.4294967295, got -1\.\.0"),
+        (2**32 - 1, r"got 4294967295\.\.4294967296"),
+        ([1], "one seed per prompt: got 1 for 2 prompts"),
+        ([1, 2**40], "seeds must be in"),
+    ],
+)
+def test_seeds_that_cannot_be_used_are_refused(generator, seed, message):
+    with pytest.raises(ValueError, match=message):
+        generator.generate(tiny.PROMPTS, seed=seed)
+
+
+@pytest.mark.parametrize("count", [0, 4])
+def test_too_few_or_too_many_first_frames_are_refused(generator, count):
+    with pytest.raises(ValueError, match=rf"first_frames must be 1\.\.3 key frames, got {count}"):
+        generator.generate(tiny.PROMPTS, first_frames=np.zeros((count, 64, 64, 3), np.uint8))
+
+
+def test_frames_of_another_size_are_refused(generator):
+    small = np.zeros((2, 32, 64, 3), np.uint8)
+    with pytest.raises(ValueError, match=r"frames must be \(64, 64\) px \(Y, X\), got \(32, 64\)"):
+        generator.generate(tiny.PROMPTS, first_frames=small)
+    with pytest.raises(ValueError, match=r"frames must be \(64, 64\) px"):
+        generator.interpolate(small)
+
+
+def test_one_frame_cannot_be_interpolated(generator):
+    with pytest.raises(ValueError, match="at least 2 frames, got 1"):
+        generator.interpolate(tiny.video(1))
+
+
+def test_a_model_without_insertions_makes_key_frames_only():
+    model = tiny.model()
+    config = dataclasses.replace(model.config, insertions=())
+    generator = Generator(dataclasses.replace(model, config=config))
+    with pytest.raises(ValueError, match=r"insert must be one of \[0\]"):
+        generator.generate(tiny.PROMPTS, options=Options(insert=3))

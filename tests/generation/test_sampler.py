@@ -1,0 +1,298 @@
+"""Window decoding: one result for every window, guess and batch; exact probabilities."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from flax import nnx
+
+from fv_jax.config.model import SequenceConfig
+from fv_jax.generation import drafts
+from fv_jax.generation.policies import Policy, position_noise
+from fv_jax.generation.sampler import DecodeState, Sampler, decode, start
+from fv_jax.sequence.vocab import FREE, PAD, Vocab
+
+SEQUENCE = SequenceConfig(
+    text_tokens=3, frame_grid=(1, 5), text_vocabulary=20, frame_codes=12, serial_numbers=7
+)
+STRIDE, HEADER, START = SEQUENCE.stride, 4, Vocab(SEQUENCE).frame_start
+M, B = 4, 2  # blocks, rows
+GREEDY, SAMPLED = Policy(temperature=0.0), Policy(temperature=1.0, top_k=8, top_p=0.95)
+SEEDS = [(11, 0), (12, 0)]
+
+
+def make(equal_logits=False):
+    """A network of the test's own float type."""
+    network = tiny.retnet(vocabulary=Vocab(SEQUENCE).size, codes=SEQUENCE.frame_codes)
+    if equal_logits:
+        for head in (network.head, network.level_head):
+            head[...] = jnp.zeros_like(head[...])
+    return network
+
+
+def inputs(known=1, blocks=M, rows=B, seed=0):
+    """Tokens [rows, L] whose frames are FREE after the first `known` ones."""
+    rng = np.random.default_rng(seed)
+    tokens = rng.integers(1, START, size=(B, M, STRIDE))
+    tokens[:, :known, HEADER:] = rng.integers(START, START + 12, size=(B, known, 5))
+    tokens[:, known:, HEADER:] = FREE
+    return tokens[:rows, :blocks].reshape(rows, -1).astype(np.int32)
+
+
+def run(
+    tokens, policy=SAMPLED, *, network=None, window=1, guesses=None, seeds=SEEDS, guidance=1.0,
+    buffer=0, **more,
+):  # fmt: skip
+    """Tokens, the state after, counts."""
+    network = make() if network is None else network
+    graph, params = nnx.split(network)
+    sampler = Sampler(SEQUENCE, policy, window, guidance, buffer)
+    state = more.pop("state", None) or start(network, sampler, seeds[: len(tokens)])
+    if guesses is None:
+        guesses = drafts.previous_frame(tokens.shape[1] // STRIDE, SEQUENCE)
+    tokens, state, counts = decode(
+        params, state, jnp.asarray(tokens), jnp.asarray(guesses),
+        graph=graph, sampler=sampler, **more,
+    )  # fmt: skip
+    return np.asarray(tokens), state, counts
+
+
+def free(tokens):
+    return np.asarray(tokens) == FREE
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("known", "prefix", "window"), [(1, STRIDE, 1), (1, STRIDE, 4), (0, 0, 3)])
+def test_greedy_decoding_takes_the_parallel_forms_likeliest_codes(known, prefix, window):
+    given = inputs(known)
+    tokens, state, _ = run(given, GREEDY, window=window, prefix=prefix)
+    assert len(np.unique(tokens[free(given)])) > 2
+    network = make()
+    likeliest = network.logits(network.parallel(jnp.asarray(tokens))).argmax(-1) + START
+    np.testing.assert_array_equal(tokens[:, 1:][free(given)[:, 1:]],
+                                  likeliest[:, :-1][free(given)[:, 1:]])  # fmt: skip
+    assert (state.net.position == tokens.shape[1]).all()
+    _, want = network.chunkwise(jnp.asarray(tokens), network.init_state(B))
+    tiny.assert_close(state.net.retention, want.retention, "float64")
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.5])
+def test_window_guesses_and_batch_change_nothing(guidance):
+    given = inputs()
+    given[0, STRIDE * 2 + 6] = START + 3  # rows differ in what is forced
+    plain = run(given, guidance=guidance)[0]
+    rng = np.random.default_rng(3)
+    places = np.arange(given.shape[1])
+    anything = np.where(places > 0, rng.integers(0, np.maximum(places, 1)), -1).astype(np.int32)
+    for window, rows, buffer in ((2, B, 0), (4, 1, 10), (STRIDE, B, STRIDE)):
+        for guesses in (None, anything, np.full_like(anything, -1)):
+            tokens, state, _ = run(
+                given[:rows], window=window, guesses=guesses, guidance=guidance, buffer=buffer
+            )
+            np.testing.assert_array_equal(tokens, plain[:rows])
+            assert (state.net.position == given.shape[1]).all()
+
+
+@pytest.mark.parametrize("grid", [(5, 1), (2, 3)])
+def test_guesses_in_the_first_frame_change_nothing(grid):
+    layout = dataclasses.replace(SEQUENCE, frame_grid=grid)
+    given = np.ones((B, layout.stride), np.int32)
+    given[:, HEADER:] = FREE
+    guesses = drafts.previous_frame(1, layout)
+    network = tiny.retnet(vocabulary=Vocab(layout).size, codes=layout.frame_codes)
+    graph, params = nnx.split(network)
+    made = []
+    for window in (1, 3, layout.stride):
+        sampler = Sampler(layout, SAMPLED, window)
+        state = start(network, sampler, SEEDS)
+        tokens, _, counts = decode(
+            params, state, jnp.asarray(given), jnp.asarray(guesses), graph=graph, sampler=sampler
+        )
+        made.append(np.asarray(tokens))
+        assert (window > 1) == bool(counts.drafted.any())
+    np.testing.assert_array_equal(made[1], made[0])
+    np.testing.assert_array_equal(made[2], made[0])
+
+
+def test_given_tokens_stay_and_the_others_follow_them():
+    plain = run(inputs())[0]
+    given = inputs()
+    fix = free(given) & (np.random.default_rng(1).uniform(size=given.shape) < 0.5)
+    given[fix] = np.random.default_rng(2).integers(START, START + 12, size=fix.sum())
+    tokens = run(given, window=3)[0]
+    np.testing.assert_array_equal(tokens[~free(given)], given[~free(given)])
+    codes = tokens[free(given)] - START
+    assert ((codes >= 0) & (codes < SEQUENCE.frame_codes)).all()
+    assert (tokens != plain)[free(given)].any()
+
+
+def test_forcing_what_would_have_been_chosen_changes_nothing():
+    given = inputs()
+    plain = run(given)[0]
+    half = np.where(np.arange(given.shape[1]) % 2 == 0, plain, given)
+    np.testing.assert_array_equal(run(half, window=3)[0], plain)
+
+
+@pytest.mark.parametrize("window", [1, 4, STRIDE])
+def test_known_tokens_are_read_a_window_at_a_time(window):
+    given = run(inputs())[0]
+    tokens, state, counts = run(given, window=window)
+    np.testing.assert_array_equal(tokens, given)
+    assert counts.steps == -(-given.shape[1] // window)
+    assert not counts.drafted.any()
+    network = make()
+    _, want = network.chunkwise(jnp.asarray(given), network.init_state(B))
+    tiny.assert_close(state.net.retention, want.retention, "float32")
+
+
+def test_right_guesses_are_accepted_and_counted():
+    network = make(equal_logits=True)  # greedy then always takes code 0
+    given = inputs()
+    given[:, HEADER:STRIDE] = START
+    _, _, counts = run(given, GREEDY, network=network, window=STRIDE)
+    assert counts.steps == M
+    nothing = drafts.nothing(M, SEQUENCE)
+    _, _, without = run(given, GREEDY, network=network, window=STRIDE, guesses=nothing)
+    assert without.steps == 1 + (M - 1) * 5 + 1  # the known block, each id, the last one's turn
+    assert not without.drafted.any()
+    np.testing.assert_array_equal(counts.drafted, [(M - 1) * 5] * B)
+    np.testing.assert_array_equal(counts.accepted, counts.drafted)
+    given[:, HEADER:STRIDE] = START + 1  # every guess for the second block is wrong
+    _, _, counts = run(given, GREEDY, network=network, window=STRIDE)
+    # Beyond the first wrong one, what the same window sampled is the guess, and right.
+    np.testing.assert_array_equal(counts.drafted - counts.accepted, [1] * B)
+
+
+def test_a_seed_gives_the_same_tokens_whatever_batch_it_shares():
+    given = inputs()
+    both = run(given)[0]
+    swapped = run(given[::-1], seeds=SEEDS[::-1], window=3)[0]
+    np.testing.assert_array_equal(swapped[::-1], both)
+    other = run(given, seeds=[(13, 0), SEEDS[1]])[0]
+    np.testing.assert_array_equal(other[1], both[1])
+    assert (other[0] != both[0]).any()
+
+
+@pytest.mark.parametrize("seed", [(11, 1), (11,), (11, 0, 0)])
+def test_every_number_of_a_seed_counts(seed):
+    first = run(inputs())[0]
+    other = run(inputs(), seeds=[seed, SEEDS[1]])[0]
+    assert (other[0] != first[0]).any()
+
+
+@pytest.mark.parametrize("window", [1, 4])
+def test_the_draw_at_a_position_uses_the_seeds_noise_for_that_position(window):
+    # With all logits equal, the largest noise wins.
+    given = inputs()
+    tokens = run(given, Policy(), network=make(equal_logits=True), window=window)[0]
+    positions = np.flatnonzero(free(given)[0])
+    for row, (seed, stage) in enumerate(SEEDS):
+        key = jax.random.fold_in(jax.random.key(seed), stage)
+        noise = position_noise(jnp.stack([key] * len(positions)), jnp.asarray(positions), 12)
+        np.testing.assert_array_equal(tokens[row, positions] - START, noise.argmax(-1))
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_two_calls_that_carry_the_state_equal_one(guidance):
+    given = inputs()
+    whole, end, _ = run(given, window=3, guidance=guidance)
+    first, state, _ = run(given[:, : 2 * STRIDE], window=3, guidance=guidance)
+    rest = np.concatenate([first[:, STRIDE:], given[:, 2 * STRIDE :]], axis=1)
+    rest, state, _ = run(rest, window=4, state=state, read=STRIDE, guidance=guidance)
+    np.testing.assert_array_equal(np.concatenate([first, rest[:, STRIDE:]], axis=1), whole)
+    np.testing.assert_array_equal(state.net.position, end.net.position)
+    tiny.assert_close(state.net.retention, end.net.retention, "float32")
+
+
+@pytest.mark.usefixtures("x64")
+def test_guidance_moves_away_from_what_is_likely_without_the_text():
+    given = inputs()
+    tokens = run(given, GREEDY, window=4, guidance=3.0)[0]
+    text = np.arange(given.shape[1]) % STRIDE < SEQUENCE.text_tokens
+    network = make()
+    read = lambda x: np.asarray(network.logits(network.parallel(jnp.asarray(x))))
+    with_text, without = read(tokens), read(np.where(text, PAD, tokens))
+    likeliest = (without + 3.0 * (with_text - without)).argmax(-1) + START
+    open_ = free(given)[:, 1:]
+    np.testing.assert_array_equal(tokens[:, 1:][open_], likeliest[:, :-1][open_])
+    assert (tokens != run(given, GREEDY)[0]).any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", [Policy(temperature=1.3), Policy(top_k=5), Policy(top_p=0.8)])
+@pytest.mark.parametrize("window", [1, 4])
+def test_samples_have_the_models_probabilities(policy, window):
+    rows = 50_000
+    given = np.repeat(inputs()[:1, : 2 * STRIDE], rows, axis=0)
+    given[:, STRIDE + HEADER + 2 :] = START  # two ids are open, the rest is known
+    state = DecodeState(make().init_state(rows), jax.random.split(jax.random.key(5), rows))
+    tokens = run(given, policy, window=window, state=state)[0]
+    first, second = (tokens[:, STRIDE + HEADER + i] - START for i in range(2))
+    expected = np.zeros((12, 12))
+    both = np.repeat(given[:1], 12, axis=0)
+    both[:, STRIDE + HEADER] = START + np.arange(12)
+    network = make()
+    logits = network.logits(network.parallel(jnp.asarray(both)))
+    chances = lambda x: np.asarray(jax.nn.softmax(policy.filter(x / policy.temperature)))
+    place = STRIDE + HEADER
+    expected = chances(logits[:1, place - 1]).T * chances(logits[:, place])
+    seen = np.zeros((12, 12))
+    np.add.at(seen, (first, second), 1)
+    assert not seen[expected == 0].any()
+    # Pearson's statistic; cells that expect fewer than 5 are taken together.
+    large = expected * rows >= 5
+    e = np.append(expected[large], max(expected[~large].sum(), 1e-12)) * rows
+    o = np.append(seen[large], seen[~large].sum())
+    used = e >= 5
+    statistic, freedom = ((o - e)[used] ** 2 / e[used]).sum(), used.sum() - 1
+    # The 0.999 quantile of chi-square, by Wilson and Hilferty.
+    limit = freedom * (1 - 2 / (9 * freedom) + 3.0902 * (2 / (9 * freedom)) ** 0.5) ** 3
+    assert statistic < limit
+
+
+@dataclasses.dataclass(frozen=True)
+class Counting(Policy):
+    """Greedy, and counts how often it is traced."""
+
+    traces = []  # noqa: RUF012 - shared by all on purpose
+
+    def __call__(self, logits, noise):
+        self.traces.append(logits.shape)
+        return super().__call__(logits, noise)
+
+
+def test_one_trace_serves_every_call_of_a_shape():
+    policy = Counting(temperature=0.0)
+    first = run(inputs(), policy, window=3)[0]
+    traces = len(policy.traces)
+    assert traces > 0
+    second = run(inputs(known=2, seed=5), policy, window=3, seeds=[(1, 2), (3, 4)])[0]
+    assert (first != second).any()
+    run(inputs(), policy, window=3, guesses=drafts.nothing(M, SEQUENCE))
+    assert len(policy.traces) == traces
+    run(inputs(blocks=2), policy, window=3)  # another shape
+    assert len(policy.traces) > traces
+
+
+def test_the_state_is_donated():
+    before = start(make(), Sampler(SEQUENCE), SEEDS)
+    _, after, _ = run(inputs(), state=before)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(after))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"window": 0}, "window must be in 1..9, got 0"),
+        ({"window": 10}, "window must be in 1..9, got 10"),
+        ({"guidance": -1.0}, "guidance must be >= 0"),
+        ({"window": 4, "buffer": 3}, "buffer must be 0 or >= window=4, got 3"),
+    ],
+)
+def test_samplers_that_make_no_sense_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        Sampler(SEQUENCE, **wrong)

@@ -1,0 +1,115 @@
+"""Five steps of a tiny network on meshes of eight fake CPU devices; run as a program.
+
+Everything that the tests of `training/mesh.py` want to know is written to the .npz file named.
+A process has its devices from its start on, so this cannot be done in the tests' own.
+"""
+
+import dataclasses
+import sys
+
+import jax
+import numpy as np
+import tiny
+
+from fv_jax.config.training import (
+    ExpectedData,
+    MeshConfig,
+    NetworkExperiment,
+    OptimizerConfig,
+    RunConfig,
+)
+from fv_jax.training.mesh import bytes_per_device, make_layout, place_batch
+from fv_jax.training.program import build_program
+from fv_jax.training.tasks.network_loss import of_expected_data
+
+MESHES = {
+    "data 8": MeshConfig(data=8),
+    "fsdp 8": MeshConfig(data=1, fsdp=8),
+    "2x2x2": MeshConfig(data=2, fsdp=2, tensor=2),
+    "sequence 2": MeshConfig(data=1, fsdp=2, tensor=2, sequence=2),
+}
+STEPS, BATCH = 5, 8
+EXPERIMENT = NetworkExperiment(
+    "tiny",
+    # Sizes that eight devices can share; chunks that end within a device's part of a sequence.
+    model=dataclasses.replace(
+        tiny.NETWORK, width=16, heads=4, value_width=32, hidden=24, chunk=5, memory_tokens=(2, 60)
+    ),
+    optimizer=OptimizerConfig(learning_rate=0.01, warmup_steps=1),
+    text_tokens=3,
+    key_frames=8,
+    insertions=(),
+    serial_numbers=9,
+    loss_chunk=4,
+    expected=ExpectedData(100, (2, 2), 12, 10, (4, 3)),
+)
+
+
+def batch(step, blocks, stride):
+    """Random tokens of the right kind; some frames have no weight."""
+    rng = np.random.default_rng(step)
+    codes = rng.integers(20, 32, (BATCH, blocks, stride))
+    codes[:, :, :4] = rng.integers(0, 19, (BATCH, blocks, 4))
+    weight = rng.integers(0, 2, (BATCH, blocks)).astype(np.float32)
+    return {"tokens": codes.reshape(BATCH, -1).astype(np.int32), "weight": weight}
+
+
+def trained(mesh, devices, **changes):
+    """The state after five steps, every step's loss, and the task's layout and program."""
+    run = RunConfig(steps=10, batch_size=BATCH, mesh=mesh, accumulate=changes.pop("accumulate", 1))
+    config = dataclasses.replace(EXPERIMENT, run=run, **changes)
+    task = of_expected_data(config, len(devices))
+    layout = make_layout(mesh, devices)
+    program = build_program(task, run, config.optimizer, layout)
+    state, losses = program.begin(0, None), []
+    for step in range(STEPS):
+        rows = batch(step, task.blocks, task.sequence.stride)
+        placed = place_batch(layout, rows, range(BATCH), BATCH)
+        state, metrics = program.step(state, placed, {})
+        losses.append(float(metrics["loss"]))
+    return state, losses, program
+
+
+def leaves(tree):
+    return np.concatenate([np.asarray(leaf).ravel() for leaf in jax.tree.leaves(tree)])
+
+
+def main(path):
+    jax.config.update("jax_num_cpu_devices", 8)
+    jax.config.update("jax_default_matmul_precision", "highest")
+    jax.config.update("jax_disable_most_optimizations", True)
+    results = {}
+
+    def keep(name, mesh, devices, **changes):
+        state, losses, program = trained(mesh, devices, **changes)
+        results[f"{name}/losses"] = np.asarray(losses)
+        results[f"{name}/params"] = leaves(state.params)
+        results[f"{name}/ema"] = leaves(state.ema)
+        for part in ("params", "ema", "opt_state"):
+            tree, where = getattr(state, part), getattr(program.shardings, part)
+            held = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(tree))
+            results[f"{name}/{part}_bytes"] = np.asarray(held)
+            assert held == bytes_per_device(tree, where)
+            assert jax.tree.all(
+                jax.tree.map(lambda leaf, sharding: leaf.sharding == sharding, tree, where)
+            )
+        for leaf, sharding in (
+            ("query", state.params["blocks"]["retention"]["qkvg"]["query"]["weight"].sharding),
+            ("down", state.params["blocks"]["glu"]["down"]["weight"].sharding),
+            ("head", state.params["head"].sharding),
+            ("embedding", state.params["embedding"].sharding),
+        ):
+            results[f"{name}/{leaf}"] = np.asarray(str(tuple(sharding.spec)))
+
+    devices = jax.devices()
+    keep("one", MeshConfig(), devices[:1])
+    for name, mesh in MESHES.items():
+        keep(name, mesh, devices)
+    keep("accumulate", MeshConfig(data=2), devices[:2], accumulate=4)
+    keep("block", MeshConfig(), devices[:1], remat="block")
+    keep("cheap", MeshConfig(), devices[:1], remat="cheap")
+    np.savez(path, **results)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,167 @@
+"""Training the network: from clips to a model folder that generates."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from fv_jax.config.training import NetworkExperiment, OptimizerConfig, RunConfig
+from fv_jax.generation.generator import Generator
+from fv_jax.sequence.packing import unpack
+from fv_jax.training.loop import fit
+from fv_jax.training.tasks.network import NetworkTask
+
+STEPS = 60
+NETWORK = dataclasses.replace(tiny.NETWORK, layers=1)  # half the time to compile
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.safetensors"
+    tiny.frames().save(path)
+    return NetworkExperiment(
+        "tiny",
+        tokenizer=str(path),
+        model=NETWORK,
+        optimizer=OptimizerConfig(learning_rate=1e-2, warmup_steps=5),
+        run=RunConfig(
+            steps=STEPS, batch_size=4, log_every=1, sample_every=STEPS, checkpoint_every=STEPS
+        ),
+        text_tokens=9,
+        serial_numbers=5,
+        key_frames=3,
+        insertions=((4, 3),),
+        data="shapes,split=train,count=6",
+        valid="shapes,split=valid,count=4",
+    )
+
+
+@pytest.fixture(scope="module")
+def task(config, tmp_path_factory):
+    return NetworkTask(config, tmp_path_factory.mktemp("tokens"))
+
+
+@pytest.fixture(scope="module")
+def folder(task, config, tmp_path_factory):
+    """Of a finished run."""
+    home = tmp_path_factory.mktemp("run")
+    assert fit(task, config, home) == home / "model"
+    return home
+
+
+def test_batches_are_rows_of_the_tasks_sequence(task):
+    batch = next(task.data(range(4)))
+    assert batch["tokens"].shape == (4, 5 * task.sequence.stride)
+    assert batch["weight"].shape == (4, 5)
+    assert task.tokens_per_step == batch["tokens"].size
+    used = batch["tokens"][:1, : 3 * task.sequence.stride]
+    assert unpack(used, task.sequence)[1][0] == 1
+
+
+def test_training_learns(folder):
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert len(losses) == STEPS
+    assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:5])
+    (valid,) = [line for line in lines if "valid_loss" in line]
+    assert valid["valid_loss"] < losses[0]
+    assert 0 < valid["valid_accuracy"] <= 1
+
+
+def test_the_exported_model_generates_with_the_options_it_was_trained_for(folder, config):
+    generator = Generator.load(str(folder / "model"))
+    made = generator.model.config
+    network = dataclasses.replace(NETWORK, slots=26, code_levels=(4, 3, 3))
+    assert (made.network, made.key_frames, made.insertions) == (network, 3, ((4, 3),))
+    assert (made.key_frame_fps, made.key_frame_stride) == (2.0, 4)
+    (clip,) = generator.generate(tiny.PROMPTS[:1])
+    assert clip.frames.shape == (9, 64, 64, 3)
+    record = json.loads((folder / "model" / "training.json").read_text())
+    assert record["steps"] == STEPS
+    assert record["config"]["name"] == config.name
+
+
+def test_samples_are_pictures(folder):
+    (picture,) = (folder / "samples").iterdir()
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_slot_and_level_embeddings_can_be_left_out(config, tmp_path):
+    bare = dataclasses.replace(config, slot_embeddings=False, level_embeddings=False)
+    network = NetworkTask(bare, tmp_path).network
+    assert (network.slots, network.code_levels) == (0, ())
+
+
+def test_text_slots_follow_from_the_longest_text_where_they_are_not_given(config, tmp_path):
+    task = NetworkTask(dataclasses.replace(config, text_tokens=0), tmp_path)
+    assert task.sequence.text_tokens == len(tiny.PROMPTS[0].split()) == 8
+
+
+def test_a_text_that_is_too_long_is_refused_before_training(config, tmp_path):
+    with pytest.raises(ValueError, match=r"'a .* moves .*' has 8 tokens; give --text-tokens 8 or"):
+        NetworkTask(dataclasses.replace(config, text_tokens=7), tmp_path)
+
+
+def test_a_text_model_may_be_given(config, tmp_path):
+    path = tmp_path / "text.model"
+    path.write_bytes(tiny.text().model)
+    task = NetworkTask(dataclasses.replace(config, text=str(path)), tmp_path / "tokens")
+    assert task.text == tiny.text()
+
+
+def test_a_new_training_reads_words_as_the_model_it_starts_from(folder, config, tmp_path):
+    other = dataclasses.replace(
+        config, start=str(folder / "model"), data="shapes,split=test,count=3"
+    )
+    task = NetworkTask(other, tmp_path)
+    assert task.text == Generator.load(str(folder / "model")).model.text
+
+
+def test_a_memory_shorter_than_two_blocks_is_warned_of(config, tmp_path):
+    short = dataclasses.replace(tiny.NETWORK, memory_tokens=(2.0, 51.0))
+    with pytest.warns(UserWarning, match="halves every 51 tokens, less than two blocks of 26"):
+        NetworkTask(dataclasses.replace(config, model=short), tmp_path)
+
+
+def test_an_unknown_tokenizer_is_refused(config, tmp_path):
+    wrong = dataclasses.replace(config, tokenizer="nowhere.safetensors")
+    with pytest.raises(FileNotFoundError, match=r"no tokenizer 'nowhere\.safetensors'"):
+        NetworkTask(wrong, tmp_path)
+
+
+def test_a_training_starts_from_the_weights_of_a_model(folder, config, tmp_path):
+    images = dataclasses.replace(config, start=str(folder / "model"), key_frames=1, insertions=())
+    task = NetworkTask(images, tmp_path)
+    assert next(task.data(range(4)))["tokens"].shape == (4, task.sequence.stride)
+    started = task.start
+    wanted = Generator.load(str(folder / "model")).model.params
+    assert jax.tree.all(jax.tree.map(np.array_equal, started, wanted))
+
+
+def test_a_start_that_is_not_there_says_what_to_do(config, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"train it first .* --start ''"):
+        NetworkTask(dataclasses.replace(config, start="nowhere/model"), tmp_path)
+
+
+def test_the_record_of_a_model_holds_that_of_its_start(folder, config, tmp_path):
+    again = dataclasses.replace(config, start=str(folder / "model"))
+    task = NetworkTask(again, tmp_path / "tokens")
+    task.export(task.init(jax.random.key(0)), tmp_path / "model", {"steps": 0})
+    record = json.loads((tmp_path / "model" / "training.json").read_text())
+    assert (record["steps"], record["start"]["steps"]) == (0, STEPS)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": dataclasses.replace(NETWORK, hidden=24)}, "network has hidden 20 instead of 24"),
+        ({"serial_numbers": 6}, "sequence has serial_numbers 5 instead of 6"),
+    ],
+)
+def test_a_start_that_does_not_fit_is_refused(folder, config, tmp_path, change, message):
+    other = dataclasses.replace(config, start=str(folder / "model"), **change)
+    with pytest.raises(ValueError, match=message):
+        NetworkTask(other, tmp_path)
