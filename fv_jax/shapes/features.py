@@ -24,8 +24,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
+from fv_jax.batching import batched
 from fv_jax.shapes import scenes
-from fv_jax.tokenizers.batched import batched
 from fv_jax.weights.shipped import SHIPPED
 from fv_jax.weights.tensors import params_from_tensors, read_safetensors, write_params
 

@@ -16,8 +16,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, UInt8
 
+from fv_jax.batching import batched
 from fv_jax.config.model import TokenizerConfig, from_json, to_json
-from fv_jax.tokenizers.batched import batched
 from fv_jax.tokenizers.patch_autoencoder import PatchAutoencoder
 from fv_jax.tokenizers.quantizer import FSQ, hysteresis
 from fv_jax.weights.tensors import params_from_tensors, read_safetensors, write_params

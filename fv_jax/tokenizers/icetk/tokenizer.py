@@ -25,9 +25,9 @@ import numpy as np
 import safetensors.numpy
 from jaxtyping import Array, Float, Int, UInt8
 
+from fv_jax.batching import batched
 from fv_jax.config.model import from_json, to_json
 from fv_jax.files import replacing
-from fv_jax.tokenizers.batched import batched
 from fv_jax.tokenizers.icetk import weights as icetk_weights
 from fv_jax.tokenizers.icetk.network import RATES, IceConfig, nearest, with_parameters
 from fv_jax.tokenizers.icetk.text import IceText

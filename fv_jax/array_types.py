@@ -1,0 +1,38 @@
+"""What the letters in shapes mean, in every annotation and docstring of the package.
+
+    B   rows of a batch
+    R   rows that the network sees: B, or 2 B where guidance adds each row without its text
+    N   clips; pieces of them in scores
+    T   tokens of a sequence
+    W   tokens of a window, sampled or fed in one call
+    S   tokens of a chunk, of chunkwise retention
+    M   slots of the decode cache, which hold tokens that are not yet in the retention state
+    F   frames
+    G   frames that interpolation inserts between two others
+    Y   pixels of a frame from top to bottom
+    X   pixels of a frame from left to right
+    h   ids of a frame from top to bottom; features of a frame in a convolution, likewise
+    w   ids of a frame from left to right; likewise
+    P   ids of a frame, h * w, row by row
+    L   layers
+    D   width of the network
+    H   heads
+    K   key channels of a head
+    K2  half of them: RoPE turns channels in pairs
+    E   value channels of a head
+    V   codes: of the network's vocabulary, or of a tokenizer's codebook
+    d   channels of a code
+    C   channels of a feature map, or of a vector of features
+    I   channels that go into a layer
+    O   channels that come out of it
+
+Further sizes are whole words in small letters (`text`, `size`), sizes that do not matter are `_`,
+and any number of leading axes is `*b`. A new letter needs a line here.
+"""
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+Frame = UInt8[np.ndarray, "Y X 3"]
+Frames = UInt8[np.ndarray, "F Y X 3"]
+Ids = Int[np.ndarray, "F h w"]
