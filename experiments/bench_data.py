@@ -22,7 +22,7 @@ from fv_jax.config.training import NetworkExperiment
 from fv_jax.data.live import LiveClips
 from fv_jax.data.skips import Skips
 from fv_jax.data.sources.base import open_source
-from fv_jax.data.tokenize import tokenise
+from fv_jax.data.tokenize import tokenize
 from fv_jax.media.frames import Window, read_random
 from fv_jax.planning.estimate import MFU
 from fv_jax.reporting.results import markdown, record
@@ -61,7 +61,7 @@ def run(settings: Settings) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "tokens"
         cache = TokenSettings(fps=settings.fps, size=settings.size)
-        tokens = tokenise(source, tokenizer, folder, cache)
+        tokens = tokenize(source, tokenizer, folder, cache)
         skips = Skips(Path(scratch) / "left_out")
         live = LiveClips(entries, tokenizer, window, mirror=True, skips=skips)
         rng = np.random.default_rng(0)

@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from fv_jax.data.sources.base import open_source
-from fv_jax.data.split import held_out
+from fv_jax.data.split import open_split, open_whole
 from fv_jax.media.frames import Window, read
 from fv_jax.media.readers import ClipError
 from fv_jax.metrics.frame_quality import psnr, ssim
@@ -82,13 +81,12 @@ def run(settings: Settings) -> None:
 
 def _clips(settings: Settings) -> dict[str, np.ndarray]:
     """Frames of each clip by its id."""
-    source = open_source(settings.data)
-    entries = [source[i] for i in range(len(source))]
     if settings.valid_share < 1:
-        kept = held_out([entry.id for entry in entries], settings.valid_share)
-        entries = [entry for entry in entries if entry.id in kept]
+        part = open_split(settings.data, "", settings.valid_share)[1]
+    else:
+        part = open_whole(settings.data)
     clips = {}
-    for entry in tqdm(entries, desc="reading", unit="clip"):
+    for entry in tqdm(part.entries, desc="reading", unit="clip"):
         try:
             reader = entry.open()
             count = int(np.searchsorted(reader.times, settings.seconds))

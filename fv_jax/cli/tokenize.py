@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from fv_jax.data.sources.base import open_source
-from fv_jax.data.tokenize import tokenise
+from fv_jax.data.tokenize import tokenize as tokenize_into
 from fv_jax.tokenizers.load import load_tokenizer
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ def tokenize(command: "Tokenize") -> int:
     """Make or finish a folder of tokens. Returns the exit code."""
     source = open_source(command.source)
     tokenizer = load_tokenizer(command.tokenizer)
-    tokens = tokenise(source, tokenizer, command.out, command.settings)
+    tokens = tokenize_into(source, tokenizer, command.out, command.settings)
     made = tokens.manifest
     h, w = made.grid
     left_out = f"; {len(made.left_out)} clips left out (manifest.json)" if made.left_out else ""

@@ -228,12 +228,12 @@ class NetworkExperiment:
 
     Attributes:
         data: a folder that `fv tokenize` wrote, or a source of clips (`fv data inspect --help`
-            lists the kinds), which is tokenised first.
+            lists the kinds), which is tokenized first.
         valid: the same for evaluation; "" holds clips of `data` out.
         valid_share: share of the clips that is held out.
         tokenizer: for a source: a trained tokenizer's file, or the name of a shipped model.
         fps / size: for a source: frames per second, and side of the square frames, px.
-        live: tokenise a source while training, a new window of the video at every draw.
+        live: tokenize a source while training, a new window of the video at every draw.
         mirror: with `live`, show half of the draws mirrored left to right.
         strict: stop at a clip that cannot be used, instead of leaving it out.
         workers: processes that make the batches; 0 for threads. Not with `live`.

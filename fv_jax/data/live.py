@@ -1,4 +1,4 @@
-"""Clips tokenised while training: every draw is a new window of the video, mirrored or not.
+"""Clips tokenized while training: every draw is a new window of the video, mirrored or not.
 
 Costs decoding and encoding at every step; `fv tokenize` does both once, without augmentation.
 """

@@ -55,16 +55,21 @@ class Skips:
         return sorted(problems, key=lambda problem: problem.id)
 
 
-def report_problems(source: Source, *, strict: bool) -> None:
-    """Say in one line what a source lacks before any clip is opened, such as missing files.
+def report_problems(*sources: Source, strict: bool) -> None:
+    """Say in one line what each source lacks before any clip is opened, such as missing files.
+
+    Args:
+        sources: one that comes twice is reported once.
+        strict: refuse it instead.
 
     Raises:
         ValueError: there is something, and `strict` is set.
     """
-    if strict:
-        check_none(source.name, source.problems)
-    if source.problems:
-        print(f"fv: left out {_summary(source.name, source.problems)}", file=sys.stderr)
+    for source in {id(source): source for source in sources}.values():
+        if strict:
+            check_none(source.name, source.problems)
+        if source.problems:
+            print(f"fv: left out {_summary(source.name, source.problems)}", file=sys.stderr)
 
 
 def check_none(where: object, problems: Sequence[Problem]) -> None:

@@ -5,7 +5,7 @@
     00000.array_record      a shard: first a JSON record about its clips, then for each clip
                             its ids, uint16 [M, h, w], little-endian
 
-`tokenise.py` writes such a folder, `TokenFolder` reads it.
+`tokenize.py` writes such a folder, `TokenFolder` reads it.
 """
 
 import dataclasses

@@ -53,7 +53,7 @@ class Film:
 Whole = list[UInt8[np.ndarray, "_ Y X 3"]] | ClipError  # frames of every piece
 
 
-def tokenise(
+def tokenize(
     source: Source, tokenizer: FrameTokenizer, folder: Path, settings: TokenSettings
 ) -> TokenFolder:
     """Make, or finish, a folder of tokens.
@@ -123,7 +123,7 @@ class _Run:
         done = total - sum(min(per_shard, total - n * per_shard) for n in missing)
         with (
             ThreadPoolExecutor(self.settings.threads or cores()) as pool,
-            tqdm(total=total, initial=done, desc="tokenising", unit="clip") as bar,
+            tqdm(total=total, initial=done, desc="tokenizing", unit="clip") as bar,
         ):
             try:
                 for number in missing:

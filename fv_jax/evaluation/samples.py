@@ -22,8 +22,8 @@ from jaxtyping import UInt8
 
 from fv_jax.config.model import Options, to_json
 from fv_jax.config.training import NetworkExperiment
-from fv_jax.data.sources.base import Entry, open_source
-from fv_jax.data.split import held_out
+from fv_jax.data.sources.base import Entry
+from fv_jax.data.split import open_split, open_whole
 from fv_jax.data.token_cache import MANIFEST, Manifest
 from fv_jax.evaluation.clip_sets import Clip
 from fv_jax.evaluation.evaluate import progress
@@ -84,13 +84,11 @@ def unseen_entries(config: NetworkExperiment, source: str = "") -> tuple[str, li
     Raises:
         ValueError: there are none.
     """
-    name = source or _pixels_of(config.valid or config.data)
-    opened = open_source(name)
-    entries = [opened[i] for i in range(len(opened))]
-    if not (source or config.valid):
-        kept = held_out([entry.id for entry in entries], config.valid_share)
-        entries = [entry for entry in entries if entry.id in kept]
-    return name, entries
+    if source or config.valid:
+        part = open_whole(source or _pixels_of(config.valid))
+    else:
+        part = open_split(_pixels_of(config.data), "", config.valid_share)[1]
+    return part.source.name, part.entries
 
 
 def choose(

@@ -122,7 +122,7 @@ def test_many_problems_are_counted_and_some_named(tmp_path, capsys):
         (["OUT"], "none of 2 clips of"),
         (["OUT", "--sheet", "OUT/sheet.jpg"], "--sheet must name a .png file"),
         (["OUT", "--probe", "-1"], "--probe must be >= 0, got -1"),
-        (["ufc:OUT"], "no kind of source 'ufc'"),
+        (["ufc:OUT"], "no such kind of source 'ufc'; there are"),
         ([], "fv data inspect --help"),
     ],
 )

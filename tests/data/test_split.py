@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fv_jax.data.split import held_out
+from fv_jax.data.split import held_out, open_split, open_whole, split
 
 IDS = [f"class {i // 30}/{i:03}.mp4" for i in range(200)]
 
@@ -50,3 +50,27 @@ def test_shares_that_leave_one_side_empty_are_refused(share):
 def test_too_few_clips_say_what_to_do(clips):
     with pytest.raises(ValueError, match=f"{clips} clip is too few .* name others for evaluation"):
         held_out(IDS[:clips], 0.5)
+
+
+def test_clips_of_the_same_id_stay_on_one_side():
+    ids = [name for name in IDS[:10] for _ in range(3)]
+    train, held = split(ids, 0.3)
+    assert sorted(train + held) == list(range(30))
+    assert {ids[i] for i in held} == held_out(IDS[:10], 0.3)
+    assert not {ids[i] for i in train} & {ids[i] for i in held}
+
+
+def test_a_source_is_opened_in_two_parts():
+    train, held = open_split("shapes,split=train,count=10", "", 0.3)
+    names = [entry.id for entry in open_whole("shapes,split=train,count=10").entries]
+    assert (len(train.entries), len(held.entries)) == (7, 3)
+    assert {entry.id for entry in held.entries} == held_out(names, 0.3)
+    assert [name for name in names if name not in held_out(names, 0.3)] == [
+        entry.id for entry in train.entries
+    ]
+
+
+def test_another_source_may_be_for_evaluation():
+    train, valid = open_split("shapes,count=3", "shapes,split=valid,count=2", 0.3)
+    assert [entry.id for entry in valid.entries] == ["valid/000000", "valid/000001"]
+    assert (len(train.entries), valid.source.name) == (3, "shapes,split=valid,count=2")

@@ -9,7 +9,7 @@ import tiny
 
 from fv_jax.config.model import TokenSettings
 from fv_jax.data.token_cache import Chosen, Manifest, TokenFolder, shard_path
-from fv_jax.data.tokenize import tokenise
+from fv_jax.data.tokenize import tokenize
 
 SETTINGS = TokenSettings(fps=8.0, size=64, shard_clips=2)
 VIDEOS = [tiny.video(3 + i, seed=i) for i in range(5)]
@@ -17,7 +17,7 @@ VIDEOS = [tiny.video(3 + i, seed=i) for i in range(5)]
 
 @pytest.fixture
 def folder(tmp_path):
-    tokenise(tiny.ListSource(VIDEOS), tiny.MeanTokenizer(), tmp_path, SETTINGS)
+    tokenize(tiny.ListSource(VIDEOS), tiny.MeanTokenizer(), tmp_path, SETTINGS)
     return tmp_path
 
 
@@ -73,7 +73,7 @@ def test_a_missing_shard_is_named(folder):
 
 def test_a_shard_of_another_folder_is_noticed(folder, tmp_path_factory):
     other = tmp_path_factory.mktemp("other")
-    tokenise(tiny.ListSource(VIDEOS[:1]), tiny.MeanTokenizer(), other, SETTINGS)
+    tokenize(tiny.ListSource(VIDEOS[:1]), tiny.MeanTokenizer(), other, SETTINGS)
     shard_path(folder, 1).write_bytes(shard_path(other, 0).read_bytes())
     with pytest.raises(ValueError, match="holds 4 clips, its manifest says 5"):
         TokenFolder(folder)

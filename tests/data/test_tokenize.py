@@ -11,7 +11,7 @@ from fv_jax.config.model import TokenSettings
 from fv_jax.data import tokenize as module
 from fv_jax.data.sources.base import Problem
 from fv_jax.data.token_cache import TokenFolder
-from fv_jax.data.tokenize import tokenise
+from fv_jax.data.tokenize import tokenize
 from fv_jax.media.readers import ClipError
 
 SETTINGS = TokenSettings(fps=8.0, size=64, shard_clips=3, threads=2)
@@ -37,7 +37,7 @@ def contents(tokens):
 def test_every_clip_has_its_text_and_the_ids_of_its_frames(tmp_path, monkeypatch, batch):
     monkeypatch.setattr(module, "_BATCH_FRAMES", batch)
     videos = clips(8)
-    tokens = tokenise(tiny.ListSource(videos), tiny.MeanTokenizer(), tmp_path, SETTINGS)
+    tokens = tokenize(tiny.ListSource(videos), tiny.MeanTokenizer(), tmp_path, SETTINGS)
     assert len(tokens) == 8
     for i, video in enumerate(videos):
         text, ids = tokens[i]
@@ -48,7 +48,7 @@ def test_every_clip_has_its_text_and_the_ids_of_its_frames(tmp_path, monkeypatch
 
 def test_the_manifest_says_what_the_ids_are(tmp_path):
     videos = clips(4)
-    made = tokenise(tiny.ListSource(videos), tiny.MeanTokenizer(), tmp_path, SETTINGS).manifest
+    made = tokenize(tiny.ListSource(videos), tiny.MeanTokenizer(), tmp_path, SETTINGS).manifest
     assert (made.tokenizer, made.codebook_size, made.grid) == ("means", 32, (4, 4))
     assert (made.fps, made.size, made.entries, made.clips) == (8.0, 64, 4, 4)
     assert made.frames == sum(map(len, videos))
@@ -58,7 +58,7 @@ def test_the_manifest_says_what_the_ids_are(tmp_path):
 
 def test_unusable_clips_are_left_out_reported_once_and_counted(tmp_path, capsys):
     videos = [*clips(2), BROKEN, *clips(1), ClipError("too dark")]
-    tokens = tokenise(tiny.ListSource(videos), tiny.MeanTokenizer(), tmp_path, SETTINGS)
+    tokens = tokenize(tiny.ListSource(videos), tiny.MeanTokenizer(), tmp_path, SETTINGS)
     assert [clip["id"] for clip in tokens.clips] == ["clip/0", "clip/1", "clip/3"]
     left_out = [
         {"id": "clip/2", "reason": "not a video"},
@@ -71,20 +71,20 @@ def test_unusable_clips_are_left_out_reported_once_and_counted(tmp_path, capsys)
 
 def test_a_shard_without_any_usable_clip_is_no_problem(tmp_path):
     videos = [BROKEN, BROKEN, BROKEN, *clips(2)]
-    tokens = tokenise(tiny.ListSource(videos), tiny.MeanTokenizer(), tmp_path, SETTINGS)
+    tokens = tokenize(tiny.ListSource(videos), tiny.MeanTokenizer(), tmp_path, SETTINGS)
     assert [clip["id"] for clip in tokens.clips] == ["clip/3", "clip/4"]
     np.testing.assert_array_equal(tokens[0][1], expected(videos[3]))
 
 
 def test_no_usable_clip_at_all_is_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"none of the 2 clips of list can be used, e\.g\. clip/0"):
-        tokenise(tiny.ListSource([BROKEN, BROKEN]), tiny.MeanTokenizer(), tmp_path, SETTINGS)
+        tokenize(tiny.ListSource([BROKEN, BROKEN]), tiny.MeanTokenizer(), tmp_path, SETTINGS)
 
 
 def test_strict_stops_at_the_first_unusable_clip(tmp_path):
     settings = dataclasses.replace(SETTINGS, strict=True)
     with pytest.raises(ValueError, match="clip/1: not a video"):
-        tokenise(tiny.ListSource([*clips(1), BROKEN]), tiny.MeanTokenizer(), tmp_path, settings)
+        tokenize(tiny.ListSource([*clips(1), BROKEN]), tiny.MeanTokenizer(), tmp_path, settings)
 
 
 def test_strict_stops_at_what_was_left_out_before(tmp_path, capsys):
@@ -92,15 +92,15 @@ def test_strict_stops_at_what_was_left_out_before(tmp_path, capsys):
         tiny.ListSource([*clips(1), BROKEN]),
         dataclasses.replace(SETTINGS, strict=True),
     )
-    tokenise(source, tiny.MeanTokenizer(), tmp_path / "made", SETTINGS)
+    tokenize(source, tiny.MeanTokenizer(), tmp_path / "made", SETTINGS)
     with pytest.raises(ValueError, match=r"1 clips of .*made, e\.g\. clip/1: not a video"):
-        tokenise(source, tiny.MeanTokenizer(), tmp_path / "made", strict)
+        tokenize(source, tiny.MeanTokenizer(), tmp_path / "made", strict)
     source = tiny.ListSource(clips(1))
     source.problems = [Problem("clip/1", "no such file")]
     with pytest.raises(ValueError, match=r"1 clips of list, e\.g\. clip/1: no such file"):
-        tokenise(source, tiny.MeanTokenizer(), tmp_path / "new", strict)
+        tokenize(source, tiny.MeanTokenizer(), tmp_path / "new", strict)
     assert not (tmp_path / "new" / "manifest.json").exists()
-    tokens = tokenise(source, tiny.MeanTokenizer(), tmp_path / "new", SETTINGS)
+    tokens = tokenize(source, tiny.MeanTokenizer(), tmp_path / "new", SETTINGS)
     assert len(tokens.manifest.left_out) == 1
     assert "left out 1 clips of list, e.g. clip/1: no such file" in capsys.readouterr().err
 
@@ -108,7 +108,7 @@ def test_strict_stops_at_what_was_left_out_before(tmp_path, capsys):
 def test_long_clips_are_cut_into_pieces(tmp_path):
     video = tiny.video(21)
     settings = dataclasses.replace(SETTINGS, piece_seconds=1.25)  # 10 frames
-    tokens = tokenise(tiny.ListSource([video]), tiny.MeanTokenizer(), tmp_path, settings)
+    tokens = tokenize(tiny.ListSource([video]), tiny.MeanTokenizer(), tmp_path, settings)
     # The rest is a single frame, which is no clip.
     assert [(c["id"], c["frames"]) for c in tokens.clips] == [("clip/0#0", 10), ("clip/0#1", 10)]
     np.testing.assert_array_equal(tokens[1][1], expected(video)[10:20])
@@ -118,10 +118,10 @@ def test_a_film_s_pieces_are_decoded_one_after_the_other_with_the_same_ids(tmp_p
     videos = [*clips(1), tiny.video(60), *clips(2, seed=1)]
     settings = dataclasses.replace(SETTINGS, piece_seconds=1.25)
     source, tokenizer = tiny.ListSource(videos), tiny.MeanTokenizer()
-    film = tokenise(source, tokenizer, tmp_path / "film", settings)
+    film = tokenize(source, tokenizer, tmp_path / "film", settings)
     assert [clip["frames"] for clip in film.clips].count(10) >= 6
     monkeypatch.setattr(module, "_MOST_PIECES", 100)
-    whole = tokenise(tiny.ListSource(videos), tokenizer, tmp_path / "whole", settings)
+    whole = tokenize(tiny.ListSource(videos), tokenizer, tmp_path / "whole", settings)
     assert contents(film) == contents(whole)
 
 
@@ -138,7 +138,7 @@ def test_a_film_that_breaks_off_is_left_out_as_a_whole(tmp_path, monkeypatch):
     settings = dataclasses.replace(SETTINGS, piece_seconds=1.25, threads=1)
     source = tiny.ListSource([tiny.video(60), *clips(2)])
     monkeypatch.setattr(module, "cores", lambda: 0)  # nothing is decoded ahead
-    tokens = tokenise(source, tiny.MeanTokenizer(), tmp_path, settings)
+    tokens = tokenize(source, tiny.MeanTokenizer(), tmp_path, settings)
     assert {clip["whole"] for clip in tokens.clips} == {"clip/1", "clip/2"}
     assert tokens.manifest.left_out[0] == {"id": "clip/0", "reason": "frame 25 is damaged"}
 
@@ -146,7 +146,7 @@ def test_a_film_that_breaks_off_is_left_out_as_a_whole(tmp_path, monkeypatch):
 def test_frames_are_taken_at_the_rate_asked_for(tmp_path):
     video = tiny.video(11)
     settings = dataclasses.replace(SETTINGS, fps=4.0)
-    tokens = tokenise(tiny.ListSource([video]), tiny.MeanTokenizer(), tmp_path, settings)
+    tokens = tokenize(tiny.ListSource([video]), tiny.MeanTokenizer(), tmp_path, settings)
     np.testing.assert_array_equal(tokens[0][1], expected(video)[::2])
 
 
@@ -160,7 +160,7 @@ def test_a_run_that_was_stopped_anywhere_goes_on_without_redoing_a_clip(
 ):
     monkeypatch.setattr(module, "_BATCH_FRAMES", 1)
     videos = [*clips(7), BROKEN, *clips(1)]
-    whole = tokenise(tiny.ListSource(videos), tiny.MeanTokenizer(), tmp_path / "whole", SETTINGS)
+    whole = tokenize(tiny.ListSource(videos), tiny.MeanTokenizer(), tmp_path / "whole", SETTINGS)
     append, done = module.Journal.append, []
 
     def stop(self, record):
@@ -172,11 +172,11 @@ def test_a_run_that_was_stopped_anywhere_goes_on_without_redoing_a_clip(
     with monkeypatch.context() as patch:
         patch.setattr(module.Journal, "append", stop)
         with pytest.raises(Stopped):
-            tokenise(tiny.ListSource(videos), tiny.MeanTokenizer(), tmp_path / "cut", SETTINGS)
+            tokenize(tiny.ListSource(videos), tiny.MeanTokenizer(), tmp_path / "cut", SETTINGS)
     with pytest.raises(ValueError, match="not finished"):
         TokenFolder(tmp_path / "cut")
     source = tiny.ListSource(videos)
-    resumed = tokenise(source, tiny.MeanTokenizer(), tmp_path / "cut", SETTINGS)
+    resumed = tokenize(source, tiny.MeanTokenizer(), tmp_path / "cut", SETTINGS)
     assert sorted(source.opened) == list(range(after, 9))
     assert contents(resumed) == contents(whole)
     assert resumed.manifest.left_out == whole.manifest.left_out
@@ -184,9 +184,9 @@ def test_a_run_that_was_stopped_anywhere_goes_on_without_redoing_a_clip(
 
 def test_a_finished_folder_is_only_opened(tmp_path):
     source, tokenizer = tiny.ListSource(clips(4)), tiny.MeanTokenizer()
-    first = tokenise(source, tokenizer, tmp_path, SETTINGS)
+    first = tokenize(source, tokenizer, tmp_path, SETTINGS)
     source.opened.clear()
-    again = tokenise(source, tokenizer, tmp_path, SETTINGS)
+    again = tokenize(source, tokenizer, tmp_path, SETTINGS)
     assert not source.opened
     assert contents(again) == contents(first)
 
@@ -225,25 +225,25 @@ def test_a_finished_folder_is_only_opened(tmp_path):
 def test_a_folder_of_other_tokens_is_refused_and_left_alone(
     tmp_path, source, tokenizer, settings, message, finished
 ):
-    tokenise(tiny.ListSource(clips(4)), tiny.MeanTokenizer(), tmp_path, SETTINGS)
+    tokenize(tiny.ListSource(clips(4)), tiny.MeanTokenizer(), tmp_path, SETTINGS)
     path = tmp_path / "manifest.json"
     if not finished:
         path.write_text(json.dumps({**json.loads(path.read_text()), "complete": False}))
     before = {file: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()}
     with pytest.raises(ValueError, match=message):
-        tokenise(source, tokenizer, tmp_path, settings)
+        tokenize(source, tokenizer, tmp_path, settings)
     assert {file: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()} == before
 
 
 def test_sizes_that_the_tokenizer_cannot_take_are_refused(tmp_path):
     settings = dataclasses.replace(SETTINGS, size=60)
     with pytest.raises(ValueError, match="--size must be a multiple of 16 px, got 60"):
-        tokenise(tiny.ListSource(clips(2)), tiny.MeanTokenizer(), tmp_path, settings)
+        tokenize(tiny.ListSource(clips(2)), tiny.MeanTokenizer(), tmp_path, settings)
 
 
 def test_noise_free_clips_are_encoded_frame_by_frame(tmp_path):
     source, tokenizer = tiny.ListSource(clips(2)), tiny.MeanTokenizer()
     source.noise_free = True
     tokenizer.encode_clips = pytest.fail
-    tokens = tokenise(source, tokenizer, tmp_path, SETTINGS)
+    tokens = tokenize(source, tokenizer, tmp_path, SETTINGS)
     np.testing.assert_array_equal(tokens[1][1], expected(source.clips[1]))

@@ -113,7 +113,7 @@ def line_run(folder, steps, every=EVERY):
 
 @pytest.fixture(scope="module")
 def network_run(tmp_path_factory):
-    """Makes runs of a small network on tokenised clips."""
+    """Makes runs of a small network on tokenized clips."""
     tokens = tmp_path_factory.mktemp("tokens")
     source = "shapes,split=train,count=12"
     assert main(["tokenize", source, "--size", "64", "--out", str(tokens)]) == 0

@@ -12,7 +12,7 @@ from fv_jax.config.model import Options, TokenSettings
 from fv_jax.config.training import NetworkExperiment
 from fv_jax.data.sources.base import open_source
 from fv_jax.data.split import held_out
-from fv_jax.data.tokenize import tokenise
+from fv_jax.data.tokenize import tokenize
 from fv_jax.evaluation import samples
 from fv_jax.evaluation.protocols import Protocol
 from fv_jax.evaluation.samples import Samples, choose, unseen_entries
@@ -91,7 +91,7 @@ def test_clips_are_those_that_the_training_held_out(tmp_path):
     assert name == str(home)
     assert {e.id for e in unseen} == held_out([f"{i}.mp4" for i in range(6)], 0.4)
     settings = TokenSettings(fps=25.0, size=48)
-    tokens = tokenise(open_source(str(home)), tiny.MeanTokenizer(), tmp_path / "tokens", settings)
+    tokens = tokenize(open_source(str(home)), tiny.MeanTokenizer(), tmp_path / "tokens", settings)
     name, same = unseen_entries(dataclasses.replace(config, data=str(tokens.folder)))
     assert (name, [e.id for e in same]) == (str(home), [e.id for e in unseen])
     named = dataclasses.replace(config, valid=str(tokens.folder))

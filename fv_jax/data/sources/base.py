@@ -4,20 +4,24 @@
     ucf101:DIR,split=train,list=1               UCF-101 as unpacked (`ucf101.py`)
     kinetics600:DIR,split=val                   CSV and clip files (`kinetics.py`)
     bair:DIR,split=test,camera=image_main       TFRecords, or prepared by TFDS (`bair.py`)
-    tfds:NAME,split=train,data_dir=DIR          any TFDS set of videos (`tfds_source.py`)
+    tfds:NAME,split=train,data_dir=DIR          any TFDS set of videos (`tfds.py`)
     shapes,split=train,count=1000               the procedural set (`shapes.py`)
 
 `open_source` turns such a text into a `Source`. Nothing is decoded before an entry's `open`.
+
+A new kind is a class and a line in `SOURCES`, or from outside `SOURCES.register("mine", Mine)`.
+The class is called with `name=`, which is the whole text, `place=` if it has that parameter, and
+the text's options: each other parameter of it is one, `int`, `float` or `str`.
 """
 
 import dataclasses
-import importlib
 import inspect
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from fv_jax.config.registry import Registry
 from fv_jax.media.readers import Reader
 
 UNTITLED = "video"  # the text of clips that come with none
@@ -62,18 +66,26 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> Entry: ...
+    def __getitem__(self, index: int) -> Entry:
+        """The clip of this number.
+
+        Raises:
+            IndexError: there is none.
+        """
+        ...
 
 
-# Module and class of each kind; imported when first named.
-_KINDS = {
-    "folder": ("folder", "VideoFolder"),
-    "ucf101": ("ucf101", "UCF101"),
-    "kinetics600": ("kinetics", "Kinetics600"),
-    "bair": ("bair", "BAIR"),
-    "tfds": ("tfds", "TFDS"),
-    "shapes": ("shapes", "Shapes"),
-}
+SOURCES = Registry(
+    "kind of source",
+    {
+        "folder": "fv_jax.data.sources.folder:VideoFolder",
+        "ucf101": "fv_jax.data.sources.ucf101:UCF101",
+        "kinetics600": "fv_jax.data.sources.kinetics:Kinetics600",
+        "bair": "fv_jax.data.sources.bair:BAIR",
+        "tfds": "fv_jax.data.sources.tfds:TFDS",
+        "shapes": "fv_jax.data.sources.shapes:Shapes",
+    },
+)
 
 
 def open_source(name: str) -> Source:
@@ -84,8 +96,7 @@ def open_source(name: str) -> Source:
         ValueError: no such kind or option, or nothing in it.
     """
     kind, place, options = parse(name)
-    module, cls = _KINDS[kind]
-    make = getattr(importlib.import_module(f"fv_jax.data.sources.{module}"), cls)
+    make = SOURCES[kind]
     known = inspect.signature(make).parameters
     can = [option for option in known if option not in ("place", "name")]
     unknown = sorted(set(options) - set(can))
@@ -112,7 +123,7 @@ def parse(name: str) -> tuple[str, str, dict[str, str]]:
     What exists under the whole text is a place, whatever commas and colons its name holds.
 
     Raises:
-        ValueError: no such kind, or an option given twice.
+        ValueError: an option is given twice.
     """
     head, options = name, {}
     while not _exists(head) and (match := re.fullmatch(r"(.*),([a-z_]+)=([^,]*)", head, re.DOTALL)):
@@ -121,17 +132,18 @@ def parse(name: str) -> tuple[str, str, dict[str, str]]:
             raise ValueError(f"option {option} is given twice in {name!r}")
         options[option] = value
     kind, colon, place = head.partition(":")
-    if kind in _KINDS and (colon or not Path(head).exists()):
+    if kind in SOURCES and colon:
         return kind, place, options
-    if colon and re.fullmatch(r"[a-z0-9_]{2,}", kind) and not Path(head).exists():
-        raise ValueError(f"no kind of source {kind!r}; there are: {', '.join(_KINDS)}")
+    looks_like_a_kind = kind in SOURCES or (colon and re.fullmatch(r"[a-z0-9_]{2,}", kind))
+    if looks_like_a_kind and not Path(head).exists():
+        return kind, place, options
     return "folder", head, options
 
 
 def _exists(head: str) -> bool:
     """Whether a text, without its kind if it has one, is a path that is there."""
     kind, _, place = head.partition(":")
-    return Path(head).exists() or (kind in _KINDS and bool(place) and Path(place).exists())
+    return Path(head).exists() or (kind in SOURCES and bool(place) and Path(place).exists())
 
 
 def _converted(kind: str, parameter: inspect.Parameter, text: str):

@@ -33,7 +33,7 @@ class NetworkTask(NetworkLoss):
     """A `loop.Task` for `NetworkExperiment`: `NetworkLoss` with its data."""
 
     def __init__(self, config: NetworkExperiment, folder: Path, devices: int | None = None):
-        """`folder` is where sources are tokenised, if need be; `devices`: of the mesh."""
+        """`folder` is where sources are tokenized, if need be; `devices`: of the mesh."""
         self.config = config
         self._data = network_data(config, folder)
         self.frames = self._data.tokenizer

@@ -1,7 +1,6 @@
 """What a network is trained and evaluated on: folders of tokens, or sources turned into them."""
 
 import dataclasses
-import functools
 import hashlib
 import re
 import sys
@@ -17,9 +16,9 @@ from fv_jax.data.batches import Clips
 from fv_jax.data.live import LiveClips
 from fv_jax.data.skips import Skips, report_problems
 from fv_jax.data.sources.base import open_source
-from fv_jax.data.split import held_out
+from fv_jax.data.split import Part, open_split, split
 from fv_jax.data.token_cache import MANIFEST, TOKENIZER, Chosen, TokenFolder
-from fv_jax.data.tokenize import clips_hash, tokenise
+from fv_jax.data.tokenize import clips_hash, tokenize
 from fv_jax.media.frames import Window
 from fv_jax.tokenizers.interface import FrameTokenizer
 from fv_jax.tokenizers.load import load_tokenizer
@@ -76,10 +75,8 @@ def network_data(config: NetworkExperiment, folder: Path) -> NetworkData:
         train, valid = range(len(tokens)), _long(other, range(len(other)), span, config.valid)
     else:
         other = tokens
-        roots = [clip["whole"] for clip in tokens.clips]  # pieces stay together
-        kept = held_out(sorted(set(roots)), config.valid_share)
-        train = [i for i, root in enumerate(roots) if root not in kept]
-        valid = [i for i, root in enumerate(roots) if root in kept]
+        wholes = [clip["whole"] for clip in tokens.clips]  # pieces stay together
+        train, valid = split(wholes, config.valid_share)
         valid = _long(tokens, valid, span, f"{config.data} (held out)")
     train = _long(tokens, train, span, config.data)
     return NetworkData(
@@ -96,7 +93,7 @@ def _tokens(name: str, config: NetworkExperiment, folder: Path) -> TokenFolder:
         return TokenFolder(Path(name))
     if jax.process_count() > 1:
         raise ValueError(
-            f"{name} must be tokenised before a training with several processes: run "
+            f"{name} must be tokenized before a training with several processes: run "
             "`fv tokenize` once, and give its folder as --data"
         )
     try:
@@ -111,7 +108,7 @@ def _tokens(name: str, config: NetworkExperiment, folder: Path) -> TokenFolder:
     key = f"{name} {tokenizer.fingerprint()} {config.fps} {config.size} {clips_hash(source)}"
     words = re.sub(r"[^a-zA-Z0-9]+", "-", name).strip("-")[-40:]
     home = folder / f"{words}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
-    return tokenise(source, tokenizer, home, settings)
+    return tokenize(source, tokenizer, home, settings)
 
 
 def _long(tokens: TokenFolder, indices: Sequence[int], span: int, name: str) -> list[int]:
@@ -133,29 +130,23 @@ def _long(tokens: TokenFolder, indices: Sequence[int], span: int, name: str) -> 
 
 
 def _live(config: NetworkExperiment, folder: Path) -> NetworkData:
-    source, tokenizer = open_source(config.data), load_tokenizer(config.tokenizer)
+    train, valid = open_split(config.data, config.valid, config.valid_share)
+    tokenizer = load_tokenizer(config.tokenizer)
     if config.size % tokenizer.downsample:
         raise ValueError(f"size must be a multiple of {tokenizer.downsample}, got {config.size}")
     window = Window(config.fps, config.size, config.clip_frames)
     name = hashlib.sha256(str(Path(config.data).resolve()).encode()).hexdigest()[:8]
     skips = Skips(folder / f"left_out-{name}", strict=config.strict)
-    report_problems(source, strict=config.strict)
-    entries = [source[i] for i in range(len(source))]
-    if config.valid:
-        other = open_source(config.valid)
-        report_problems(other, strict=config.strict)
-        train, valid = entries, [other[i] for i in range(len(other))]
-    else:
-        kept = held_out([entry.id for entry in entries], config.valid_share)
-        train = [entry for entry in entries if entry.id not in kept]
-        valid = [entry for entry in entries if entry.id in kept]
+    report_problems(train.source, valid.source, strict=config.strict)
     side = config.size // tokenizer.downsample
     known = len(skips.problems())
     if known:
         print(f"fv: {known} clips are known to be unusable: {skips.folder}", file=sys.stderr)
-    clips = functools.partial(
-        LiveClips, tokenizer=tokenizer, window=window, noise_free=source.noise_free, skips=skips
-    )
+
+    def clips(part: Part, **how: bool) -> LiveClips:
+        noise_free = part.source.noise_free
+        return LiveClips(part.entries, tokenizer, window, noise_free=noise_free, skips=skips, **how)
+
     return NetworkData(
         clips(train, mirror=config.mirror),
         clips(valid, centred=True),

@@ -23,8 +23,8 @@ from fv_jax.config.training import TokenizerExperiment
 from fv_jax.data.batches import Batches, OwnRows
 from fv_jax.data.pairs import Pairs, ShapePairs, VideoPairs, varied
 from fv_jax.data.skips import Skips, report_problems
-from fv_jax.data.sources.base import Entry, open_source
-from fv_jax.data.split import held_out
+from fv_jax.data.sources.base import Entry
+from fv_jax.data.split import open_split
 from fv_jax.files import replacing, write_text
 from fv_jax.media.frames import Window, read_centred
 from fv_jax.media.readers import ClipError
@@ -61,12 +61,13 @@ class TokenizerTask:
                 raise ValueError(
                     "a tokenizer is trained on videos by one process; it may have several devices"
                 )
-            train, valid = _entries(config)
+            train, valid = open_split(config.data, config.valid, config.valid_share)
+            report_problems(train.source, valid.source, strict=config.strict)
             home, other = (_home(folder, s) for s in (config.data, config.valid or config.data))
             skips = lambda source: Skips(source / "left_out", strict=config.strict)
-            self._valid = _video_frames(valid, config, skips(other))
+            self._valid = _video_frames(valid.entries, config, skips(other))
             self._pairs = VideoPairs(
-                train, count=config.pairs, size=config.size, folder=home, skips=skips(home)
+                train.entries, count=config.pairs, size=config.size, folder=home, skips=skips(home)
             )
 
     def next_command(self, model: Path) -> str:
@@ -163,19 +164,6 @@ def _renamed(loaded: Params, names: Params) -> Params:
     if not isinstance(names, dict):
         return loaded
     return {key: _renamed(loaded[str(key)], part) for key, part in names.items()}
-
-
-def _entries(config: TokenizerExperiment) -> tuple[list[Entry], list[Entry]]:
-    """Clips to train on and clips to look at."""
-    source = open_source(config.data)
-    report_problems(source, strict=config.strict)
-    entries = [source[i] for i in range(len(source))]
-    if config.valid:
-        other = open_source(config.valid)
-        report_problems(other, strict=config.strict)
-        return entries, [other[i] for i in range(len(other))]
-    kept = held_out([entry.id for entry in entries], config.valid_share)
-    return [e for e in entries if e.id not in kept], [e for e in entries if e.id in kept]
 
 
 def _video_frames(

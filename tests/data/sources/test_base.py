@@ -5,6 +5,7 @@ import hypothesis.strategies as st
 import pytest
 import videos
 
+from fv_jax.config.registry import Registry
 from fv_jax.data.sources import base as sources
 from fv_jax.data.sources.base import open_source, parse
 
@@ -49,7 +50,7 @@ def test_a_folder_that_is_there_is_a_place_whatever_its_name(name, tmp_path, mon
 
 
 @hypothesis.given(
-    st.sampled_from(sorted(sources._KINDS)),
+    st.sampled_from(sorted(sources.SOURCES)),
     PLAIN,
     st.dictionaries(st.text("abc_", min_size=1, max_size=5), st.text("ab=: */.1", max_size=8)),
 )
@@ -61,7 +62,10 @@ def test_what_is_written_is_read(kind, place, options):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("ufc101:clips", r"no kind of source 'ufc101'; there are: folder, ucf101"),
+        (
+            "ufc101:clips",
+            r"no such kind of source 'ufc101'; did you mean 'ucf101'\?",
+        ),
         ("shapes:train", r"shapes takes no place, got 'train'"),
         ("folder:", r"folder needs a place, such as folder:PATH; got 'folder:'"),
         ("shapes,count=many", r"shapes's option count must be a number, got 'many'"),
@@ -114,3 +118,28 @@ def test_shapes_as_a_source():
     for index in (-1, 3):
         with pytest.raises(IndexError, match=r"0\.\.2"):
             source[index]
+
+
+class Twice:
+    """A source from outside: one clip, two times."""
+
+    noise_free = True
+    problems = ()
+
+    def __init__(self, *, name: str, place: str, text: str = "a clip", fps: float = 8.0):
+        self.name, self.place, self.text, self.fps = name, place, text, fps
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return sources.Entry(f"{self.place}/{index}", self.text, lambda: None)
+
+
+def test_a_source_from_outside_is_opened_like_any_other(monkeypatch):
+    monkeypatch.setattr(sources, "SOURCES", Registry("kind of source", sources.SOURCES))
+    sources.SOURCES.register("twice", Twice)
+    source = open_source("twice:here,text=a dog,fps=4")
+    assert (source[1].id, source[1].text, source.fps) == ("here/1", "a dog", 4.0)
+    with pytest.raises(ValueError, match="twice has no option size; it has: text, fps"):
+        open_source("twice:here,size=3")

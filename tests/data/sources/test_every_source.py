@@ -7,7 +7,7 @@ import tiny
 
 from fv_jax.config.model import TokenSettings
 from fv_jax.data.sources.base import open_source
-from fv_jax.data.tokenize import tokenise
+from fv_jax.data.tokenize import tokenize
 from fv_jax.media.frames import fit
 from fv_jax.media.writers import write_gif, write_mp4
 from tests.data.sources import test_bair, test_kinetics, test_ucf101
@@ -54,7 +54,7 @@ def procedural(folder):
 def test_ids_of_every_source(tmp_path, make):
     source = open_source(make(tmp_path / "clips"))
     settings = TokenSettings(fps=8.0, size=32, shard_clips=2)
-    tokens = tokenise(source, tiny.MeanTokenizer(), tmp_path / "tokens", settings)
+    tokens = tokenize(source, tiny.MeanTokenizer(), tmp_path / "tokens", settings)
     assert not tokens.manifest.left_out or make is kinetics  # whose missing clips are listed
     assert len(tokens) == len(source) >= 2
     for i in range(len(source)):

@@ -8,7 +8,7 @@ import tiny
 
 from fv_jax.config.model import TokenSettings
 from fv_jax.config.training import NetworkExperiment
-from fv_jax.data.tokenize import tokenise
+from fv_jax.data.tokenize import tokenize
 from fv_jax.media.writers import write_mp4
 from fv_jax.tokenizers.fsq import FSQTokenizer
 from fv_jax.training.tasks.network_data import network_data
@@ -33,7 +33,7 @@ def tokens(folder, lengths=LENGTHS, settings=SETTINGS, levels=(4, 3, 3), kind=ti
     folder.mkdir()
     trained.save(folder / "any.safetensors")  # as bfloat16
     tokenizer = FSQTokenizer.load(folder / "any.safetensors")
-    tokenise(kind(videos), tokenizer, folder, settings)
+    tokenize(kind(videos), tokenizer, folder, settings)
     return str(folder)
 
 
@@ -117,7 +117,7 @@ def tokenizer(tmp_path):
     return str(path)
 
 
-def test_a_source_is_tokenised_once(tmp_path, folder, tokenizer, capsys):
+def test_a_source_is_tokenized_once(tmp_path, folder, tokenizer, capsys):
     config = dataclasses.replace(CONFIG, data=str(folder), tokenizer=tokenizer)
     first = network_data(config, tmp_path / "tokens")
     (made,) = (tmp_path / "tokens").iterdir()
