@@ -269,7 +269,7 @@ def _table(cells, kept, speed: float, picture: str) -> str:
     timed = {name: c["ways"][name]["timed"] for c in cells for name in c["ways"]}
     parts = "; ".join(f"{name}: {timed[name]}" for name in shown if timed.get(name))
     return "\n".join([
-        f"![seconds per frame](results/{picture})\n",
+        f"![seconds per frame]({picture})\n",
         "Milliseconds per frame:\n",
         markdown(["", *labels], rows),
         "Times the milliseconds of RetNet in turn:\n",

@@ -90,8 +90,8 @@ def run(settings: Settings) -> None:
             f"{decode['bandwidth'] / 1e9:.1f} GB/s here. (Below 1 in the last column: the bytes "
             "come out of the cache.)\n",
             _decode_table(decode),
-            "![cost over length](results/retention.png)\n",
-            "![half-lives](results/memory-range.png)\n",
+            "![cost over length](retention.png)\n",
+            "![half-lives](memory-range.png)\n",
         ]
     )
     (settings.out / "results").mkdir(parents=True, exist_ok=True)

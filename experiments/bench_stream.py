@@ -151,7 +151,7 @@ def _table(values: dict[str, Any], warm: dict[str, Any], last: dict[str, Any]) -
         f"{values['file_bytes'] / 1e6:.2f} MB, saved in {values['save_seconds'] * 1e3:.0f} ms, "
         f"loaded in {values['load_seconds'] * 1e3:.0f} ms; of the next {_COMPARED} frames "
         f"{values['same_frames_after_loading']} have the ids of the uninterrupted stream.\n\n"
-        "![memory over frames](results/stream.png)\n"
+        "![memory over frames](stream.png)\n"
     )
 
 

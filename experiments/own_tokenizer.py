@@ -1,4 +1,4 @@
-"""A small frame tokenizer on videos of your own: the first step of the README's "Your own videos".
+"""A small frame tokenizer on videos of your own: the first step of docs/tutorial.md.
 
     command     fv train own_tokenizer --data clips
     cost        400 steps of 12 crop pairs: half a minute on two CPU cores

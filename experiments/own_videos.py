@@ -1,4 +1,4 @@
-"""A small network on videos of your own, both tasks: the README's "Your own videos".
+"""A small network on videos of your own, both tasks: docs/tutorial.md.
 
     command     fv train own_videos --data out/tokens/mine
     cost        60 steps of 2 rows (2,010 tokens each at 160 px): 44 s on two CPU cores

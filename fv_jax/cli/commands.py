@@ -217,7 +217,7 @@ class Evaluate:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Put results beside the paper's tables: in experiments/README.md, and as a page with clips.
+    """Put results beside the paper's tables: in experiments/results/paper.md, and as a page.
 
     Example: fv report && xdg-open out/report/index.html
     """
@@ -225,8 +225,8 @@ class Report:
     results: tuple[Path, ...] = (Path("experiments/results"),)
     """Folders of results of `fv evaluate` and `fv bench`; the page shows out/evaluate's, too, as
     fresh."""
-    readme: Path = Path("experiments/README.md")
-    """A file, whose sections of the paper are replaced."""
+    readme: Path = Path("experiments/results/paper.md")
+    """A Markdown file, whose sections of the paper are replaced; what else it says stays."""
     page: Path = Path("out/report")
     """Folder of the page, which holds all it shows."""
 
@@ -246,8 +246,8 @@ class ConvertWeights:
     I3D for FVD (i3d_pretrained_400.pt, or TensorFlow's model.ckpt.data-00000-of-00001), and for
     LPIPS the trunks alexnet-owt-7be5be79.pth and vgg16-397923af.pth and the heads alex.pth and
     vgg.pth. Neither torch nor TensorFlow is needed; pickles of anything but tensors are refused.
-    The file is compared with the published one, and the result says so. README.md says where each
-    is from.
+    The file is compared with the published one, and the result says so. docs/evaluation.md says
+    where each is from.
 
     Example: fv convert-weights i3d_pretrained_400.pt i3d.safetensors
     """

@@ -1,4 +1,4 @@
-"""What `fv report` does: results in, sections of experiments/README.md and a page out."""
+"""What `fv report` does: results in, sections of experiments/results/paper.md and a page out."""
 
 import json
 import os
@@ -11,7 +11,6 @@ from urllib.parse import quote
 from fv_jax.files import write_text
 from fv_jax.planning.estimate import MFU, hours
 from fv_jax.reporting import page, tables
-from fv_jax.reporting.results import replace_section
 from fv_jax.training import experiments
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ def _write_readme(
     }
     for name, parts in sections.items():
         section = "\n".join(part for part in parts if part).strip()
-        text = replace_section(text, name, section + "\n")
+        text = tables.replace_section(text, name, section + "\n")
     write_text(path, text)
 
 

@@ -1,7 +1,6 @@
-"""What a bench leaves behind: a table on the screen, JSON, and a section of the results page.
+"""What a bench leaves behind: a table on the screen, and its numbers as JSON beside a page.
 
-`experiments/README.md` holds one section per bench between two marker lines; recording replaces
-what is between them, so that every number there comes from a command of this tree.
+Both begin with the command that repeats them, so that every number comes from this tree.
 """
 
 import dataclasses
@@ -16,29 +15,28 @@ from fv_jax.provenance import provenance
 
 
 def record(name: str, settings: Any, values: dict[str, Any], table: str, variant: str = "") -> None:
-    """Print a Markdown table; write NAME.json and the section of README.md in `folder`.
+    """Print a Markdown table; write results/NAME.json and the page results/NAME.md.
 
     Args:
         name: of the bench.
-        settings: a dataclass; the command that repeats the bench is made of its fields, and its
-            `out` is the folder: experiments/ to commit the result, or a scratch folder.
+        settings: a dataclass; the command that repeats the bench is made of its fields, and
+            results/ lies in its `out`: experiments/ to commit the result, or a scratch folder.
         values: raw numbers, as JSON values.
-        table: Markdown.
+        table: Markdown; pictures lie beside the page.
         variant: "" or what is added to the name, for a bench with results side by side.
     """
-    source, folder, command = provenance(), settings.out, _command(name, settings)
+    source, command = provenance(), _command(name, settings)
     print(table)
-    name = f"{name}-{variant}" if variant else name
+    page = settings.out / "results" / (f"{name}-{variant}.md" if variant else f"{name}.md")
+    stamp = f"`{command}` on {source['machine']}; jax {source['jax']}, {source['date']}, commit "
     write_text(
-        folder / "results" / f"{name}.json",
+        page.with_suffix(".json"),
         json.dumps({"command": command, "source": source, **values}, indent=1) + "\n",
     )
-    stamp = f"`{command}` on {source['machine']}; jax {source['jax']}, {source['date']}, commit "
-    section = f"{stamp}{source['commit'] or 'unknown'}.\n\n{table.strip()}\n"
-    page = folder / "README.md"
-    text = page.read_text(encoding="utf-8") if page.exists() else ""
-    write_text(page, replace_section(text, name, section))
-    print(f"\nwritten to {page} and {folder / 'results' / f'{name}.json'}")
+    write_text(
+        page, f"# {page.stem}\n\n{stamp}{source['commit'] or 'unknown'}.\n\n{table.strip()}\n"
+    )
+    print(f"\nwritten to {page} and {page.with_suffix('.json')}")
 
 
 # Variables that change how fast JAX is: threads of its CPU client, compiler flags, device.
@@ -67,16 +65,6 @@ def changed_settings(settings: Any, default: Any, prefix: str = "") -> Iterator[
             yield " ".join([f"--{prefix}{option}", *(shlex.quote(str(item)) for item in value)])
         elif value != before:
             yield f"--{prefix}{option} {shlex.quote(str(value))}"
-
-
-def replace_section(text: str, name: str, section: str) -> str:
-    """`text` with the part between the bench's markers replaced, or added at the end."""
-    begin, end = f"<!-- bench:{name} -->", f"<!-- /bench:{name} -->"
-    block = f"{begin}\n{section}{end}"
-    if begin in text and end in text:
-        before, rest = text.split(begin, 1)
-        return before + block + rest.split(end, 1)[1]
-    return f"{text.rstrip()}\n\n## {name}\n\n{block}\n".lstrip()
 
 
 def markdown(header: list[str], rows: list[list[Any]]) -> str:

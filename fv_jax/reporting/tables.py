@@ -233,6 +233,16 @@ def markdown(table: Table) -> str:
     return "\n".join(lines)
 
 
+def replace_section(text: str, name: str, section: str) -> str:
+    """`text` with the part between the name's marker lines replaced, or added at the end."""
+    begin, end = f"<!-- bench:{name} -->", f"<!-- /bench:{name} -->"
+    block = f"{begin}\n{section}{end}"
+    if begin in text and end in text:
+        before, rest = text.split(begin, 1)
+        return before + block + rest.split(end, 1)[1]
+    return f"{text.rstrip()}\n\n## {name}\n\n{block}\n".lstrip()
+
+
 def _milliseconds(cell: dict[str, Any], name: str) -> str:
     if name not in cell["ways"]:
         return "left out" if name in cell["left_out"] else ""

@@ -1,4 +1,4 @@
-"""From a folder of videos to a generated one, with the commands of README's "Your own videos"."""
+"""From a folder of videos to a generated one, with the commands of docs/tutorial.md."""
 
 import signal
 import subprocess

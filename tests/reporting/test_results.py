@@ -1,4 +1,4 @@
-"""What a bench writes: one section and one JSON file, and the command that repeats it."""
+"""What a bench writes: one page and one JSON file, with the command that repeats it."""
 
 import dataclasses
 import json
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fv_jax.config.model import Options
-from fv_jax.reporting.results import markdown, record, replace_section
+from fv_jax.reporting.results import markdown, record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,25 +25,27 @@ def plain_environment(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-def test_a_second_run_replaces_its_section_and_leaves_the_others(tmp_path):
+def test_a_second_run_replaces_its_page_and_leaves_the_others(tmp_path):
     settings = Settings(out=tmp_path)
     record("one", settings, {"x": 1}, "| first |\n")
     record("two", settings, {"x": 2}, "| other |\n")
     record("one", settings, {"x": 3}, "| second |\n")
-    page = (tmp_path / "README.md").read_text()
-    assert "first" not in page
-    assert page.count("| second |") == page.count("| other |") == 1
-    assert page.index("second") < page.index("other")
-    assert json.loads((tmp_path / "results" / "one.json").read_text())["x"] == 3
+    results = tmp_path / "results"
+    one, values = (results / "one.md").read_text(), json.loads((results / "one.json").read_text())
+    assert one.startswith(f"# one\n\n`{values['command']}` on {values['source']['machine']}; ")
+    assert one.endswith("\n\n| second |\n")
+    assert "first" not in one
+    assert "| other |" in (results / "two.md").read_text()
+    assert values["x"] == 3
 
 
-def test_variants_stand_side_by_side_under_one_command(tmp_path):
+def test_variants_have_pages_of_their_own_and_one_command(tmp_path):
     for variant in ("tiny", "paper"):
         record("one", Settings(out=tmp_path), {}, f"| {variant} |\n", variant)
-    page = (tmp_path / "README.md").read_text()
-    assert "bench:one-tiny" in page
-    assert "bench:one-paper" in page
-    assert "bench one-" not in page
+    for variant in ("tiny", "paper"):
+        page = (tmp_path / "results" / f"one-{variant}.md").read_text()
+        assert f"| {variant} |" in page
+        assert "bench one-" not in page
 
 
 def test_the_command_holds_what_is_not_the_default(tmp_path, monkeypatch):
@@ -61,11 +63,6 @@ def test_the_command_holds_what_is_not_the_default(tmp_path, monkeypatch):
 def _recorded(tmp_path, **changed) -> str:
     record("one", Settings(out=tmp_path, **changed), {}, "| x |\n")
     return (tmp_path / "results" / "one.json").read_text()
-
-
-def test_text_around_a_section_stays():
-    page = "# Page\n\nbefore\n<!-- bench:a -->\nold\n<!-- /bench:a -->\nafter\n"
-    assert replace_section(page, "a", "new\n") == page.replace("old", "new")
 
 
 def test_tables_are_aligned_markdown():

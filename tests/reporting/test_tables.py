@@ -119,3 +119,8 @@ def test_figure_6_shows_the_longest_clips_and_says_what_is_missing():
     assert "9.17 times" in paper.notes[0]
     assert "--preset paper" in paper.notes[1]
     assert tables.figure_6(PAPER, [])[0].notes == paper.notes
+
+
+def test_text_around_a_section_stays():
+    page = "# Page\n\nbefore\n<!-- bench:a -->\nold\n<!-- /bench:a -->\nafter\n"
+    assert tables.replace_section(page, "a", "new\n") == page.replace("old", "new")
