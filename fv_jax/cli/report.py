@@ -11,6 +11,7 @@ from urllib.parse import quote
 from fv_jax.files import write_text
 from fv_jax.planning.estimate import MFU, hours
 from fv_jax.reporting import page, tables
+from fv_jax.reporting.tables import Table
 from fv_jax.training import experiments
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _TITLE = "FlashVideo in JAX: the paper's tables and figures"
 
 
 def run(command: "Report") -> int:
-    """Write both. Returns the exit code.
+    """Write the paper's sections and the page with clips. Returns the exit code.
 
     Raises:
         FileNotFoundError: the paper's tables, a folder of results or the page for them is not here.
@@ -71,13 +72,10 @@ def _write_readme(
     known: dict[str, str],
 ) -> None:  # fmt: skip
     text = path.read_text(encoding="utf-8")
-    every = [
-        *tables.paper_tables(paper, results, known.__getitem__),
-        tables.own_table(paper, results),
-    ]
+    every = _tables(paper, results, known)
     begin = f"`fv report`; the paper's rows are of {paper['paper']}. {paper['note']}\n"
     sections = {
-        "paper-tables": [begin, *(tables.markdown(t) for t in every if t)],
+        "paper-tables": [begin, *map(tables.markdown, every)],
         "paper-figure-5": [
             "Ours above ground truth; frames that the model was given have a yellow border.\n",
             *(_figure_5(path.parent, result) for result in results if _picture(result)),
@@ -92,6 +90,12 @@ def _write_readme(
         section = "\n".join(part for part in parts if part).strip()
         text = tables.replace_section(text, name, section + "\n")
     write_text(path, text)
+
+
+def _tables(paper: dict[str, Any], results: Sequence[dict], known: dict[str, str]) -> list[Table]:
+    """The paper's tables with our rows, then our own evaluations if there are any."""
+    own = tables.own_table(paper, results)
+    return [*tables.paper_tables(paper, results, known.__getitem__), *([own] if own else [])]
 
 
 def _figure_5(home: Path, result: dict[str, Any]) -> str:
@@ -118,10 +122,7 @@ def _write_page(
 ) -> int:  # fmt: skip
     """The page and all it shows; gives how many pairs play."""
     folder.mkdir(parents=True, exist_ok=True)
-    every = [
-        *tables.paper_tables(paper, results, known.__getitem__),
-        tables.own_table(paper, results),
-    ]
+    every = _tables(paper, results, known)
     clips, shown = [], 0
     for number, result in enumerate(results):
         fresh = ", fresh: not recorded" if result.get("fresh") else ""
@@ -137,7 +138,7 @@ def _write_page(
             else page.note(f"No clips here; make them with `{result['command']}`.")
         )  # fmt: skip
     sections = [
-        ("Tables 1 to 3", [page.note(paper["note"]), *(page.table(t) for t in every if t)]),
+        ("Tables 1 to 3", [page.note(paper["note"]), *map(page.table, every)]),
         ("Fig. 5: clips", clips or [page.note("not run: needs `fv evaluate EXPERIMENT`.")]),
         (
             "Fig. 6: speed",

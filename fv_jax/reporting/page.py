@@ -22,7 +22,7 @@ figure { margin: 0; width: 290px } figcaption { font-size: 85%; color: #555 }
   body { color: #ddd; background: #18181c } tr.ours { background: #3a331c }
   td, th { border-color: #444 } p.note, figcaption { color: #aaa } }
 """
-_COLOURS = ("#c0392b", "#2471a3", "#7d3c98", "#1e8449", "#d68910", "#5d6d7e", "#a04000", "#117a65")
+_COLORS = ("#c0392b", "#2471a3", "#7d3c98", "#1e8449", "#d68910", "#5d6d7e", "#a04000", "#117a65")
 _WIDE, _HIGH, _LEFT, _BOTTOM = 520, 300, 60, 40  # px of the plot and its margins
 
 
@@ -100,14 +100,13 @@ def efficiency_plot(result: dict[str, Any]) -> str:
     for px in pixels:
         out.append(_word(x(px), _HIGH - 12, f"{px} px", "middle"))
     for i, (name, points) in enumerate(lines.items()):
-        colour = _COLOURS[i % len(_COLOURS)]
+        color = _COLORS[i % len(_COLORS)]
         path = "L".join(f"{x(px):.1f} {y(ms):.1f}" for px, ms in points)
-        out.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        out.append(f'<path d="M{path}" fill="none" stroke="{color}" stroke-width="2"/>')
         out += [
-            f'<circle cx="{x(px):.1f}" cy="{y(ms):.1f}" r="3" fill="{colour}"/>'
-            for px, ms in points
+            f'<circle cx="{x(px):.1f}" cy="{y(ms):.1f}" r="3" fill="{color}"/>' for px, ms in points
         ]
-        out.append(f'<rect x="{_WIDE}" y="{20 + 20 * i}" width="12" height="12" fill="{colour}"/>')
+        out.append(f'<rect x="{_WIDE}" y="{20 + 20 * i}" width="12" height="12" fill="{color}"/>')
         out.append(_word(_WIDE + 18, 31 + 20 * i, name, "start"))
     out.append(_word(_LEFT, _HIGH - 30 + 28, "ms per frame", "end"))
     return "".join([*out, "</svg>"])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fv_jax.evaluation.protocols import LABELS, METRICS
+from fv_jax.reporting.results import markdown as markdown_table
 
 FORMAT = "fv-jax evaluation 1"  # of a result file
 ARROWS = {
@@ -208,7 +209,7 @@ def figure_6(paper: dict[str, Any], results: Sequence[dict[str, Any]]) -> list[T
 
 
 def figure_6_cells(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """Of the efficiency bench: sizes of the longest clips at the least batch."""
+    """The cells of an efficiency bench with its longest clips at its least batch."""
     batch = min(cell["batch"] for cell in result["cells"])
     here = [cell for cell in result["cells"] if cell["batch"] == batch]
     frames = max(cell["frames"] for cell in here)
@@ -216,21 +217,16 @@ def figure_6_cells(result: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def markdown(table: Table) -> str:
-    """A table with its title and notes."""
-    lines = [f"**{table.title}**", ""] if table.rows else []
+    """A table with its title and notes; rows that are ours are bold."""
+    parts = []
     if table.rows:
-        bold = [
+        rows = [
             [f"**{cell}**" if i in table.ours else cell for cell in row]
             for i, row in enumerate(table.rows)
         ]
-        rows = [table.header, ["---"] * len(table.header), *bold]
-        lines += [
-            "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows
-        ]
-        lines.append("")
-    for note in table.notes:
-        lines += [note, ""]
-    return "\n".join(lines)
+        escaped = [[cell.replace("|", "\\|") for cell in row] for row in (table.header, *rows)]
+        parts = [f"**{table.title}**", markdown_table(escaped[0], escaped[1:]).rstrip()]
+    return "\n\n".join([*parts, *table.notes]) + "\n"
 
 
 def replace_section(text: str, name: str, section: str) -> str:
