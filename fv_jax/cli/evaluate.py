@@ -26,8 +26,8 @@ from fv_jax.evaluation.protocols import (
 from fv_jax.evaluation.scores import Missing, Weights, frame_score, video_network
 from fv_jax.files import only_process_in, write_text
 from fv_jax.generation import pretrained
-from fv_jax.media.figure import Pair, figure, write_playable
-from fv_jax.media.montage import save_png
+from fv_jax.media.montage import Pair, figure, save_png
+from fv_jax.media.writers import write_playable
 from fv_jax.metrics.i3d_network import LEAST_FRAMES
 from fv_jax.provenance import provenance
 from fv_jax.reporting.results import changed_settings
