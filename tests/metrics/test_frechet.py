@@ -2,11 +2,10 @@
 
 import functools
 import inspect
-import json
 
 import numpy as np
 import pytest
-import random_i3d
+import reference_metrics
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,10 +31,8 @@ def by_eigenvalues(a, b, ddof=1):
 
 @pytest.fixture(scope="module")
 def reference():
-    expected, arrays = random_i3d.needed("expected.json", "features.npz")
-    with np.load(arrays) as file:
-        x, y = file["x"], file["y"]
-    return json.loads(expected.read_text())["frechet_features"], x, y
+    with np.load(reference_metrics.VECTORS / "features.npz") as file:
+        return reference_metrics.expected("frechet_features"), file["x"], file["y"]
 
 
 @pytest.mark.parametrize(
