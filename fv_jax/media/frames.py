@@ -134,21 +134,6 @@ def read_centred(reader: Reader, window: Window) -> UInt8[np.ndarray, "n S S 3"]
     return read(reader, window, latest_start(reader, window) / 2)
 
 
-def read_all(reader: Reader, window: Window) -> UInt8[np.ndarray, "W n S S 3"]:
-    """All windows one after the other, without overlap; what is left at the end is dropped.
-
-    Raises:
-        ClipError: not one window fits, or the clip is damaged.
-    """
-    numbers = frame_numbers(reader, window.fps)
-    count = window.count or len(numbers)
-    whole = len(numbers) // count
-    if not whole:
-        raise ClipError(f"too short: {len(numbers)} frames of the {count} wanted")
-    frames = read_frames(reader, numbers[: whole * count], window.size)
-    return frames.reshape(whole, count, *frames.shape[1:])
-
-
 def fit(frames: UInt8[np.ndarray, "M Y X 3"], size: tuple[int, int]) -> np.ndarray:
     """Scale so that `size` (Y, X) is just covered, then cut the middle out."""
     height, width = size

@@ -105,8 +105,3 @@ def unpack(
     serials = blocks[0, :, config.text_tokens] - vocab.serial_start + 1
     frames = blocks[:, :, config.text_tokens + 1 :] - vocab.frame_start
     return blocks[:, 0, : config.text_tokens], [int(s) for s in serials], frames
-
-
-def time_order(serials: list[int]) -> list[int]:
-    """Indices that put packed frames in the order of their serial numbers (Fig. 3, last step)."""
-    return [int(i) for i in np.argsort(serials, kind="stable")]

@@ -16,7 +16,6 @@ from fv_jax.media.frames import (
     frame_numbers,
     latest_start,
     read,
-    read_all,
     read_centred,
     read_frames,
     read_random,
@@ -162,15 +161,6 @@ def test_the_centred_window_leaves_as_much_on_both_sides():
     frames = read_centred(even(51), Window(25.0, 4, 11))[:, 0, 0, 0]
     assert frames.tolist() == list(range(20, 31))
     assert read_centred(even(51), Window(5.0, 4, 3))[:, 0, 0, 0].tolist() == [20, 25, 30]
-
-
-def test_all_windows_without_overlap():
-    windows = read_all(even(), Window(25.0, 4, 16))
-    assert windows.shape == (3, 16, 4, 4, 3)
-    assert windows[..., 0, 0, 0].ravel().tolist() == list(range(48))
-    assert read_all(even(), Window(25.0, 4)).shape == (1, 50, 4, 4, 3)
-    with pytest.raises(ClipError, match="50 frames of the 51 wanted"):
-        read_all(even(), Window(25.0, 4, 51))
 
 
 def test_frames_come_in_the_order_asked_for_and_are_decoded_once():

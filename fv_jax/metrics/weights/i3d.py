@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import google_crc32c
 import numpy as np
 
-from fv_jax.data.sources.tfrecord import crc32c
 from fv_jax.metrics.i3d_network import CLASSES, Convolutions, kernel_shapes
 from fv_jax.weights.shipped import SHIPPED
 
@@ -115,7 +115,9 @@ def verdict(tensors: Mapping[str, np.ndarray], source: str) -> Verdict:
         ValueError: they are rgb_imagenet's, the wrong I3D.
     """
     rows = _checksums()
-    got = [f"{crc32c(_in_tensorflow(tensors[row.torch]).tobytes()):08x}" for row in rows]
+    got = [
+        f"{google_crc32c.value(_in_tensorflow(tensors[row.torch]).tobytes()):08x}" for row in rows
+    ]
     other = [row.torch for row, crc in zip(rows, got) if crc != row.crc32c]
     if all(crc == row.crc32c_rgb_imagenet for row, crc in zip(rows, got)):
         raise ValueError(

@@ -4,33 +4,12 @@ import sys
 
 import numpy as np
 import pytest
-import tfrecord_writer
 from tfrecord_writer import write_tfrecord
 
-from fv_jax.data.sources.tfrecord import RecordFile, crc32c
+from fv_jax.data.sources.tfrecord import RecordFile
 from fv_jax.media.readers import ClipError
 
 PAYLOADS = [b"", b"a", bytes(range(256)) * 40, np.random.default_rng(0).bytes(100_003)]
-
-
-@pytest.mark.parametrize(
-    ("data", "crc"),
-    [  # RFC 3720, B.4, and the usual check value
-        (b"123456789", 0xE3069283),
-        (bytes(32), 0x8A9136AA),
-        (b"\xff" * 32, 0x62A8AB43),
-        (bytes(range(32)), 0x46DD794E),
-        (b"", 0),
-    ],
-)
-def test_crc32c_of_the_standard_s_examples(data, crc):
-    assert crc32c(data) == crc
-
-
-@pytest.mark.parametrize("size", [511, 512, 513, 767, 768, 1023, 1024, 4097, 70_001])
-def test_crc32c_side_by_side_is_crc32c_in_a_row(size):
-    data = np.random.default_rng(size).bytes(size)
-    assert crc32c(data) == tfrecord_writer.crc32c(data)
 
 
 def test_records_are_found_by_number(tmp_path):

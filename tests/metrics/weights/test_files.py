@@ -8,6 +8,7 @@ import functools
 import hashlib
 import json
 
+import google_crc32c
 import numpy as np
 import pytest
 import random_i3d
@@ -36,7 +37,7 @@ def rows(tensors, imagenet=None):
     for torch_name, tensor in sorted(tensors.items()):
         layout = i3d_weights._in_tensorflow(tensor)
         crcs = [
-            f"{i3d_weights.crc32c(i3d_weights._in_tensorflow(t[torch_name]).tobytes()):08x}"
+            f"{google_crc32c.value(i3d_weights._in_tensorflow(t[torch_name]).tobytes()):08x}"
             for t in (tensors, imagenet or tensors)
         ]
         crcs[1] = crcs[1] if imagenet else "00000000"
