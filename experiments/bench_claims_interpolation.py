@@ -27,15 +27,15 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from fv_jax.config.model import Options
 from fv_jax.files import replacing
-from fv_jax.generation import drafts
+from fv_jax.generation.gaps import Frames, find_gaps, interleave
 from fv_jax.generation.generator import Generator
-from fv_jax.generation.interpolation import Frames, fill
+from fv_jax.generation.interpolation import sample_gaps
+from fv_jax.generation.plan import text_ids
+from fv_jax.generation.policies import Sampling
 from fv_jax.generation.stats import Stats
 from fv_jax.metrics.frame_quality import psnr_per_frame
 from fv_jax.reporting.results import markdown, record
-from fv_jax.sequence.packing import interpolation_serials, pack
 from fv_jax.shapes import scenes
 from fv_jax.shapes.distance import RealClips
 from fv_jax.shapes.features import FeatureExtractor
@@ -85,27 +85,15 @@ class _Filler:
         window: int = 0, guess: bool = True,
     ) -> tuple[list[Frames], Stats]:  # fmt: skip
         """Filled clips of key frames `ids` [B, M, h, w]."""
-        generator, insert, stats = self.generator, self.gap - 1, Stats()
-        sequence = generator.model.config.sequence
-        guesses = drafts.neighbouring_frame(insert, sequence)
-        guesses = guesses if guess else drafts.nothing(insert + 2, sequence)
-
-        def generate(rows, a, b, forced):
-            sampler = generator.sampler(Options(window=window), 0.0, 1.0, len(rows))
-            codes, _ = generator.decode(
-                generator.start(sampler, [(seeds[v], gap) for v, _, gap in rows]), sampler, stats,
-                tokens=pack(
-                    np.stack([texts[v] for v, _, _ in rows]), np.stack([a, b, *forced], axis=1),
-                    interpolation_serials(insert), sequence,
-                ),
-                guesses=guesses, prefix=2,
-            )  # fmt: skip
-            return codes[:, 2:].swapaxes(0, 1)
-
+        engine, stats = self.generator.engine, Stats()
         videos = [Frames.of_key_frames(grid) for grid in ids]
-        filled = fill(
-            videos, generate, insert=insert, levels=1, inherit=share, seeds=seeds, radius=radius
+        gaps = find_gaps(
+            videos, level=0, insert=self.gap - 1, inherit=share, seeds=seeds, radius=radius
         )
+        assert gaps is not None  # there are several key frames
+        sampler = engine.sampler(Sampling(0.0), len(gaps.video), window=window)
+        inserted = sample_gaps(engine, sampler, gaps, texts, seeds, stats, drafts=guess)
+        filled = interleave(videos, gaps, inserted)
         return filled, stats
 
 
@@ -115,7 +103,7 @@ def run(settings: Settings) -> None:
     clips = [scenes.clip("test", _FIRST + i) for i in range(settings.clips)]
     true = np.stack([scenes.render(clip) for clip in clips])
     ids = np.stack([filler.generator.model.frames.encode(video) for video in true])
-    texts = np.stack([filler.generator.text_ids(clip.caption) for clip in clips])
+    texts = np.stack([text_ids(filler.generator.model, clip.caption) for clip in clips])
     settled = [(s, r) for s in settings.inherit for r in settings.radius if s or r == 1]
     if 0.0 not in settings.inherit or 1 not in settings.radius:
         raise ValueError("inherit must have 0 and radius 1: all is compared with that")

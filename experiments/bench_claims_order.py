@@ -14,8 +14,9 @@ import numpy as np
 from experiments.claims.changes import as_it_is, left_to_right
 from experiments.claims.compare import Comparison, Scores, compare, kept, losses
 from experiments.claims.runs import Trained, Variant
-from experiments.claims.transformer import OPTIONS
 from fv_jax.generation import drafts
+from fv_jax.generation.plan import text_ids
+from fv_jax.generation.policies import Sampling
 from fv_jax.generation.stats import Stats
 from fv_jax.metrics.frame_quality import psnr_per_frame
 from fv_jax.sequence.packing import interpolation_serials, pack
@@ -58,7 +59,7 @@ def _psnr(trained: Trained, count: int, batch_size: int = 16) -> np.ndarray:
     task, generator = trained.task, trained.task.generator(trained.params, changed=False)
     sequence, reordered = task.sequence, trained.task.variant.change is as_it_is
     insert, results = _GAP - 1, []
-    sampler = generator.sampler(OPTIONS, 0.0, 1.0, batch_size)
+    sampler = generator.engine.sampler(Sampling(0.0), batch_size)
     for start in range(0, count, batch_size):
         numbers = [min(i, count - 1) for i in range(start, start + batch_size)]
         clips = [scenes.clip("test", i) for i in numbers]
@@ -69,12 +70,13 @@ def _psnr(trained: Trained, count: int, batch_size: int = 16) -> np.ndarray:
         ids = task.frames.encode(true.reshape(-1, *true.shape[2:]))
         codes = ids.reshape(batch_size, _GAP + 1, -1)[:, [0, _GAP, *range(1, _GAP)]].copy()
         codes[:, 2:] = FREE
-        texts = np.stack([generator.text_ids(clip.caption) for clip in clips])
+        texts = np.stack([text_ids(generator.model, clip.caption) for clip in clips])
         tokens = pack(texts, codes, interpolation_serials(insert), sequence)
         if not reordered:  # B comes last, and nothing after it: leave it away
             tokens = left_to_right(tokens, sequence)[:, : -sequence.stride]
-        made, _ = generator.decode(
-            generator.start(sampler, [(i,) for i in numbers]), sampler, Stats(), tokens=tokens,
+        engine = generator.engine
+        made, _ = engine.decode(
+            engine.start(sampler, [(i,) for i in numbers]), sampler, Stats(), tokens=tokens,
             guesses=drafts.nothing(tokens.shape[1] // sequence.stride, sequence),
             prefix=2 if reordered else 1,
         )  # fmt: skip

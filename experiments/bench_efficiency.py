@@ -34,6 +34,7 @@ from experiments.ways import Cell, Way
 from fv_jax.config.model import PRESETS, Options, RetNetConfig
 from fv_jax.files import replacing, write_text
 from fv_jax.generation.generator import Generator
+from fv_jax.generation.plan import inserted
 from fv_jax.generation.window_size import window_size
 from fv_jax.provenance import provenance
 from fv_jax.reporting.results import markdown, record
@@ -141,12 +142,12 @@ def ids_per_step(prompts: int) -> list[dict[str, float]]:
             options = Options(window=window, inherit=inherit, guidance=1.0)
             steps = [0, 0]
             for seed, caption in enumerate(captions):
-                for stage, insert in enumerate((0, generator.inserted(options))):
+                for stage, insert in enumerate((0, inserted(generator.model, options))):
                     part = dataclasses.replace(options, insert=insert)
                     clip = generator.generate([caption], seed=seed, options=part)[0]
                     steps[stage] += clip.stats["steps"]
             steps[1] -= steps[0]
-            blocks = np.asarray([keys, generator.inserted(options)]) * prompts
+            blocks = np.asarray([keys, inserted(generator.model, options)]) * prompts
             known = (sequence.stride - sequence.frame_tokens) / window
             per_step = blocks * sequence.frame_tokens / (steps - blocks * known)
             rows.append({"window": window, "inherit": inherit, "key frames": float(per_step[0]),

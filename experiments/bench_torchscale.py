@@ -42,7 +42,7 @@ from tqdm import tqdm
 from experiments.timing import in_turns, parameters
 from fv_jax.config.model import RetNetConfig, SequenceConfig
 from fv_jax.generation import drafts, pretrained
-from fv_jax.generation.policies import Policy
+from fv_jax.generation.policies import Sampling
 from fv_jax.generation.sampler import Sampler, decode, start
 from fv_jax.models import decode_cache
 from fv_jax.models.retnet import RetNet
@@ -312,7 +312,7 @@ def _measure(
     calls: dict[tuple[str, str], Callable[[], Any]] = {}
     compiling: dict[str, float] = {}
     for what, temperature in {"greedy": 0.0, "sampled": 1.0}.items():
-        sampler = Sampler(case.sequence, Policy(temperature), window=1)
+        sampler = Sampler(case.sequence, Sampling(temperature), window=1)
         ours_call, compiling[what] = _our_decode(ours, graph, sampler, tokens, case.blocks)
         theirs_call = functools.partial(
             their_decode, torch, theirs, tokens, vocab.frame_start, temperature

@@ -22,8 +22,10 @@ from tqdm import tqdm
 
 from fv_jax.config.model import Options
 from fv_jax.generation import drafts
-from fv_jax.generation.generator import KEY_FRAMES, Generator
-from fv_jax.generation.policies import position_noise
+from fv_jax.generation.engine import KEY_FRAMES
+from fv_jax.generation.generator import Generator
+from fv_jax.generation.plan import inserted, text_ids
+from fv_jax.generation.policies import Sampling, position_noise
 from fv_jax.generation.sampler import guided, readings
 from fv_jax.generation.stats import Stats
 from fv_jax.media.clip import Clip
@@ -113,11 +115,16 @@ def _gap(generator: Generator, options: Options, a: Clip, b: Clip) -> float:
     keys_a, keys_b = (c.ids[c.key_frame].reshape(1, c.key_frame.sum(), -1) for c in (a, b))
     if (keys_a == keys_b).all():
         return float("nan")
-    sampler = generator.sampler(options, options.temperature, options.guidance, 1)
-    text, serials = generator.text_ids(a.prompt)[None], key_frame_serials(keys_a.shape[1])
+    sampler = generator.engine.sampler(
+        Sampling(options.temperature, options.top_k, options.top_p),
+        1,
+        window=options.window,
+        guidance=options.guidance,
+    )
+    text, serials = text_ids(generator.model, a.prompt)[None], key_frame_serials(keys_a.shape[1])
     tokens, other = (pack(text, keys, serials, sampler.sequence) for keys in (keys_a, keys_b))
     place = int(np.flatnonzero(tokens[0] != other[0])[0])
-    state = generator.start(sampler, [(a.seed, KEY_FRAMES)])
+    state = generator.engine.start(sampler, [(a.seed, KEY_FRAMES)])
     network = nnx.merge(generator.model.graph, generator.model.params)
     read = readings(sampler, jnp.asarray(tokens[:, :place]), jnp.arange(place)[None])
     hidden, _ = network.chunkwise(read, state.net)
@@ -169,7 +176,7 @@ def _time(generator: Generator, prompts: list[str], base: Options) -> list[dict[
 
 def _time_forced(generator: Generator, prompts: list[str]) -> list[dict[str, Any]]:
     """Median milliseconds of inserting frames when none or most of their ids are known."""
-    insert = generator.inserted(Options())
+    insert = inserted(generator.model, Options())
     sequence = generator.model.config.sequence
     guesses = drafts.neighbouring_frame(insert, sequence)
     rng, clips = np.random.default_rng(0), []
@@ -179,20 +186,20 @@ def _time_forced(generator: Generator, prompts: list[str]) -> list[dict[str, Any
         starts = np.arange(gaps) * (insert + 1)
         order = [0, insert + 1, *range(1, insert + 1)]  # A, B, 1 .. n
         frames = ids.reshape(len(ids), -1)[starts[:, None] + order]
-        text = np.repeat(generator.text_ids(prompt)[None], gaps, axis=0)
+        text = np.repeat(text_ids(generator.model, prompt)[None], gaps, axis=0)
         clips.append((text, frames, rng.uniform(size=frames[:, 2:].shape) < _FORCED))
 
     def milliseconds(rows: int, window: int, share: float) -> float:
         taken = []
-        options = Options(window=window)
-        sampler = generator.sampler(options, options.insert_temperature, 1.0, rows)
+        policy = Sampling(Options().insert_temperature)
+        sampler = generator.engine.sampler(policy, rows, window=window)
         for text, frames, known in [clips[0], *clips]:  # the first once more: it may compile
             given = frames[:rows].copy()
             given[:, 2:][~known[:rows] | (share == 0)] = FREE
             tokens = pack(text[:rows], given, interpolation_serials(insert), sequence)
-            state = generator.start(sampler, [(0, i) for i in range(rows)])
+            state = generator.engine.start(sampler, [(0, i) for i in range(rows)])
             stats = Stats()
-            generator.decode(state, sampler, stats, tokens=tokens, guesses=guesses, prefix=2)
+            generator.engine.decode(state, sampler, stats, tokens=tokens, guesses=guesses, prefix=2)
             taken.append(stats.summary(1)["seconds"]["sample"])
         return 1e3 * statistics.median(taken[1:])
 

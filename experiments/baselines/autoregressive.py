@@ -24,7 +24,7 @@ from jaxtyping import Array, Float, Int
 
 from experiments.baselines.attention import Transformer
 from fv_jax.config.model import SequenceConfig
-from fv_jax.generation.policies import Policy, gumbel, position_words
+from fv_jax.generation.policies import Policy, Sampling, gumbel, position_words
 from fv_jax.sequence.vocab import FREE, Vocab
 
 # A prefix is rounded up to whole quarters of a frame, so that few lengths are compiled: with 5
@@ -42,7 +42,7 @@ def uncached(
     *,
     graph: nnx.GraphDef,
     sequence: SequenceConfig,
-    policy: Policy = Policy(),
+    policy: Policy = Sampling(),
     known_frames: int = 0,
 ) -> Int[Array, "B L"]:
     """Replace every FREE id; each takes one run of the network over all tokens before it.
@@ -80,7 +80,7 @@ def part(
     *,
     graph: nnx.GraphDef,
     sequence: SequenceConfig,
-    policy: Policy = Policy(),
+    policy: Policy = Sampling(),
     start: int,
     stop: int,
 ) -> Int[Array, "B L"]:
@@ -117,7 +117,7 @@ def cached(
     *,
     graph: nnx.GraphDef,
     sequence: SequenceConfig,
-    policy: Policy = Policy(),
+    policy: Policy = Sampling(),
     known_frames: int = 0,
 ) -> Int[Array, "B L"]:
     """Replace every FREE id, one token per step, with a KV cache.

@@ -25,7 +25,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from experiments.baselines.attention import softmax_attention
 from fv_jax.config.model import RetNetConfig, SequenceConfig
-from fv_jax.generation.policies import Policy, gumbel, position_words
+from fv_jax.generation.policies import Policy, Sampling, gumbel, position_words
 from fv_jax.models.layers import Dense, GatedLinearUnit, RMSNorm, matmul
 from fv_jax.models.retnet import scan_layers
 from fv_jax.sequence.vocab import FREE
@@ -184,7 +184,7 @@ def sample(
     keys: Array,
     *,
     graph: nnx.GraphDef,
-    policy: Policy = Policy(),
+    policy: Policy = Sampling(),
     steps: int = STEPS,
     choice_temperature: float = CHOICE_TEMPERATURE,
 ) -> Int[Array, "B M h w"]:

@@ -19,12 +19,13 @@ import numpy as np
 from flax import nnx
 
 from experiments.claims.changes import Change, as_it_is
-from experiments.claims.transformer import OPTIONS, EmbeddedTransformer, TransformerGenerator
+from experiments.claims.transformer import OPTIONS, EmbeddedTransformer, TransformerEngine
 from fv_jax.config.model import PRESETS, RetNetConfig
 from fv_jax.config.training import NetworkExperiment, OptimizerConfig, RunConfig
 from fv_jax.data.batches import RowMaker
 from fv_jax.files import replacing, write_text
 from fv_jax.generation import pretrained
+from fv_jax.generation.engine import Engine
 from fv_jax.generation.generator import Generator
 from fv_jax.media.montage import montage, save_png
 from fv_jax.sequence.vocab import Vocab
@@ -126,8 +127,8 @@ class ClaimTask(NetworkTask):
             self.config.name, self._model_config(), params, self.frames, self.text
         )
         if self.variant.transformer:
-            return TransformerGenerator(model, params, self.network)
-        return _ChangedGenerator(model, self.variant.change) if changed else Generator(model)
+            return Generator(model, TransformerEngine(model, params, self.network))
+        return Generator(model, _ChangedEngine(model, self.variant.change) if changed else None)
 
     def _model(self, key: jax.Array) -> Any:
         if not self.variant.transformer:
@@ -224,14 +225,14 @@ class _Rows(RowMaker):
         return {"tokens": tokens.astype(np.int32), "weight": weights}
 
 
-class _ChangedGenerator(Generator):
-    """A `Generator` that samples into changed sequences."""
+class _ChangedEngine(Engine):
+    """An `Engine` that samples into changed sequences."""
 
     def __init__(self, model: pretrained.Model, change: Change):
         super().__init__(model)
         self._change = change
 
     def decode(self, state, sampler, stats, *, tokens, **more):
-        """As `Generator.decode`."""
+        """As `Engine.decode`."""
         changed = self._change(tokens, sampler.sequence).astype(np.int32)
         return super().decode(state, sampler, stats, tokens=changed, **more)

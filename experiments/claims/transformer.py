@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 from experiments.baselines import autoregressive
 from experiments.baselines.attention import Cache, Transformer
 from fv_jax.config.model import Options, RetNetConfig
-from fv_jax.generation.generator import Generator
+from fv_jax.generation.engine import Engine
 from fv_jax.models.retnet import RetNet
 from fv_jax.models.retnet import turns as config_turns
 from fv_jax.sequence.packing import unpack
@@ -92,8 +92,8 @@ def folded(params: Any, config: RetNetConfig, vocabulary: int, codes: int) -> tu
     return kept, nnx.graphdef(nnx.eval_shape(lambda: make(plain)))
 
 
-class TransformerGenerator(Generator):
-    """`Generator` that samples token by token with a KV cache, without guidance."""
+class TransformerEngine(Engine):
+    """An `Engine` that samples token by token with a KV cache, without guidance."""
 
     def __init__(self, model: Any, params: Any, config: RetNetConfig):
         self.model = model
@@ -110,7 +110,7 @@ class TransformerGenerator(Generator):
         return jnp.stack([fold(rest, jax.random.key(s)) for s, *rest in keys])
 
     def decode(self, state, sampler, stats, *, tokens, guesses, read=0, prefix=0):
-        """As `Generator.decode`, from the beginning of a sequence."""
+        """As `Engine.decode`, from the beginning of a sequence."""
         del guesses, read
         with stats("sample"):
             whole = autoregressive.cached(

@@ -95,6 +95,7 @@ def _folders(command: "Evaluate") -> int:
 
 def _experiment(command: "Evaluate") -> int:
     from fv_jax.evaluation.samples import Samples, choose, unseen_entries
+    from fv_jax.generation import plan
     from fv_jax.generation.generator import Generator
 
     what = command.what[0]
@@ -107,10 +108,10 @@ def _experiment(command: "Evaluate") -> int:
     folder = _model(command, config)
     generator = Generator.load(str(folder))
     options, model = command.options, generator.model.config
-    inserted = generator.inserted(options)
+    inserted = plan.inserted(generator.model, options)
     per_gap = (inserted + 1) ** options.levels
-    length = (generator.key_frames(options) - 1) * per_gap + 1
-    rules = _fitted(rules, length, generator.frame_size[0])
+    length = (plan.key_frames(generator.model, options) - 1) * per_gap + 1
+    rules = _fitted(rules, length, generator.model.frame_size[0])
     scorers = _scorers(command, rules, rules.frames, f"protocol {rules.name}")
     fps = model.key_frame_fps * per_gap
     source, entries = unseen_entries(config, command.source)

@@ -89,11 +89,13 @@ def _dispatch(args: list[str]) -> int:
         from fv_jax.cli import report
 
         return report.run(command)
-    from fv_jax.cli import generate
-
     if isinstance(command, Generate):
+        from fv_jax.cli import generate
+
         return generate.generate(command, started=_STARTED)
-    return generate.interpolate(command)
+    from fv_jax.cli import interpolate
+
+    return interpolate.interpolate(command)
 
 
 def _parse(kind: Any, args: Sequence[str], **more: Any) -> Any:

@@ -30,6 +30,7 @@ from fv_jax.evaluation.evaluate import progress
 from fv_jax.evaluation.feature_cache import clip_hash
 from fv_jax.evaluation.protocols import Protocol
 from fv_jax.generation.generator import Generator
+from fv_jax.generation.plan import key_frames
 from fv_jax.media.frames import fit, frame_numbers
 from fv_jax.media.npz import NpzClips
 from fv_jax.media.readers import ClipError, Reader
@@ -153,7 +154,7 @@ class Samples:
         self._generator, self._real, self._options = generator, real, options
         stride = generator.model.config.key_frame_stride
         self._known = -(-protocol.given_frames // stride)  # key frames among those given
-        most = generator.key_frames(options)
+        most = key_frames(generator.model, options)
         if self._known > most:
             raise ValueError(
                 f"given_frames={protocol.given_frames} hold {self._known} key frames, the model "
@@ -220,7 +221,7 @@ class Samples:
 
     def _first_frames(self, index: int) -> np.ndarray:
         frames = self._real[index].read((self._known - 1) * self._step + 1)
-        return fit(frames[:: self._step], self._generator.frame_size)
+        return fit(frames[:: self._step], self._generator.model.frame_size)
 
     def runs(self) -> list[list[list[Clip]]]:
         """Of every repeat, each real clip's fakes."""

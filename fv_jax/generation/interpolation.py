@@ -1,117 +1,83 @@
-"""Recursive interpolation (paper section 3.3): put frames between all neighbours, level by level.
-
-    level 0    A               B               C
-    level 1    A   x   x   x   B   x   x   x   C        insert 3
-
-All gaps of a level, of all videos of a batch, are rows of one batch. Ids that the skip mask lets
-a frame inherit are copied from the key frames; they are fed to the network but never sampled.
-"""
-
-import dataclasses
-from collections.abc import Callable
+"""Recursive interpolation (paper section 3.3): gaps -> rows -> ids -> frames in time order."""
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 
-from fv_jax.generation.skip_mask import inheritable, regions
-from fv_jax.sequence.vocab import FREE
-
-# (video, level, gap) of every row, A, B [G, P], forced [n, G, P] -> inserted frames [n, G, P]
-GenerateGaps = Callable[
-    [list[tuple[int, int, int]], np.ndarray, np.ndarray, np.ndarray], np.ndarray
-]
-
-
-@dataclasses.dataclass(frozen=True)
-class Frames:
-    """Id grids of one video in time order.
-
-    Attributes:
-        ids: int32.
-        key_frame: which frames were given to the interpolation.
-        inherited: which ids were copied from the neighbouring key frames.
-    """
-
-    ids: Int[np.ndarray, "M h w"]
-    key_frame: Bool[np.ndarray, " M"]
-    inherited: Bool[np.ndarray, "M h w"]
-
-    @classmethod
-    def of_key_frames(cls, ids: Int[np.ndarray, "M h w"]) -> "Frames":
-        """Only key frames, nothing inherited."""
-        return cls(ids, np.ones(len(ids), bool), np.zeros(ids.shape, bool))
+from fv_jax.generation import drafts
+from fv_jax.generation.engine import BETWEEN, Engine
+from fv_jax.generation.gaps import Frames, Gaps, find_gaps, interleave
+from fv_jax.generation.plan import Plan
+from fv_jax.generation.pretrained import Model
+from fv_jax.generation.sampler import Sampler
+from fv_jax.generation.stats import Stats
+from fv_jax.sequence.packing import interpolation_serials, pack
 
 
-def fill(
-    videos: list[Frames],
-    generate: GenerateGaps,
-    *,
-    insert: int,
-    levels: int,
-    inherit: float,
-    seeds: list[int],
-    radius: int = 1,
-    first_gap: int = 0,
+def interpolate(
+    engine: Engine, plan: Plan, videos: list[Frames], stats: Stats, *, first_gap: int = 0
 ) -> list[Frames]:
-    """Insert frames between neighbours, `levels` times.
+    """Put frames between the given ones, all gaps of a level in one batch.
 
     Args:
-        videos: each with at least one frame and the same grid.
-        generate: fills in all FREE ids of all gaps at once.
-        insert: n, frames put into every gap.
-        levels: how often to repeat; the frames in the end are (M - 1) (n + 1)^levels + 1.
-        inherit: share of stable ids to copy, drawn anew for every inserted frame.
-        seeds: one per video; they decide which ids are inherited.
-        radius: of the unstable ring around ids that differ.
+        engine: calls the sampler.
+        plan: says how many frames, how often, and how they are sampled.
+        videos: one a request.
+        stats: told what it costs.
         first_gap: number of the first gap, for parts of a longer video.
     """
-    for level in range(levels if insert else 0):
-        gaps = [(v, g) for v, f in enumerate(videos) for g in range(len(f.ids) - 1)]
-        if not gaps:
+    options = plan.options
+    for level in range(plan.levels):
+        gaps = find_gaps(
+            videos, level=level, insert=plan.insert, inherit=options.inherit, seeds=plan.seeds,
+            radius=ring(engine.model), first=first_gap,
+        )  # fmt: skip
+        if gaps is None:
             break
-        before = first_gap * (insert + 1) ** level
-        rows = [(v, level, before + g) for v, g in gaps]
-        a = np.stack([videos[v].ids[g] for v, g in gaps])
-        b = np.stack([videos[v].ids[g + 1] for v, g in gaps])
-        masks = np.stack(
-            [
-                _inherited(a[i], b[i], insert, inherit, (seeds[v], level, gap), radius)
-                for i, (v, _, gap) in enumerate(rows)
-            ],
-            axis=1,
-        )  # [n, G, h, w]
-        forced = np.where(masks, a[None], FREE)
-        flat = lambda x: x.reshape(*x.shape[:-2], -1)
-        inserted = generate(rows, flat(a), flat(b), flat(forced)).reshape(masks.shape)
-        videos = [
-            _interleave(
-                frames,
-                inserted[:, [i for i, row in enumerate(rows) if row[0] == v]],
-                masks[:, [i for i, row in enumerate(rows) if row[0] == v]],
-            )
-            for v, frames in enumerate(videos)
-        ]
+        # The frames around an inserted one say what it shows; the text adds little: no guidance.
+        sampler = engine.sampler(plan.insert_policy, len(gaps.video), window=options.window)
+        inserted = sample_gaps(
+            engine, sampler, gaps, plan.texts, plan.seeds, stats, drafts=options.drafts
+        )
+        videos = interleave(videos, gaps, inserted)
     return videos
 
 
-def _inherited(a, b, insert, share, seed, radius) -> Bool[np.ndarray, "n h w"]:
-    stable = regions(a, b, radius).stable
-    rng = np.random.default_rng(seed)
-    return np.stack([inheritable(stable, share, rng) for _ in range(insert)])
+def sample_gaps(
+    engine: Engine,
+    sampler: Sampler,
+    gaps: Gaps,
+    texts: Int[np.ndarray, "B T"],
+    seeds: list[int],
+    stats: Stats,
+    *,
+    drafts: bool = True,
+) -> Int[np.ndarray, "n G h w"]:
+    """Sample whatever is not inherited, one row a gap: A, B, then the inserted frames."""
+    known, sequence = gaps.inserted, sampler.sequence
+    insert = len(known)
+    blocks = np.stack([gaps.a, gaps.b, *known], axis=1)  # [G, n + 2, h, w]
+    keys = [(seeds[v], BETWEEN, gaps.level, n) for v, n in zip(gaps.video, gaps.number)]
+    codes, _ = engine.decode(
+        engine.start(sampler, keys), sampler, stats,
+        tokens=pack(
+            texts[gaps.video], blocks.reshape(*blocks.shape[:2], -1),
+            interpolation_serials(insert), sequence,
+        ),
+        guesses=_guesses(drafts, insert, sequence), prefix=2,
+    )  # fmt: skip
+    return codes[:, 2:].swapaxes(0, 1).reshape(known.shape)
 
 
-def _interleave(
-    frames: Frames, inserted: Int[np.ndarray, "n G h w"], masks: Bool[np.ndarray, "n G h w"]
-) -> Frames:
-    n, gaps = inserted.shape[:2]
-    ids = _put_between(frames.ids, inserted)
-    inherited = _put_between(frames.inherited, masks)
-    key_frame = _put_between(frames.key_frame, np.zeros((n, gaps), bool))
-    return Frames(ids, key_frame, inherited)
+def ring(model: Model) -> int:
+    """Radius of the unstable ring: how far a patch's id may depend on the patches beside it.
+
+    Where an id sees the whole frame (icetk) no ring is wide enough; the paper's is one id.
+    """
+    reach = model.frames.reach
+    return reach if 1 <= reach < max(model.config.sequence.frame_grid) else 1
 
 
-def _put_between(known: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """[M, ...] and [n, M - 1, ...] to [(M - 1)(n + 1) + 1, ...] in time order."""
-    steps = np.concatenate([known[None, :-1], new])  # [n + 1, M - 1, ...]
-    ordered = steps.swapaxes(0, 1).reshape(-1, *known.shape[1:])
-    return np.concatenate([ordered, known[-1:]])
+def _guesses(wanted: bool, insert: int, sequence) -> Int[np.ndarray, " T"]:
+    if wanted:
+        return drafts.neighbouring_frame(insert, sequence)
+    return drafts.nothing(insert + 2, sequence)

@@ -1,19 +1,33 @@
 """How a token is chosen from logits: a pure function of the logits and the position's noise."""
 
 import dataclasses
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 
+@runtime_checkable
+class Policy(Protocol):
+    """Chooses ids; any hashable callable of this form will do, it is fixed when compiling.
+
+    It must be a function of its arguments alone: a video is then a function of its seed.
+    """
+
+    def __call__(
+        self, logits: Float[Array, "*B V"], noise: Float[Array, "*B V"]
+    ) -> Int[Array, "*B"]:
+        """Frame codes of every row from their scores and standard Gumbel noise."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
-class Policy:
+class Sampling:
     """Temperature, then top-k, then top-p, then one draw.
 
     The draw is `argmax(logits + Gumbel noise)`, which picks each token with exactly its softmax
-    probability. Given the noise, the choice is deterministic: that is what makes a video a
-    function of its seed.
+    probability.
 
     Attributes:
         temperature: divides the logits; 0 takes the most likely token.
@@ -24,14 +38,6 @@ class Policy:
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not self.temperature >= 0:
-            raise ValueError(f"temperature must be >= 0, got {self.temperature}")
-        if self.top_k < 0:
-            raise ValueError(f"top_k must be >= 0 (0 keeps all tokens), got {self.top_k}")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
 
     def __call__(
         self, logits: Float[Array, "*B V"], noise: Float[Array, "*B V"]

@@ -66,9 +66,10 @@ class Model:
         return network_graph(self.config.network, self.config.sequence)
 
     @property
-    def vocab(self) -> Vocab:
-        """Id ranges."""
-        return Vocab(self.config.sequence)
+    def frame_size(self) -> tuple[int, int]:
+        """(Y, X) of the frames, px."""
+        h, w = self.config.sequence.frame_grid
+        return h * self.frames.downsample, w * self.frames.downsample
 
 
 def network_graph(network: RetNetConfig, sequence: SequenceConfig) -> nnx.GraphDef:

@@ -31,7 +31,7 @@ from flax import nnx, struct
 from jaxtyping import Array, Float, Int
 
 from fv_jax.config.model import SequenceConfig
-from fv_jax.generation.policies import Policy, gumbel, position_words
+from fv_jax.generation.policies import Policy, Sampling, gumbel, position_words
 from fv_jax.models import decode_cache
 from fv_jax.models.retnet import Leaf, RetNetState
 from fv_jax.sequence.vocab import FREE, PAD, Vocab
@@ -53,7 +53,7 @@ class Sampler:
     """
 
     sequence: SequenceConfig
-    policy: Policy = Policy()
+    policy: Policy = Sampling()
     window: int = 1
     guidance: float = 1.0
     buffer: int = 0

@@ -17,6 +17,7 @@ import warnings
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -27,8 +28,10 @@ from jaxtyping import Bool, Int, UInt8
 from fv_jax.config.model import Options, from_json, to_json
 from fv_jax.files import replacing
 from fv_jax.generation import drafts
-from fv_jax.generation.generator import KEY_FRAMES, Generator
-from fv_jax.generation.interpolation import Frames
+from fv_jax.generation.engine import KEY_FRAMES, Engine
+from fv_jax.generation.gaps import Frames
+from fv_jax.generation.interpolation import interpolate
+from fv_jax.generation.plan import plan_videos
 from fv_jax.generation.pretrained import Model
 from fv_jax.generation.sampler import DecodeState
 from fv_jax.generation.stats import Stats
@@ -58,6 +61,16 @@ class StreamedFrame:
     key_round: int
 
 
+@runtime_checkable
+class HasEngine(Protocol):
+    """What a `Generator` is to a stream."""
+
+    @property
+    def engine(self) -> Engine:
+        """Compiled calls of the sampler."""
+        ...
+
+
 @dataclasses.dataclass
 class _Progress:
     """Where a stream is; with `DecodeState`, `keys` and `ready` all that it must remember.
@@ -82,7 +95,7 @@ class Stream(Iterator[StreamedFrame]):
     options. `stats` adds up over everything that this object did.
     """
 
-    def __init__(self, generator: Generator, prompt: str, seed: int, options: Options):
+    def __init__(self, engine: Engine, prompt: str, seed: int, options: Options):
         """A stream that has made nothing yet.
 
         Raises:
@@ -90,17 +103,16 @@ class Stream(Iterator[StreamedFrame]):
         """
         self.prompt, self.seed, self.options = prompt, seed, options
         self.stats = Stats()
-        self._generator = generator
-        self._text = generator.text_ids(prompt)[None]
-        self._sampler = generator.sampler(options, options.temperature, options.guidance, 1)
-        self._round = generator.key_frames(options)
+        self._engine = engine
+        self._plan = plan = plan_videos(engine.model, [prompt], seed=seed, options=options)
+        self._sampler = engine.sampler(
+            plan.key_policy, 1, window=options.window, guidance=options.guidance
+        )
+        self._round = plan.key_frames
         if self._round <= _CARRIED:
             raise ValueError(
                 f"a stream needs more than {_CARRIED} key frames a round, got {self._round}"
             )
-        generator.inserted(options)
-        if not 0 <= seed < 2**32:
-            raise ValueError(f"seed must be in 0..{2**32 - 1}, got {seed}")
         self._at = _Progress()
         self._keys: deque[np.ndarray] = deque(maxlen=_CARRIED)
         self._ready: deque[tuple[np.ndarray, bool, np.ndarray]] = deque()
@@ -113,7 +125,7 @@ class Stream(Iterator[StreamedFrame]):
         ids, key_frame, inherited = self._ready.popleft()
         index, self._at.yielded = self._at.yielded, self._at.yielded + 1
         with self.stats("decode"):
-            pixels = self._generator.model.frames.decode(ids[None])[0]
+            pixels = self._engine.model.frames.decode(ids[None])[0]
         return StreamedFrame(index, pixels, ids, key_frame, inherited, self._at.key_round)
 
     def fork(self, *, prompt: str | None = None, seed: int | None = None) -> "Stream":
@@ -122,18 +134,18 @@ class Stream(Iterator[StreamedFrame]):
         Both count from the next key frame on; frames that lie ready are the same in both.
         """
         options = self.options
-        other = Stream(self._generator, prompt or self.prompt, self.seed, options)
+        other_seed = self.seed if seed is None else seed
+        other = Stream(self._engine, prompt or self.prompt, other_seed, options)
         other._at = dataclasses.replace(self._at)
         other._keys, other._ready = self._keys.copy(), self._ready.copy()
         other._state = jax.tree.map(jnp.copy, self._state)
         if seed is not None:
-            other.seed = seed
             other._state = other._state.replace(keys=other._start().keys)
         return other
 
     def save(self, path: Path) -> None:
         """Write everything that the rest of the stream depends on; whole or not at all."""
-        grid = self._generator.model.config.sequence.frame_grid
+        grid = self._engine.model.config.sequence.frame_grid
         empty = np.zeros((0, *grid), np.int32)
         arrays = {
             "retention": np.asarray(self._state.net.retention),
@@ -145,7 +157,7 @@ class Stream(Iterator[StreamedFrame]):
             "ready_inherited": np.stack([f[2] for f in self._ready]) if self._ready else empty > 0,
         }
         header = {
-            "format": _FORMAT, "model": fingerprint(self._generator.model),
+            "format": _FORMAT, "model": fingerprint(self._engine.model),
             "prompt": self.prompt, "seed": self.seed, "options": to_json(self.options),
             "at": dataclasses.asdict(self._at), "sha256": _checksum(arrays),
         }  # fmt: skip
@@ -153,13 +165,18 @@ class Stream(Iterator[StreamedFrame]):
             safetensors.numpy.save_file(arrays, temporary, {"stream": json.dumps(header)})
 
     @classmethod
-    def load(cls, generator: Generator, path: Path) -> "Stream":
+    def load(cls, maker: HasEngine, path: Path) -> "Stream":
         """Go on with what `save` wrote, bit by bit as if it had never stopped.
+
+        Args:
+            maker: a `Generator` of the same model.
+            path: of the file.
 
         Raises:
             FileNotFoundError: no such file.
             ValueError: a damaged file, none of a stream, or one of another model.
         """
+        engine = maker.engine
         tensors, metadata = read_safetensors(path)
         arrays = {name: np.asarray(value) for name, value in tensors.items()}
         try:
@@ -171,12 +188,12 @@ class Stream(Iterator[StreamedFrame]):
             options, at = from_json(Options, header["options"]), _Progress(**header["at"])
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is damaged or no saved stream ({error})") from error
-        if header["model"] != fingerprint(generator.model):
+        if header["model"] != fingerprint(engine.model):
             raise ValueError(
-                f"{path} was saved with another model than {generator.model.name!r}; "
+                f"{path} was saved with another model than {engine.model.name!r}; "
                 "load the model that made it"
             )
-        stream = cls(generator, header["prompt"], header["seed"], options)
+        stream = cls(engine, header["prompt"], header["seed"], options)
         stream._at = at
         stream._keys.extend(arrays["key_frames"])
         ready = (arrays["ready_ids"], arrays["ready_key"], arrays["ready_inherited"])
@@ -194,7 +211,7 @@ class Stream(Iterator[StreamedFrame]):
     def _start(self) -> DecodeState:
         """The state at the beginning of the current round."""
         later = (self._at.key_round,) if self._at.key_round else ()
-        return self._generator.start(self._sampler, [(self.seed, KEY_FRAMES, *later)])
+        return self._engine.start(self._sampler, [(self.seed, KEY_FRAMES, *later)])
 
     def _advance(self) -> None:
         """Sample the next key frame, and what lies before it."""
@@ -217,16 +234,16 @@ class Stream(Iterator[StreamedFrame]):
         free = np.full(sequence.frame_tokens, FREE, np.int32)
         serials = key_frame_serials(self._round)[at.made - seen : at.made + 1]
         guess = drafts.previous_frame if self.options.drafts else drafts.nothing
-        codes, self._state = self._generator.decode(
+        codes, self._state = self._engine.decode(
             self._state, self._sampler, self.stats,
-            tokens=pack(self._text, np.stack([*known, free])[None], serials, sequence),
+            tokens=pack(self._plan.texts, np.stack([*known, free])[None], serials, sequence),
             guesses=guess(seen + 1, sequence), read=read, prefix=prefix,
         )  # fmt: skip
         key = codes[0, -1].reshape(sequence.frame_grid).astype(np.int32)
         made = [key] if not self._keys else [self._keys[-1], key]
-        (frames,) = self._generator.fill(
-            [Frames.of_key_frames(np.stack(made))], self._text, [self.seed], self.options,
-            self.stats, first_gap=at.gaps,
+        (frames,) = interpolate(
+            self._engine, self._plan, [Frames.of_key_frames(np.stack(made))], self.stats,
+            first_gap=at.gaps,
         )  # fmt: skip
         new = slice(len(made) - 1, None)  # the key frame before has been yielded
         rows = zip(frames.ids[new], frames.key_frame[new], frames.inherited[new])

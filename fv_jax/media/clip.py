@@ -28,3 +28,8 @@ class Clip:
     seed: int
     fps: float
     stats: dict[str, Any]
+
+    @property
+    def times(self) -> str:
+        """Seconds by stage, as one reads them."""
+        return ", ".join(f"{stage} {value:.1f} s" for stage, value in self.stats["seconds"].items())

@@ -8,9 +8,9 @@ import tiny
 import videos
 from PIL import Image
 
-from fv_jax.cli import generate as run_generate
 from fv_jax.cli.commands import Generate, Interpolate
-from fv_jax.config.model import Options
+from fv_jax.cli.generate import _first_frames
+from fv_jax.cli.interpolate import interpolate
 from fv_jax.generation.generator import Generator
 from fv_jax.media.writers import write_gif, write_mp4
 
@@ -35,7 +35,7 @@ def write(kind: str, folder: Path) -> tuple[Path, int]:
 
 def first(path: Path, count: int, generator) -> np.ndarray:
     command = Generate(first_frames=path, first_frame_count=count)
-    return run_generate._first_frames(command, generator)
+    return _first_frames(command, generator.model)
 
 
 @pytest.mark.parametrize("kind", ["mp4", "gif", "pictures"])
@@ -46,7 +46,7 @@ def test_first_frames_are_taken_at_the_rate_of_key_frames(kind, tmp_path, genera
     expected = [int(k * fps / rate + 1e-6) for k in range(3) if k * fps / rate <= 8]
     frames = first(path, len(expected), generator)
     np.testing.assert_array_equal(frames, every[expected])
-    if len(expected) < generator.key_frames(Options()):
+    if len(expected) < generator.model.config.key_frames:
         with pytest.raises(ValueError, match=f"{path.name} has 9 frames in .* s, too few for"):
             first(path, len(expected) + 1, generator)
 
@@ -63,17 +63,17 @@ def test_interpolation_of_gifs_and_folders(kind, tmp_path, generator, monkeypatc
     path, fps = write(kind, tmp_path)
     seen = {}
 
-    def interpolate(self, frames, **more):
-        seen.update(frames=frames, **more)
+    def run(self, plan):
+        seen.update(plan=plan)
         raise ValueError("enough")
 
     monkeypatch.setattr(Generator, "load", lambda name: generator)
-    monkeypatch.setattr(Generator, "interpolate", interpolate)
+    monkeypatch.setattr(Generator, "run", run)
     with pytest.raises(ValueError, match="enough"):
-        run_generate.interpolate(Interpolate(path, out=tmp_path / "b.mp4"))
+        interpolate(Interpolate(path, out=tmp_path / "b.mp4"))
     expected = videos.read(path)[0] if path.is_file() else FRAMES
-    np.testing.assert_array_equal(seen["frames"], expected)
-    assert seen["fps"] == pytest.approx(fps)
+    np.testing.assert_array_equal(seen["plan"].first_frames[0], expected)
+    assert seen["plan"].fps == pytest.approx(fps)
 
 
 @pytest.mark.parametrize("name", ["nowhere.mp4", "words.mp4", "empty.mp4", "half.mp4", "folder"])
@@ -89,5 +89,5 @@ def test_a_bad_video_is_named(name, tmp_path, generator):
     with pytest.raises((ValueError, FileNotFoundError), match=words):
         first(path, 1, generator)
     with pytest.raises((ValueError, FileNotFoundError), match=words):
-        run_generate.interpolate(Interpolate(path, out=tmp_path / "b.mp4"))
+        interpolate(Interpolate(path, out=tmp_path / "b.mp4"))
     assert not (tmp_path / "b.mp4").exists()

@@ -168,15 +168,15 @@ def test_several_prompts_make_numbered_files_and_a_bad_one_is_left_out(tmp_path,
 
 
 def test_a_prompt_that_fails_is_reported_and_the_others_are_made(tmp_path, monkeypatch, capsys):
-    make, batches = Generator.generate, []
+    make, batches = Generator.run, []
 
-    def fails_on_blue(self, prompts, **more):
-        batches.append(prompts)
-        if any("blue" in prompt for prompt in prompts):
+    def fails_on_blue(self, plan):
+        batches.append(plan.requests)
+        if any("blue" in request.prompt for request in plan.requests):
             raise jax.errors.JaxRuntimeError("INTERNAL:\nbroken")
-        return make(self, prompts, **more)
+        return make(self, plan)
 
-    monkeypatch.setattr(Generator, "generate", fails_on_blue)
+    monkeypatch.setattr(Generator, "run", fails_on_blue)
     prompts, out = tmp_path / "prompts.txt", tmp_path / "many"
     blue = PROMPT.replace("red", "blue")
     prompts.write_text(f"{PROMPT}\n{blue}\n{PROMPT}\n{PROMPT}\n")
@@ -196,15 +196,15 @@ def test_a_prompt_that_fails_is_reported_and_the_others_are_made(tmp_path, monke
 
 
 def test_a_batch_too_large_for_the_memory_is_halved(tmp_path, monkeypatch):
-    make, batches = Generator.generate, []
+    make, batches = Generator.run, []
 
-    def holds_one(self, prompts, **more):
-        batches.append(len(prompts))
-        if len(prompts) > 1:
+    def holds_one(self, plan):
+        batches.append(len(plan.requests))
+        if len(plan.requests) > 1:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
-        return make(self, prompts, **more)
+        return make(self, plan)
 
-    monkeypatch.setattr(Generator, "generate", holds_one)
+    monkeypatch.setattr(Generator, "run", holds_one)
     prompts, out = tmp_path / "prompts.txt", tmp_path / "many"
     prompts.write_text(f"{PROMPT}\n" * 5)
     args = ["generate", "--prompts", str(prompts), "--out", str(out), "--insert", "0"]

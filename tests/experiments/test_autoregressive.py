@@ -13,7 +13,7 @@ from flax import nnx
 from experiments.baselines.attention import Transformer
 from experiments.baselines.autoregressive import cached, uncached
 from fv_jax.config.model import SequenceConfig
-from fv_jax.generation.policies import Policy, gumbel, position_words
+from fv_jax.generation.policies import Sampling, gumbel, position_words
 from fv_jax.sequence.vocab import FREE, Vocab
 
 SEQUENCE = SequenceConfig(
@@ -46,7 +46,7 @@ def run(sampler, tokens, temperature=1.0, known=0):
     return np.asarray(
         SAMPLERS[sampler](
             params, tokens, keys, graph=graph, sequence=SEQUENCE,
-            policy=Policy(temperature=temperature), known_frames=known,
+            policy=Sampling(temperature=temperature), known_frames=known,
         )
     )  # fmt: skip
 
@@ -62,7 +62,7 @@ def test_every_id_is_the_choice_from_the_logits_of_all_tokens_before_it(rows, te
     keys = jax.vmap(jax.random.key)(jnp.arange(rows))
     places = jnp.broadcast_to(jnp.arange(1, M * STRIDE), (rows, M * STRIDE - 1))
     noise = gumbel(position_words(keys, places), 12)
-    want = Policy(temperature=temperature)(read(with_cache)[:, :-1], noise) + START
+    want = Sampling(temperature=temperature)(read(with_cache)[:, :-1], noise) + START
     free = np.asarray(given) == FREE
     np.testing.assert_array_equal(with_cache[:, 1:][free[:, 1:]], want[free[:, 1:]])
     np.testing.assert_array_equal(with_cache[~free], np.asarray(given)[~free])

@@ -12,7 +12,7 @@ from flax import nnx
 
 from experiments.baselines.maskgit import STEPS, MaskGit, fill_step, loss, masked_after, sample
 from fv_jax.config.model import SequenceConfig
-from fv_jax.generation.policies import Policy
+from fv_jax.generation.policies import Sampling
 from fv_jax.sequence.vocab import FREE
 
 SEQUENCE = SequenceConfig(
@@ -21,7 +21,7 @@ SEQUENCE = SequenceConfig(
 FRAMES, SHAPE = 3, (3, 3, 4)
 N = int(np.prod(SHAPE))
 CONFIG = dataclasses.replace(tiny.NETWORK, width=32)
-GREEDY = Policy(temperature=0.0)
+GREEDY = Sampling(temperature=0.0)
 
 
 @functools.cache
@@ -51,7 +51,7 @@ def test_ids_are_filled_on_the_cosine_schedule_and_then_kept():
     given = unknown().at[:, 0].set(5)
     masked = np.sum(np.asarray(given) == FREE, axis=(1, 2, 3))
     step = jax.jit(
-        functools.partial(fill_step, policy=Policy(), steps=STEPS, choice_temperature=4.5)
+        functools.partial(fill_step, policy=Sampling(), steps=STEPS, choice_temperature=4.5)
     )
     codes = given
     for i in range(STEPS):

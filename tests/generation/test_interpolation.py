@@ -1,151 +1,82 @@
-"""Recursive filling: order, counts, one batch a level, and ids that are copied."""
+"""Gaps filled by the sampler: one call a level, rows of A, B and the inserted frames."""
 
-import hypothesis
+import dataclasses
+
 import numpy as np
 import pytest
-from hypothesis import strategies as st
+import tiny
 
-from fv_jax.generation.interpolation import Frames, fill
-from fv_jax.generation.skip_mask import regions
+from fv_jax.config.model import Options
+from fv_jax.generation.engine import BETWEEN, Engine
+from fv_jax.generation.gaps import Frames
+from fv_jax.generation.interpolation import interpolate, ring
+from fv_jax.generation.plan import plan_interpolation
+from fv_jax.generation.stats import Stats
+from fv_jax.sequence.packing import unpack
 from fv_jax.sequence.vocab import FREE
 
-H, W = 5, 6
-NEW = 1000  # what the generators below put where they may choose
 
+class Recorder(Engine):
+    """Samples 0 everywhere, and remembers what it was asked."""
 
-def key_frames(count, seed=0):
-    """Grids that keep most ids from frame to frame."""
-    rng = np.random.default_rng(seed)
-    grids = [rng.integers(0, 9, (H, W))]
-    for _ in range(count - 1):
-        changed = rng.uniform(size=(H, W)) < 0.06
-        grids.append(np.where(changed, rng.integers(0, 9, (H, W)), grids[-1]))
-    return Frames.of_key_frames(np.stack(grids))
-
-
-class Recorder:
-    """A generator that numbers what it makes and remembers how it was called."""
-
-    def __init__(self):
+    def __init__(self, model):
+        super().__init__(model)
         self.calls = []
 
-    def __call__(self, rows, a, b, forced):
-        self.calls.append((rows, a, b, forced))
-        # Frame i of a gap, in a gap of level l: l00 + i.
-        level, n = rows[0][1], len(forced)
-        numbers = NEW + 100 * level + np.arange(n)[:, None, None]
-        return np.where(forced == FREE, numbers, forced)
+    def start(self, sampler, keys):
+        return keys
+
+    def decode(self, state, sampler, stats, *, tokens, guesses, read=0, prefix=0):
+        self.calls.append((state, sampler, tokens, guesses, prefix))
+        codes = unpack(tokens, sampler.sequence)[2]
+        return np.where(codes < 0, 0, codes), state
 
 
-def run(videos, *, insert=3, levels=1, inherit=0.5, seeds=None, radius=1):
-    recorder = Recorder()
-    seeds = list(range(len(videos))) if seeds is None else seeds
-    filled = fill(
-        videos, recorder, insert=insert, levels=levels, inherit=inherit, seeds=seeds,
-        radius=radius,
-    )  # fmt: skip
-    return filled, recorder.calls
+def run(options, frames=None, **more):
+    model = tiny.model()
+    frames = tiny.video(3) if frames is None else frames
+    plan = plan_interpolation(model, frames, seed=5, options=options)
+    engine, ids = Recorder(model), model.frames.encode_clips([frames])[0]
+    (video,) = interpolate(engine, plan, [Frames.of_key_frames(ids)], Stats(), **more)
+    return video, engine.calls, ids
 
 
-@pytest.mark.parametrize(("levels", "expected"), [
-    (1, ["A", 1000, 1001, "B"]),
-    (2, ["A", 1100, 1101, 1000, 1100, 1101, 1001, 1100, 1101, "B"]),
-])  # fmt: skip
-def test_inserted_frames_lie_in_time_order_between_their_neighbours(levels, expected):
-    grids = np.stack([np.zeros((H, W), int), np.ones((H, W), int)])  # nothing is stable
-    (video,), _ = run([Frames.of_key_frames(grids)], insert=2, levels=levels)
-    names = {0: "A", 1: "B"}
-    assert [names.get(int(frame[0, 0]), int(frame[0, 0])) for frame in video.ids] == expected
+def test_a_level_is_one_call_whose_rows_are_a_b_and_the_inserted_frames():
+    video, calls, ids = run(Options(insert=3, inherit=1.0))
+    assert len(calls) == 1
+    keys, sampler, tokens, guesses, prefix = calls[0]
+    assert keys == [(5, BETWEEN, 0, 0), (5, BETWEEN, 0, 1)]
+    assert (sampler.guidance, prefix) == (1.0, 2)
+    _, serials, codes = unpack(tokens, sampler.sequence)
+    assert serials == [1, 5, 2, 3, 4]
+    np.testing.assert_array_equal(codes[:, 0], ids[:2].reshape(2, -1))
+    np.testing.assert_array_equal(codes[:, 1], ids[1:].reshape(2, -1))
+    known = video.inherited[[1, 2, 3]].reshape(3, -1)
+    np.testing.assert_array_equal(tokens[0].reshape(5, -1)[2:, -16:] != FREE, known)
+    assert (guesses >= 0).any()
+    np.testing.assert_array_equal(video.ids[::4], ids)
+    assert not run(Options(insert=3, drafts=False))[1][0][3].max() >= 0
 
 
-@hypothesis.given(
-    st.lists(st.integers(1, 4), min_size=1, max_size=3), st.integers(1, 3), st.integers(0, 2)
-)
-def test_number_of_frames(counts, insert, levels):
-    filled, calls = run([key_frames(n) for n in counts], insert=insert, levels=levels)
-    for count, video in zip(counts, filled):
-        assert len(video.ids) == (count - 1) * (insert + 1) ** levels + 1
-        assert video.ids.shape == video.inherited.shape
-        assert len(video.key_frame) == len(video.ids)
-    assert len(calls) == (levels if max(counts) > 1 else 0)
+@pytest.mark.parametrize(("insert", "levels", "calls"), [(1, 2, 2), (0, 1, 0), (3, 0, 0)])
+def test_levels_are_filled_one_after_the_other(insert, levels, calls):
+    video, made, ids = run(Options(insert=insert, levels=levels))
+    assert len(made) == calls
+    assert len(video.ids) == 2 * (insert + 1) ** (levels if insert else 0) + 1
+    assert [len(state) for state, *_ in made] == [2, 4][:calls]
+    np.testing.assert_array_equal(video.ids[video.key_frame], ids)
 
 
-@hypothesis.given(st.integers(2, 4), st.integers(1, 3), st.integers(1, 2))
-def test_key_frames_stay_where_they_were_and_as_they_were(count, insert, levels):
-    before = key_frames(count)
-    (video,), _ = run([before], insert=insert, levels=levels)
-    places = np.flatnonzero(video.key_frame)
-    np.testing.assert_array_equal(places, np.arange(count) * (insert + 1) ** levels)
-    np.testing.assert_array_equal(video.ids[places], before.ids)
-    assert not video.inherited[places].any()
+def test_gaps_of_a_later_part_draw_as_in_the_whole():
+    _, whole, _ = run(Options(insert=1))
+    frames = tiny.video(3)
+    _, part, _ = run(Options(insert=1), frames[1:], first_gap=1)
+    assert part[0][0] == whole[0][0][1:]
 
 
-def test_all_gaps_of_a_level_of_all_videos_are_one_call():
-    videos = [key_frames(3, 1), key_frames(1, 2), key_frames(2, 3)]
-    filled, calls = run(videos, insert=1, levels=2)
-    assert [rows for rows, *_ in calls] == [
-        [(0, 0, 0), (0, 0, 1), (2, 0, 0)],
-        [(0, 1, 0), (0, 1, 1), (0, 1, 2), (0, 1, 3), (2, 1, 0), (2, 1, 1)],
-    ]
-    rows, a, b, _ = calls[0]
-    for i, (video, _, gap) in enumerate(rows):
-        np.testing.assert_array_equal(a[i], videos[video].ids[gap].ravel())
-        np.testing.assert_array_equal(b[i], videos[video].ids[gap + 1].ravel())
-    # The second level sees the frames of the first.
-    np.testing.assert_array_equal(calls[1][2][0], filled[0].ids[2].ravel())
-
-
-@hypothesis.given(st.integers(0, 999), st.floats(0, 1), st.integers(0, 2), st.integers(1, 3))
-def test_inherited_ids_are_both_neighbours_and_never_sampled(seed, inherit, radius, insert):
-    before = key_frames(3, seed)
-    (video,), [(_, _, _, forced)] = run(
-        [before], insert=insert, inherit=inherit, radius=radius, seeds=[seed]
-    )
-    for gap in range(2):
-        a, b = before.ids[gap : gap + 2]
-        stable = regions(a, b, radius).stable
-        for i in range(insert):
-            frame = gap * (insert + 1) + 1 + i
-            mask, ids = video.inherited[frame], video.ids[frame]
-            assert not (mask & ~stable).any()
-            assert (ids[mask] == a[mask]).all()
-            assert (ids[mask] == b[mask]).all()
-            assert (ids[~mask] >= NEW).all()
-            # The generator was told exactly this.
-            np.testing.assert_array_equal(forced[i, gap].reshape(H, W), np.where(mask, a, FREE))
-
-
-@pytest.mark.parametrize("inherit", [0.0, 1.0])
-def test_share_0_samples_every_id_and_share_1_no_stable_one(inherit):
-    before = key_frames(2)
-    (video,), _ = run([before], insert=2, inherit=inherit)
-    stable = regions(*before.ids).stable
-    assert 0 < stable.mean() < 1
-    for frame in (1, 2):
-        np.testing.assert_array_equal(video.inherited[frame], stable & (inherit == 1))
-
-
-def test_inherited_places_differ_from_frame_to_frame_and_repeat_with_the_seed():
-    before = key_frames(2)
-    (one,), _ = run([before], seeds=[5])
-    (again,), _ = run([before], seeds=[5])
-    (other,), _ = run([before], seeds=[6])
-    np.testing.assert_array_equal(one.inherited, again.inherited)
-    assert (one.inherited != other.inherited).any()
-    assert (one.inherited[1] != one.inherited[2]).any()
-
-
-def test_inherited_places_do_not_depend_on_the_other_videos():
-    alone, _ = run([key_frames(2, 4)], seeds=[9], levels=2)
-    beside, _ = run([key_frames(3, 1), key_frames(2, 4)], seeds=[2, 9], levels=2)
-    np.testing.assert_array_equal(alone[0].inherited, beside[1].inherited)
-    np.testing.assert_array_equal(alone[0].ids, beside[1].ids)
-
-
-@pytest.mark.parametrize(("insert", "levels"), [(0, 1), (0, 2), (3, 0)])
-def test_nothing_to_insert_leaves_the_frames_alone(insert, levels):
-    before = key_frames(3)
-    (video,), calls = run([before], insert=insert, levels=levels)
-    assert calls == []
-    np.testing.assert_array_equal(video.ids, before.ids)
-    assert video.key_frame.all()
+def test_the_ring_covers_what_a_patch_sees_unless_it_sees_the_whole_frame():
+    model = tiny.model()
+    for reach, radius in ((0, 1), (1, 1), (3, 3), (4, 1), (99, 1)):
+        frames = tiny.MeanTokenizer()
+        frames.reach = reach
+        assert ring(dataclasses.replace(model, frames=frames)) == radius

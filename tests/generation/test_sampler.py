@@ -11,7 +11,7 @@ from flax import nnx
 
 from fv_jax.config.model import SequenceConfig
 from fv_jax.generation import drafts
-from fv_jax.generation.policies import Policy, position_noise
+from fv_jax.generation.policies import Sampling, position_noise
 from fv_jax.generation.sampler import DecodeState, Sampler, decode, start
 from fv_jax.sequence.vocab import FREE, PAD, Vocab
 
@@ -20,7 +20,7 @@ SEQUENCE = SequenceConfig(
 )
 STRIDE, HEADER, START = SEQUENCE.stride, 4, Vocab(SEQUENCE).frame_start
 M, B = 4, 2  # blocks, rows
-GREEDY, SAMPLED = Policy(temperature=0.0), Policy(temperature=1.0, top_k=8, top_p=0.95)
+GREEDY, SAMPLED = Sampling(temperature=0.0), Sampling(temperature=1.0, top_k=8, top_p=0.95)
 SEEDS = [(11, 0), (12, 0)]
 
 
@@ -187,7 +187,7 @@ def test_every_number_of_a_seed_counts(seed):
 def test_the_draw_at_a_position_uses_the_seeds_noise_for_that_position(window):
     # With all logits equal, the largest noise wins.
     given = inputs()
-    tokens = run(given, Policy(), network=make(equal_logits=True), window=window)[0]
+    tokens = run(given, Sampling(), network=make(equal_logits=True), window=window)[0]
     positions = np.flatnonzero(free(given)[0])
     for row, (seed, stage) in enumerate(SEEDS):
         key = jax.random.fold_in(jax.random.key(seed), stage)
@@ -222,7 +222,9 @@ def test_guidance_moves_away_from_what_is_likely_without_the_text():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("policy", [Policy(temperature=1.3), Policy(top_k=5), Policy(top_p=0.8)])
+@pytest.mark.parametrize(
+    "policy", [Sampling(temperature=1.3), Sampling(top_k=5), Sampling(top_p=0.8)]
+)
 @pytest.mark.parametrize("window", [1, 4])
 def test_samples_have_the_models_probabilities(policy, window):
     rows = 50_000
@@ -254,7 +256,7 @@ def test_samples_have_the_models_probabilities(policy, window):
 
 
 @dataclasses.dataclass(frozen=True)
-class Counting(Policy):
+class Counting(Sampling):
     """Greedy, and counts how often it is traced."""
 
     traces = []  # noqa: RUF012 - shared by all on purpose

@@ -122,7 +122,7 @@ def test_bad_requests_are_refused_at_once(generator):
         generator.stream("")
     with pytest.raises(ValueError, match="more than 2 key frames a round, got 2"):
         generator.stream(tiny.PROMPTS[0], options=Options(key_frames=2))
-    with pytest.raises(ValueError, match="seed must be in"):
+    with pytest.raises(ValueError, match="seeds must be in"):
         generator.stream(tiny.PROMPTS[0], seed=-1)
 
 

@@ -1,0 +1,130 @@
+"""Recursive interpolation as data (paper section 3.3): the gaps of a level, and what fills them.
+
+    level 0    A               B               C
+    level 1    A   x   x   x   B   x   x   x   C        insert 3
+
+All gaps of a level, of all videos of a batch, are rows of one batch (`Gaps`). Ids that the skip
+mask lets a frame inherit are copied from the key frames; they are fed to the network but never
+sampled. Nothing here samples: `interpolation.py` does.
+"""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from fv_jax.generation.skip_mask import inheritable, regions
+from fv_jax.sequence.vocab import FREE
+
+
+@dataclasses.dataclass(frozen=True)
+class Frames:
+    """The id grids of one video in time order.
+
+    Attributes:
+        ids: int32.
+        key_frame: which frames were given to the interpolation.
+        inherited: which ids were copied from the neighboring key frames.
+    """
+
+    ids: Int[np.ndarray, "F h w"]
+    key_frame: Bool[np.ndarray, " F"]
+    inherited: Bool[np.ndarray, "F h w"]
+
+    @classmethod
+    def of_key_frames(cls, ids: Int[np.ndarray, "F h w"]) -> "Frames":
+        """A video of key frames only, nothing inherited."""
+        return cls(ids, np.ones(len(ids), bool), np.zeros(ids.shape, bool))
+
+
+@dataclasses.dataclass(frozen=True)
+class Gaps:
+    """Every gap of one level: G rows, each to be filled with n frames.
+
+    Attributes:
+        level: how deep, from 0.
+        video: which video each gap is of.
+        number: which gap of its video, in time order; with the level and the video's seed it
+            decides what is drawn for the row.
+        a / b: id grids of the frames on both sides.
+        inherited: which ids of the inserted frames are copied; there a and b are equal.
+    """
+
+    level: int
+    video: list[int]
+    number: list[int]
+    a: Int[np.ndarray, "G h w"]
+    b: Int[np.ndarray, "G h w"]
+    inherited: Bool[np.ndarray, "n G h w"]
+
+    @property
+    def inserted(self) -> Int[np.ndarray, "n G h w"]:
+        """The inserted frames as far as they are known: inherited ids, and FREE elsewhere."""
+        return np.where(self.inherited, self.a[None], FREE)
+
+
+def find_gaps(
+    videos: list[Frames],
+    *,
+    level: int,
+    insert: int,
+    inherit: float,
+    seeds: list[int],
+    radius: int = 1,
+    first: int = 0,
+) -> Gaps | None:
+    """The gaps between all neighbors, or None where there are none.
+
+    Args:
+        videos: each with at least one frame, all with the same grid.
+        level: how deep, from 0.
+        insert: n, frames to be put into every gap.
+        inherit: share of stable ids to copy, drawn anew for every inserted frame.
+        seeds: one per video; they decide which ids are inherited.
+        radius: of the unstable ring around ids that differ.
+        first: number of the first gap at level 0, for parts of a longer video.
+    """
+    places = [(v, g) for v, frames in enumerate(videos) for g in range(len(frames.ids) - 1)]
+    if not places:
+        return None
+    before = first * (insert + 1) ** level
+    video, number = [v for v, _ in places], [before + g for _, g in places]
+    a = np.stack([videos[v].ids[g] for v, g in places])
+    b = np.stack([videos[v].ids[g + 1] for v, g in places])
+    masks = [
+        _inherited(a[i], b[i], insert, inherit, (seeds[v], level, number[i]), radius)
+        for i, v in enumerate(video)
+    ]
+    return Gaps(level, video, number, a, b, np.stack(masks, axis=1))
+
+
+def interleave(
+    videos: list[Frames], gaps: Gaps, inserted: Int[np.ndarray, "n G h w"]
+) -> list[Frames]:
+    """The videos with the inserted frames between those they had, in time order."""
+    longer = []
+    for v, frames in enumerate(videos):
+        rows = np.flatnonzero(np.asarray(gaps.video) == v)
+        new = (inserted[:, rows], gaps.inherited[:, rows])
+        key_frame = np.zeros(new[0].shape[:2], bool)
+        longer.append(
+            Frames(
+                _put_between(frames.ids, new[0]),
+                _put_between(frames.key_frame, key_frame),
+                _put_between(frames.inherited, new[1]),
+            )
+        )
+    return longer
+
+
+def _inherited(a, b, insert, share, seed, radius) -> Bool[np.ndarray, "n h w"]:
+    stable = regions(a, b, radius).stable
+    rng = np.random.default_rng(seed)
+    return np.stack([inheritable(stable, share, rng) for _ in range(insert)])
+
+
+def _put_between(known: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """[F, ...] and [n, F - 1, ...] to [(F - 1)(n + 1) + 1, ...] in time order."""
+    steps = np.concatenate([known[None, :-1], new])  # [n + 1, F - 1, ...]
+    ordered = steps.swapaxes(0, 1).reshape(-1, *known.shape[1:])
+    return np.concatenate([ordered, known[-1:]])

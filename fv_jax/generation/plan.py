@@ -1,0 +1,288 @@
+"""What is to be sampled, checked before anything is: one plan from the prompt to the frames.
+
+    prompts, seeds, options, first frames ──► Plan ──► key frames ──► gaps by level ──► pixels
+
+Whoever samples (`Generator`, `Stream`, the command line) makes a plan first. All that can be wrong
+with a request is said here, and what is doubtful stands in the plan's `notes`.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from fv_jax.config.model import Options
+from fv_jax.generation.policies import Policy, Sampling
+from fv_jax.generation.pretrained import Model
+from fv_jax.sequence.packing import pad_text
+
+MOST_SEED = 2**32 - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """One video that is wanted.
+
+    Attributes:
+        index: number of its prompt in the list that was given.
+        text: vocabulary ids of the prompt, padded.
+    """
+
+    index: int
+    prompt: str
+    seed: int
+    text: Int[np.ndarray, " T"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A checked request; all of its videos share one batch.
+
+    Attributes:
+        requests: the videos.
+        options: how they are sampled.
+        key_frames: of each video.
+        insert: frames put into every gap at each level; 0 for none.
+        first_frames: uint8 key frames that the videos begin with, one set a request or one for
+            all; None for none. To interpolate these are all the key frames.
+        key_policy / insert_policy: how ids of key frames and of inserted frames are chosen.
+        fps: key frames per second.
+        notes: what the model will have to guess, one sentence each.
+        refused: why a prompt is left out, by its number.
+    """
+
+    requests: tuple[Request, ...]
+    options: Options
+    key_frames: int
+    insert: int
+    first_frames: UInt8[np.ndarray, "_ K Y X 3"] | None
+    key_policy: Policy
+    insert_policy: Policy
+    fps: float
+    notes: tuple[str, ...] = ()
+    refused: dict[int, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def levels(self) -> int:
+        """How often frames are put into every gap."""
+        return self.options.levels if self.insert else 0
+
+    @property
+    def texts(self) -> Int[np.ndarray, "B T"]:
+        """Text of every request."""
+        return np.stack([request.text for request in self.requests])
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seed of every request."""
+        return [request.seed for request in self.requests]
+
+    @property
+    def video_fps(self) -> float:
+        """Frames per second of the finished videos."""
+        return self.fps * (self.insert + 1) ** self.levels
+
+    def part(self, rows: Sequence[int]) -> "Plan":
+        """The plan of some of its requests, by their place in it; one may come twice."""
+        first = self.first_frames
+        return dataclasses.replace(
+            self,
+            requests=tuple(self.requests[row] for row in rows),
+            first_frames=first if first is None or len(first) == 1 else first[list(rows)],
+        )
+
+
+def plan_videos(
+    model: Model,
+    prompts: Sequence[str],
+    *,
+    seed: int | Sequence[int] = 0,
+    options: Options = Options(),
+    first_frames: UInt8[np.ndarray, "*B K Y X 3"] | None = None,
+    policy: Policy | None = None,
+    leave_out: bool = False,
+) -> Plan:
+    """The plan of one video a prompt.
+
+    Args:
+        model: that will make them.
+        prompts: sentences.
+        seed: of the first prompt, or one for each. Prompt i has seed `seed + i`.
+        options: how to sample.
+        first_frames: K key frames to start from, at the key frames' rate: the same for all
+            prompts, or [B, K, Y, X, 3]; the rest is generated.
+        policy: how ids of key frames are chosen, instead of what the options say.
+        leave_out: put prompts that cannot be used into `refused`, as long as one can be used.
+
+    Raises:
+        ValueError: an empty or too long prompt, or an option that the model was not made for.
+    """
+    if not len(prompts):
+        raise ValueError("no prompts; give at least one sentence")
+    count, insert = key_frames(model, options), inserted(model, options)
+    requests, refused = [], {}
+    for index, (prompt, number) in enumerate(zip(prompts, _seeds(seed, len(prompts)))):
+        try:
+            requests.append(Request(index, prompt, number, text_ids(model, prompt)))
+        except ValueError as error:
+            if not leave_out or len(prompts) == 1:
+                raise
+            refused[index] = str(error)
+    return Plan(
+        tuple(requests), options, count, insert,
+        _first_frames(model, first_frames, count, len(prompts), [r.index for r in requests]),
+        policy or _policy(options, options.temperature),
+        _policy(options, options.insert_temperature),
+        model.config.key_frame_fps,
+        (*unknown_words(model, requests), *untrained_levels(model, options, insert)),
+        refused,
+    )  # fmt: skip
+
+
+def plan_interpolation(
+    model: Model,
+    frames: UInt8[np.ndarray, "F Y X 3"],
+    *,
+    prompt: str = "",
+    seed: int = 0,
+    options: Options = Options(),
+    fps: float | None = None,
+) -> Plan:
+    """The plan of one video with more frames between the given ones.
+
+    Args:
+        model: that will make them.
+        frames: at least two, of the model's size.
+        prompt: what is seen; empty for none (the model is trained without text, too).
+        seed: of the sampled ids and of the inherited places.
+        options: `insert`, `levels`, `inherit` and the policy.
+        fps: frames per second of the given ones; None means the model's key-frame rate.
+
+    Raises:
+        ValueError: too few frames, frames of another size, or as `plan_videos`.
+    """
+    if len(frames) < 2:
+        raise ValueError(f"interpolation needs at least 2 frames, got {len(frames)}")
+    insert, (number,) = inserted(model, options), _seeds(seed, 1)
+    named = bool(prompt.strip())
+    text = text_ids(model, prompt) if named else pad_text([], model.config.sequence)
+    policy = _policy(options, options.insert_temperature)
+    requests = (Request(0, prompt, number, text),)
+    _check_size(model, frames.shape[1:3])
+    return Plan(
+        requests, options, len(frames), insert, frames[None], policy, policy,
+        fps or model.config.key_frame_fps, (*unknown_words(model, requests),),
+    )  # fmt: skip
+
+
+def text_ids(model: Model, prompt: str) -> Int[np.ndarray, " T"]:
+    """The vocabulary ids of a prompt, padded.
+
+    Raises:
+        ValueError: an empty prompt, or one that does not fit into the text slots.
+    """
+    ids = model.text.encode(prompt)
+    if not ids:
+        raise ValueError(
+            "the prompt is empty; write a sentence such as "
+            "'a small red circle moves left over stripes'"
+        )
+    try:
+        return pad_text(ids, model.config.sequence)
+    except ValueError as error:
+        shown = prompt if len(prompt) <= 60 else prompt[:57] + "..."
+        raise ValueError(f"the prompt {shown!r} is too long: {error}") from error
+
+
+def key_frames(model: Model, options: Options) -> int:
+    """How many key frames a video gets.
+
+    Raises:
+        ValueError: more than the model was trained with.
+    """
+    most = model.config.key_frames
+    count = options.key_frames or most
+    if not 1 <= count <= most:
+        raise ValueError(
+            f"key_frames must be in 1..{most}, which is what {model.name!r} was trained with; "
+            f"got {count}"
+        )
+    return count
+
+
+def inserted(model: Model, options: Options) -> int:
+    """How many frames are put into every gap.
+
+    Raises:
+        ValueError: a number that the model was not trained with.
+    """
+    trained = sorted({n for _, n in model.config.insertions})
+    insert = options.insert if options.insert >= 0 else max(trained, default=0)
+    if not options.levels:
+        return 0
+    if insert and insert not in trained:
+        raise ValueError(
+            f"insert must be one of {[0, *trained]}, which is what {model.name!r} was trained "
+            f"with; got {insert}"
+        )
+    return insert
+
+
+def unknown_words(model: Model, requests: Sequence[Request]) -> list[str]:
+    """A note for every prompt with words that the model's text tokenizer never saw."""
+    notes = []
+    for request in requests:
+        if unknown := model.text.unknown(request.prompt):
+            notes.append(
+                f"the model never saw {', '.join(map(repr, unknown))} and will guess; it knows: "
+                f"{' '.join(model.text.words)}"
+            )
+    return notes
+
+
+def untrained_levels(model: Model, options: Options, insert: int) -> list[str]:
+    """A note where frames come closer together than any that the model was trained on."""
+    config = model.config
+    gaps = [config.key_frame_stride / (insert + 1) ** level for level in range(options.levels)]
+    untrained = [
+        i + 1 for i, gap in enumerate(gaps) if insert and (gap, insert) not in config.insertions
+    ]
+    if not untrained:
+        return []
+    levels = ", ".join(map(str, untrained))
+    return [
+        f"interpolation level {levels} puts frames closer together than any that the model was "
+        "trained on; it will guess"
+    ]
+
+
+def _policy(options: Options, temperature: float) -> Policy:
+    return Sampling(temperature, options.top_k, options.top_p)
+
+
+def _first_frames(model: Model, frames, count: int, prompts: int, rows: list[int]):
+    """One set for all prompts, or one for each that can be used."""
+    if frames is None:
+        return None
+    if frames.ndim == 5 and len(frames) != prompts:
+        raise ValueError(f"need one set of first_frames per prompt: got {len(frames)}, {prompts}")
+    known = frames.shape[-4]
+    if not 1 <= known <= count:
+        raise ValueError(f"first_frames must be 1..{count} key frames, got {known}")
+    _check_size(model, frames.shape[-3:-1])
+    return frames[rows] if frames.ndim == 5 else frames[None]
+
+
+def _check_size(model: Model, size: tuple[int, ...]) -> None:
+    if tuple(size) != model.frame_size:
+        raise ValueError(f"frames must be {model.frame_size} px (Y, X), got {tuple(size)}")
+
+
+def _seeds(seed: int | Sequence[int], count: int) -> list[int]:
+    seeds = [seed + i for i in range(count)] if isinstance(seed, int) else list(seed)
+    if len(seeds) != count:
+        raise ValueError(f"need one seed per prompt: got {len(seeds)} for {count} prompts")
+    if not 0 <= min(seeds) <= max(seeds) <= MOST_SEED:
+        raise ValueError(f"seeds must be in 0..{MOST_SEED}, got {min(seeds)}..{max(seeds)}")
+    return seeds

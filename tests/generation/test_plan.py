@@ -1,0 +1,146 @@
+"""What can be wrong with a request, said once and before anything is sampled."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tiny
+
+from fv_jax.config.model import Options
+from fv_jax.generation.plan import inserted, plan_interpolation, plan_videos, text_ids
+from fv_jax.sequence.packing import pad_text
+
+MODEL = tiny.model()
+OPTIONS = Options(insert=3)
+
+
+def test_a_plan_holds_what_will_be_made():
+    plan = plan_videos(MODEL, tiny.PROMPTS, seed=4, options=Options(temperature=0.5, top_k=7))
+    assert [(r.index, r.prompt, r.seed) for r in plan.requests] == [
+        (0, tiny.PROMPTS[0], 4), (1, tiny.PROMPTS[1], 5),
+    ]  # fmt: skip
+    assert (plan.key_frames, plan.insert, plan.levels) == (3, 3, 1)
+    assert (plan.fps, plan.video_fps) == (2.0, 8.0)
+    assert (plan.key_policy.temperature, plan.key_policy.top_k) == (0.5, 7)
+    assert (plan.insert_policy.temperature, plan.insert_policy.top_k) == (0.0, 7)
+    assert plan.seeds == [4, 5]
+    np.testing.assert_array_equal(plan.texts[1], text_ids(MODEL, tiny.PROMPTS[1]))
+    assert not plan.notes
+    assert not plan.refused
+
+
+def test_a_part_of_a_plan_keeps_what_its_requests_are():
+    first = np.stack([tiny.video(1, seed) for seed in range(2)])
+    plan = plan_videos(MODEL, tiny.PROMPTS, first_frames=first)
+    part = plan.part([1, 1])
+    assert [r.index for r in part.requests] == [1, 1]
+    np.testing.assert_array_equal(part.first_frames, first[[1, 1]])
+    shared = plan_videos(MODEL, tiny.PROMPTS, first_frames=first[0]).part([1])
+    np.testing.assert_array_equal(shared.first_frames, first[:1])
+
+
+def test_prompts_that_cannot_be_used_are_left_out_where_others_can():
+    prompts = ["", tiny.PROMPTS[0], "red " * 13, tiny.PROMPTS[1]]
+    first = np.stack([tiny.video(1, seed) for seed in range(4)])
+    plan = plan_videos(MODEL, prompts, seed=10, first_frames=first, leave_out=True)
+    assert [(r.index, r.seed) for r in plan.requests] == [(1, 11), (3, 13)]
+    np.testing.assert_array_equal(plan.first_frames, first[[1, 3]])
+    assert list(plan.refused) == [0, 2]
+    assert "empty" in plan.refused[0]
+    assert "13 tokens" in plan.refused[2]
+    with pytest.raises(ValueError, match="the prompt is empty"):
+        plan_videos(MODEL, prompts)
+    with pytest.raises(ValueError, match="the prompt is empty"):
+        plan_videos(MODEL, [" "], leave_out=True)
+
+
+@pytest.mark.parametrize("prompt", ["", "   ", "\n", "!?"])
+def test_an_empty_prompt_is_refused(prompt):
+    with pytest.raises(ValueError, match="prompt is empty; write a sentence such as"):
+        text_ids(MODEL, prompt)
+
+
+def test_a_prompt_that_is_too_long_is_refused_and_never_cut():
+    fits = "a small red circle moves left over stripes moves"
+    assert len(text_ids(MODEL, fits)) == 9
+    with pytest.raises(ValueError, match=f"'{fits} left' is too long: .*10 tokens.* holds 9"):
+        text_ids(MODEL, f"{fits} left")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"key_frames": 4}, r"key_frames must be in 1\.\.3, .* got 4"),
+        ({"insert": 2}, r"insert must be one of \[0, 1, 3\], .* got 2"),
+    ],
+)
+def test_options_that_the_model_was_not_trained_for_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        plan_videos(MODEL, tiny.PROMPTS, options=dataclasses.replace(OPTIONS, **changes))
+
+
+def test_a_model_without_insertions_makes_key_frames_only():
+    config = dataclasses.replace(MODEL.config, insertions=())
+    model = dataclasses.replace(MODEL, config=config)
+    assert inserted(model, Options()) == 0
+    with pytest.raises(ValueError, match=r"insert must be one of \[0\]"):
+        inserted(model, Options(insert=3))
+
+
+@pytest.mark.parametrize(
+    ("seed", "message"),
+    [
+        (-1, r"seeds must be in 0\.\.4294967295, got -1\.\.0"),
+        (2**32 - 1, r"got 4294967295\.\.4294967296"),
+        ([1], "one seed per prompt: got 1 for 2 prompts"),
+        ([1, 2**40], "seeds must be in"),
+    ],
+)
+def test_seeds_that_cannot_be_used_are_refused(seed, message):
+    with pytest.raises(ValueError, match=message):
+        plan_videos(MODEL, tiny.PROMPTS, seed=seed)
+
+
+@pytest.mark.parametrize("count", [0, 4])
+def test_too_few_or_too_many_first_frames_are_refused(count):
+    with pytest.raises(ValueError, match=rf"first_frames must be 1\.\.3 key frames, got {count}"):
+        plan_videos(MODEL, tiny.PROMPTS, first_frames=np.zeros((count, 64, 64, 3), np.uint8))
+
+
+def test_first_frames_of_another_number_of_prompts_are_refused():
+    with pytest.raises(ValueError, match="one set of first_frames per prompt: got 1, 2"):
+        plan_videos(MODEL, tiny.PROMPTS, first_frames=tiny.video(1)[None])
+
+
+def test_frames_of_another_size_are_refused():
+    small = np.zeros((2, 32, 64, 3), np.uint8)
+    with pytest.raises(ValueError, match=r"frames must be \(64, 64\) px \(Y, X\), got \(32, 64\)"):
+        plan_videos(MODEL, tiny.PROMPTS, first_frames=small)
+    with pytest.raises(ValueError, match=r"frames must be \(64, 64\) px"):
+        plan_interpolation(MODEL, small)
+
+
+def test_one_frame_cannot_be_interpolated():
+    with pytest.raises(ValueError, match="at least 2 frames, got 1"):
+        plan_interpolation(MODEL, tiny.video(1))
+
+
+def test_no_prompt_is_refused():
+    with pytest.raises(ValueError, match="no prompts"):
+        plan_videos(MODEL, [])
+
+
+def test_interpolation_may_go_without_a_text():
+    plan = plan_interpolation(MODEL, tiny.video(2), prompt=" ")
+    np.testing.assert_array_equal(plan.texts[0], pad_text([], MODEL.config.sequence))
+    assert plan.fps == 2.0
+    assert plan_interpolation(MODEL, tiny.video(2), fps=5.0).video_fps == 20.0
+
+
+def test_notes_name_unknown_words_and_levels_that_nobody_trained():
+    (note,) = plan_videos(MODEL, ["a red zebra moves left"]).notes
+    assert "'zebra'" in note
+    assert "triangle" in note
+    (note,) = plan_videos(MODEL, tiny.PROMPTS, options=Options(insert=3, levels=2)).notes
+    assert "level 2" in note
+    assert not plan_videos(MODEL, tiny.PROMPTS, options=Options(insert=0, levels=2)).notes
