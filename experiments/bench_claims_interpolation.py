@@ -34,7 +34,7 @@ from fv_jax.generation.interpolation import sample_gaps
 from fv_jax.generation.plan import text_ids
 from fv_jax.generation.policies import Sampling
 from fv_jax.generation.stats import Stats
-from fv_jax.metrics.frame_quality import psnr_per_frame
+from fv_jax.metrics.signal_to_noise import psnr_per_frame
 from fv_jax.reporting.results import markdown, record
 from fv_jax.shapes import scenes
 from fv_jax.shapes.distance import RealClips

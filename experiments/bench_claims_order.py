@@ -18,7 +18,7 @@ from fv_jax.generation import drafts
 from fv_jax.generation.plan import text_ids
 from fv_jax.generation.policies import Sampling
 from fv_jax.generation.stats import Stats
-from fv_jax.metrics.frame_quality import psnr_per_frame
+from fv_jax.metrics.signal_to_noise import psnr_per_frame
 from fv_jax.sequence.packing import interpolation_serials, pack
 from fv_jax.sequence.vocab import FREE
 from fv_jax.shapes import scenes

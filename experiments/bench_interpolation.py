@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from fv_jax.config.model import Options
 from fv_jax.generation.generator import Generator
-from fv_jax.metrics.frame_quality import psnr_per_frame
+from fv_jax.metrics.signal_to_noise import psnr_per_frame
 from fv_jax.reporting.results import markdown, record
 from fv_jax.shapes import scenes
 

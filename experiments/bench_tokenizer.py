@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from fv_jax.generation.pretrained import SHIPPED
-from fv_jax.metrics.frame_quality import psnr, ssim
+from fv_jax.metrics import psnr, ssim
 from fv_jax.reporting.results import markdown, record
 from fv_jax.shapes import scenes
 from fv_jax.tokenizers.fsq import FSQTokenizer

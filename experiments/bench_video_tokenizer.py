@@ -17,7 +17,7 @@ from tqdm import tqdm
 from fv_jax.data.split import open_split, open_whole
 from fv_jax.media.frames import Window, read
 from fv_jax.media.readers import ClipError
-from fv_jax.metrics.frame_quality import psnr, ssim
+from fv_jax.metrics import psnr, ssim
 from fv_jax.metrics.token_stability import stability
 from fv_jax.reporting.results import markdown, record
 from fv_jax.tokenizers.load import load_tokenizer

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from fv_jax.config.model import Options, TokenSettings
+from fv_jax.evaluation.protocols import Changes
 
 _OPTIONS = tyro.conf.OmitArgPrefixes[Options]
 
@@ -138,6 +139,50 @@ class Train:
 
 
 @dataclasses.dataclass(frozen=True)
+class EvaluateSampling:
+    """Only for an experiment, whose clips are made here."""
+
+    model: str = ""
+    """An experiment's model folder, instead of the one that `fv train` wrote."""
+    stage: str | None = None
+    """Stage of an experiment that has some; by default the last."""
+    preset: str | None = None
+    """Preset of an experiment that has some."""
+    source: str = ""
+    """Real clips of an experiment, instead of those it keeps for evaluation."""
+    seed: int = 0
+    """Part of the seed of every video."""
+    batch_size: int = 8
+    """Videos sampled at a time; it does not change any."""
+    options: _OPTIONS = Options()
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateWeights:
+    """Files of weights, which do not come with the package."""
+
+    i3d_weights: Path | None = None
+    """FVD's network; or the environment variable FV_I3D_WEIGHTS."""
+    lpips_trunk: Path | None = None
+    """LPIPS's network; or FV_LPIPS_TRUNK."""
+    lpips_heads: Path | None = None
+    """Its heads; or FV_LPIPS_HEADS."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluatePlaces:
+    """Where results and what was computed before lie."""
+
+    name: str = ""
+    """Name of the result; by default the experiment's, or the folder's. A result of another command
+    is not replaced."""
+    out: Path = Path("out/evaluate")
+    """Results go to results/ there; `experiments` records them in the tree."""
+    cache: Path = Path("out/evaluate")
+    """For videos made, and numbers that need not be computed again."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Evaluate:
     """Score videos: two sets of clips, or what an experiment's model makes of unseen clips.
 
@@ -157,62 +202,12 @@ class Evaluate:
     """plain, shapes, bair, bair_debiased, kinetics600 or ucf101; by default the experiment's."""
     profile: Literal["repo", "magvit"] = "repo"
     """Whose tool the numbers are computed as (fv_jax/evaluation/protocols.py)."""
-    metrics: tuple[str, ...] | None = None
-    """Some of psnr, ssim, lpips, fvd, shapes_fvd (no FVD: of the `shapes` data only); by default
-    the protocol's."""
-    i3d_weights: Path | None = None
-    """FVD's network; or the environment variable FV_I3D_WEIGHTS."""
-    lpips_trunk: Path | None = None
-    """LPIPS's network; or FV_LPIPS_TRUNK."""
-    lpips_heads: Path | None = None
-    """Its heads; or FV_LPIPS_HEADS."""
+    changes: tyro.conf.OmitArgPrefixes[Changes] = Changes()
+    weights: tyro.conf.OmitArgPrefixes[EvaluateWeights] = EvaluateWeights()
     allow_unverified_weights: bool = False
     """Take other weights than the published ones; the numbers then compare with nobody's."""
-    count: int | None = None
-    """Real clips, instead of the protocol's number; its fakes become as many fewer."""
-    fake_count: int | None = None
-    """Fakes, instead of the protocol's number."""
-    given_frames: int | None = None
-    """First frames that the model gets; --given-in-fvd and --given-in-frames say where they
-    count."""
-    given_in_fvd: Literal["yes", "no"] | None = None
-    """Whether given frames count in FVD; by default yes."""
-    given_in_frames: Literal["yes", "no"] | None = None
-    """Whether they count in PSNR, SSIM and LPIPS; by default no."""
-    frames: int | None = None
-    """Frames of a clip."""
-    size: int | None = None
-    """Side of the frames as they are compared, px."""
-    best_of: int | None = None
-    """Fakes of a clip of which the best counts."""
-    repeats: int | None = None
-    """How often with other seeds."""
-    ssim_colour: Literal["channels", "luma"] | None = None
-    """What SSIM looks at."""
-    lpips_net: Literal["alexnet", "vgg16"] | None = None
-    """Whose weights LPIPS has."""
-    i3d_epsilon: float | None = None
-    """Of FVD's network: 1e-3 as trained, 1e-5 as in many papers."""
-    model: str = ""
-    """An experiment's model folder, instead of the one that `fv train` wrote."""
-    stage: str | None = None
-    """Of an experiment with stages; by default the last."""
-    preset: str | None = None
-    """Of an experiment with presets."""
-    source: str = ""
-    """Real clips of an experiment, instead of those it keeps for evaluation."""
-    seed: int = 0
-    """Part of the seed of every video."""
-    batch_size: int = 8
-    """Videos sampled at a time; it does not change any."""
-    name: str = ""
-    """Of the result; by default the experiment's, or the folder's. A result of another command is
-    not replaced."""
-    out: Path = Path("out/evaluate")
-    """Results go to results/ there; `experiments` records them in the tree."""
-    cache: Path = Path("out/evaluate")
-    """For videos made, and numbers that need not be computed again."""
-    options: _OPTIONS = Options()
+    sampling: tyro.conf.OmitArgPrefixes[EvaluateSampling] = EvaluateSampling()
+    places: tyro.conf.OmitArgPrefixes[EvaluatePlaces] = EvaluatePlaces()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,8 +3,8 @@
 import sys
 from typing import TYPE_CHECKING
 
+from fv_jax.metrics import I3D
 from fv_jax.metrics.weights.files import convert
-from fv_jax.metrics.weights.published import published_i3d
 
 if TYPE_CHECKING:
     from fv_jax.cli.commands import ConvertWeights
@@ -15,7 +15,7 @@ def convert_weights(command: "ConvertWeights") -> int:
     made = convert(command.source, command.out)
     print(made.text)
     if command.smoke and made.network == "I3D" and made.verified:
-        _, record = published_i3d(command.out)
+        _, record = I3D.published(command.out)
         smoke = record["smoke"]
         print(
             f"ten black frames against ten white ones: FVD {smoke['value']:.2f} here, "

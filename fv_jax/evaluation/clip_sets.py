@@ -25,7 +25,7 @@ from fv_jax.media.readers import VIDEO_SUFFIXES, ClipError
 
 
 @dataclasses.dataclass(frozen=True)
-class Clip:
+class ClipFile:
     """One clip of a set.
 
     Attributes:
@@ -37,7 +37,7 @@ class Clip:
     read: Callable[[], UInt8[np.ndarray, "T Y X 3"]]
 
 
-def open_set(place: Path) -> list[Clip]:
+def open_set(place: Path) -> list[ClipFile]:
     """The clips of a folder or an .npz, in the order of their names, numbers counted.
 
     Raises:
@@ -57,7 +57,7 @@ def open_set(place: Path) -> list[Clip]:
     return list(_file(place, one=False))
 
 
-def scored(clip: Clip, protocol: Protocol) -> UInt8[np.ndarray, "T Y X 3"]:
+def scored(clip: ClipFile, protocol: Protocol) -> UInt8[np.ndarray, "T Y X 3"]:
     """A clip's first frames as they are compared: cut to the protocol's length, scaled to its size.
 
     Raises:
@@ -75,8 +75,8 @@ def scored(clip: Clip, protocol: Protocol) -> UInt8[np.ndarray, "T Y X 3"]:
 
 
 def paired(
-    real: Sequence[Clip], fake: Sequence[Clip]
-) -> tuple[list[list[Clip]], Literal["name", "order"]]:
+    real: Sequence[ClipFile], fake: Sequence[ClipFile]
+) -> tuple[list[list[ClipFile]], Literal["name", "order"]]:
     """Every real clip's fakes: that of its name, or equally many in order, the first clip's first.
 
     Names are those of the files, without what follows the dot. Where some of them pair and some do
@@ -142,19 +142,19 @@ def _square(frames: np.ndarray, index: int, count: int) -> np.ndarray:
     return frames[:, offset : offset + side]
 
 
-def _file(path: Path, *, one: bool) -> list[Clip]:
+def _file(path: Path, *, one: bool) -> list[ClipFile]:
     """The clips of a file: one, or as many as an .npz holds."""
     if path.suffix.lower() != ".npz":
-        return [Clip(str(path), functools.partial(_video, path))]
+        return [ClipFile(str(path), functools.partial(_video, path))]
     clips = NpzClips(path)
     if clips.count is None:
-        return [Clip(str(path), clips.read)]
+        return [ClipFile(str(path), clips.read)]
     if one and clips.count > 1:
         raise ValueError(
             f"{path}: got {clips.count} clips, want one in each file of a folder; give the .npz "
             "itself"
         )
-    return [Clip(f"{path}[{i}]", functools.partial(clips.read, i)) for i in range(clips.count)]
+    return [ClipFile(f"{path}[{i}]", functools.partial(clips.read, i)) for i in range(clips.count)]
 
 
 def _video(path: Path) -> np.ndarray:

@@ -8,7 +8,7 @@ Whatever has been computed for a clip of these pixels before is not computed aga
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,10 @@ import numpy as np
 from jaxtyping import Float
 from tqdm import tqdm
 
-from fv_jax.evaluation.clip_sets import Clip, pieces, scored
+from fv_jax.evaluation.clip_sets import ClipFile, pieces, scored
 from fv_jax.evaluation.feature_cache import FeatureCache, clip_hash, joint_hash
-from fv_jax.evaluation.protocols import LABELS, Protocol
-from fv_jax.evaluation.scores import FeatureExtractor, Missing, PairScore
+from fv_jax.evaluation.protocols import Protocol
+from fv_jax.metrics.interface import Metric, Missing, PairMetric, SetMetric
 from fv_jax.metrics.videos import Checker, NamedClip
 
 _BATCH = 8  # clips, or pairs of them, that each device computes at a time
@@ -37,27 +37,40 @@ class Sets:
         generated: whether the fakes' given frames are to be replaced by the real ones.
     """
 
-    real: Sequence[Clip]
-    runs: Sequence[Sequence[Sequence[Clip]]]
+    real: Sequence[ClipFile]
+    runs: Sequence[Sequence[Sequence[ClipFile]]]
     paired: bool = True
     generated: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
-class Scorers:
-    """What is computed, or why not, by the metric's name."""
+class Comparison:
+    """Two sets, how they are compared, and what a result says of them.
 
-    frames: dict[str, PairScore | Missing]
-    videos: dict[str, FeatureExtractor | Missing]
+    Attributes:
+        sets: the clips.
+        protocol: how they are compared.
+        texts: what each real clip shows, for people.
+        fps: frames per second at which clips play.
+        about: where the sets come from, as JSON.
+    """
+
+    sets: Sets
+    protocol: Protocol
+    texts: Sequence[str]
+    fps: float
+    about: dict[str, Any]
 
 
-def evaluate(sets: Sets, protocol: Protocol, scorers: Scorers, caches: Path) -> dict[str, Any]:
-    """All scores, with what they are of.
+def evaluate(
+    sets: Sets, protocol: Protocol, metrics: Mapping[str, Metric | Missing], caches: Path
+) -> dict[str, Any]:
+    """All numbers, with what they are of.
 
     Args:
         sets: the clips.
         protocol: how they are compared.
-        scorers: what is computed.
+        metrics: what is computed, or why not, by name.
         caches: folder for numbers that need not be computed again.
 
     Returns:
@@ -67,7 +80,7 @@ def evaluate(sets: Sets, protocol: Protocol, scorers: Scorers, caches: Path) -> 
         ValueError: a clip that is unfit; names it, and says what it has and should have.
     """
     with contextlib.ExitStack() as open_files:
-        return _Evaluation(sets, protocol, scorers, caches, open_files)()
+        return _Evaluation(sets, protocol, metrics, caches, open_files)()
 
 
 def progress(desc: str, total: int, initial: int = 0) -> tqdm:
@@ -77,34 +90,32 @@ def progress(desc: str, total: int, initial: int = 0) -> tqdm:
 
 class _Evaluation:
     def __init__(
-        self, sets: Sets, protocol: Protocol, scorers: Scorers, caches: Path,
-        open_files: contextlib.ExitStack,
+        self, sets: Sets, protocol: Protocol, metrics: Mapping[str, Metric | Missing],
+        caches: Path, open_files: contextlib.ExitStack,
     ):  # fmt: skip
         self.sets, self.protocol = sets, protocol
         open_cache: Callable = lambda what, width: open_files.enter_context(
             contextlib.closing(FeatureCache(caches, what, width))
         )
-        self.scores = {n: s for n, s in scorers.frames.items() if not isinstance(s, Missing)}
-        self.frames = {n: _Kept(s, open_cache(s.fingerprint, 1)) for n, s in self.scores.items()}
-        self.networks = {n: s for n, s in scorers.videos.items() if not isinstance(s, Missing)}
-        self.videos = {
-            n: _Kept(s.features, open_cache(s.fingerprint, s.width))
-            for n, s in self.networks.items()
+        self.pairs = {n: m for n, m in metrics.items() if isinstance(m, PairMetric)}
+        self.scores = {n: _Kept(m, open_cache(m.fingerprint, 1)) for n, m in self.pairs.items()}
+        self.distances = {n: m for n, m in metrics.items() if isinstance(m, SetMetric)}
+        self.features = {
+            n: _Kept(m.features, open_cache(m.fingerprint, m.width))
+            for n, m in self.distances.items()
         }
-        sizes = [(s.least_size, LABELS.get(n, n)) for n, s in self.scores.items()]
+        sizes = [(m.least_size, m.label) for m in self.pairs.values()]
         least, wants_most = max(sizes, default=(1, ""))
         self.check = Checker(least_size=least, purpose=wants_most)
         self.check_length = [
-            Checker(least_frames=s.least_frames, purpose=LABELS.get(n, n))
-            for n, s in self.networks.items()
+            Checker(least_frames=m.least_frames, purpose=m.label) for m in self.distances.values()
         ]
-        all_scorers = {**scorers.frames, **scorers.videos}
-        self.reasons = {n: s.reason for n, s in all_scorers.items() if isinstance(s, Missing)}
+        self.reasons = {n: m.reason for n, m in metrics.items() if isinstance(m, Missing)}
 
     def __call__(self) -> dict[str, Any]:
         real_features, real_hash, real_count = self._real()
-        pairs: dict[str, list[np.ndarray]] = {name: [] for name in self.frames}
-        distances: dict[str, list[float]] = {name: [] for name in self.videos}
+        pairs: dict[str, list[np.ndarray]] = {name: [] for name in self.pairs}
+        distances: dict[str, list[float]] = {name: [] for name in self.distances}
         hashes, fake_count = [], 0
         for number, run in enumerate(self.sets.runs):
             title = "scores" if len(self.sets.runs) == 1 else f"scores, run {number + 1}"
@@ -116,7 +127,7 @@ class _Evaluation:
                     self.reasons[name] = "needs at least two clips on each side"
                 else:
                     distances[name].append(
-                        float(self.networks[name].distance(real_features[name], values))
+                        float(self.distances[name].distance(real_features[name], values))
                     )
             hashes.append(fake_hash.hex())
         metrics = {name: _summary([float(v.mean()) for v in runs]) for name, runs in pairs.items()}
@@ -147,10 +158,10 @@ class _Evaluation:
                     hashes.append(clip_hash(piece))
                     self._collect(piece, hashes[-1], clip.name)
                 bar.update()
-        features = {name: kept.take(hashes) for name, kept in self.videos.items()}
+        features = {name: kept.take(hashes) for name, kept in self.features.items()}
         return features, joint_hash(*hashes), len(hashes)
 
-    def _pieces(self, clip: Clip) -> list[np.ndarray]:
+    def _pieces(self, clip: ClipFile) -> list[np.ndarray]:
         p = self.protocol
         if p.windows == p.crops == 1:
             return [self._scored(clip)]
@@ -160,7 +171,7 @@ class _Evaluation:
             raise ValueError(f"{clip.name}: {error}") from error
         return [self.check(NamedClip(clip.name, part)).frames for part in parts]
 
-    def _run(self, run: Sequence[Sequence[Clip]], title: str):
+    def _run(self, run: Sequence[Sequence[ClipFile]], title: str):
         hashes: list[bytes] = []
         pairs: list[list[bytes]] = []  # of every real clip with those fakes that count
         total = sum(map(len, run))
@@ -181,10 +192,10 @@ class _Evaluation:
                     self._collect(self._in_fvd(fake), hashes[-1], clip.name)
                     bar.update()
         scores = {}
-        for name, kept in self.frames.items():
-            best = np.max if self.scores[name].higher_is_better else np.min
+        for name, kept in self.scores.items():
+            best = np.max if self.pairs[name].higher_is_better else np.min
             scores[name] = np.asarray([best(kept.take(keys)) for keys in pairs])
-        features = {name: kept.take(hashes) for name, kept in self.videos.items()}
+        features = {name: kept.take(hashes) for name, kept in self.features.items()}
         return scores, features, joint_hash(*hashes), len(hashes)
 
     def _compare(self, real: np.ndarray, fake: np.ndarray, name: str) -> bytes:
@@ -193,34 +204,37 @@ class _Evaluation:
         if first >= len(real):
             raise ValueError(f"{name}: got {len(real)} frames, want more than {first}, all given")
         real, fake = real[first:], fake[first:]
-        key = joint_hash(clip_hash(real), clip_hash(fake)) if self.frames else b""
-        for kept in self.frames.values():
+        key = joint_hash(clip_hash(real), clip_hash(fake)) if self.scores else b""
+        for kept in self.scores.values():
             kept.add(key, real, fake)
         return key
 
     def _collect(self, frames: np.ndarray, key: bytes, name: str) -> None:
         for check in self.check_length:
             check(NamedClip(name, frames))
-        for kept in self.videos.values():
+        for kept in self.features.values():
             kept.add(key, frames)
 
     def _in_fvd(self, frames: np.ndarray) -> np.ndarray:
         return frames if self.protocol.given_in_fvd else frames[self.protocol.given_frames :]
 
-    def _scored(self, clip: Clip) -> np.ndarray:
+    def _scored(self, clip: ClipFile) -> np.ndarray:
         return self.check(NamedClip(clip.name, scored(clip, self.protocol))).frames
 
     def _warnings(self, real: int, fake: int) -> list[str]:
         """Where the numbers are of fewer clips than they should be."""
         have, want = len(self.sets.real), self.protocol.real_count
         few = [f"{have} of the protocol's {want} clips"] if have < want else []
-        return few + [
-            f"{LABELS[name]} of {real} real and {fake} fake clips: up to {found.width} "
+        biased = [
+            f"{metric.label} of {real} real and {fake} fake clips: up to {metric.width} "
             "leave its covariances singular and the number biased upwards; it falls as they grow "
             "more"
-            for name, found in self.networks.items()
-            if min(real, fake) <= found.width  # n vectors about their mean have rank n - 1
+            for metric in self.distances.values()
+            if min(real, fake) <= metric.width  # n vectors about their mean have rank n - 1
         ]
+        every = (*self.pairs.values(), *self.distances.values())
+        cautions = [c for metric in every for c in (metric.record or {}).get("cautions", [])]
+        return few + biased + cautions
 
 
 class _Kept:
@@ -239,7 +253,7 @@ class _Kept:
                 self._compute()
 
     def take(self, keys: Sequence[bytes]) -> Float[np.ndarray, "N C"]:
-        """Of these, in this order."""
+        """The numbers of these, in this order."""
         self._compute()
         if not keys:
             return np.zeros((0, self._cache.width))

@@ -4,7 +4,7 @@ A preset says what a data set's numbers are of (how many clips, how long, what i
 profile how a tool computes them:
 
     repo     the video papers' common tool (JunyaoHu/common_metrics_on_video_quality), which
-             FlashVideo names: one fake for each real clip, SSIM over the three colour channels,
+             FlashVideo names: one fake for each real clip, SSIM over the three color channels,
              LPIPS with AlexNet
     magvit   MAGVIT's own tool (arXiv:2212.05199, appendix B.3): SSIM of luma, LPIPS with VGG16,
              several fakes of a clip of which the best counts, TensorFlow's old bilinear resize
@@ -14,17 +14,20 @@ FVD, where they are the real ones in the fake clip, too, and not in the other sc
 """
 
 import dataclasses
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import tyro
 
 from fv_jax.config.model import at_least, require
+from fv_jax.evaluation.metrics import METRICS
 
 Profile = Literal["repo", "magvit"]
 PROFILES: tuple[Profile, ...] = ("repo", "magvit")
-FRAME_METRICS, SET_METRICS = ("psnr", "ssim", "lpips"), ("fvd", "shapes_fvd")
-METRICS = (*FRAME_METRICS, *SET_METRICS)
-LABELS = {
-    "psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "fvd": "FVD", "shapes_fvd": "shapes-FVD"
-}  # fmt: skip
+
+
+def _setting(default: Any, text: str, flag: str = "") -> Any:
+    """A field of `Protocol` and its flag of `fv evaluate`, called as the field or `flag`."""
+    return dataclasses.field(default=default, metadata={"help": text, "flag": flag})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,45 +37,52 @@ class Protocol:
     Attributes:
         name: of the preset.
         profile: of the tool.
-        given_frames: first frames of the real clip that the model gets; 0 for none.
-        frames: of every clip; 0 for as many as the clips have, all alike.
-        size: px of the square frames that are compared; 0 for as they are, all alike.
-        real_count: clips that are compared, at most; 0 for all.
-        windows: pieces of each real clip, evenly spaced in time, that FVD's real set is made of;
-            the first one is what fakes begin with.
-        crops: square parts of each piece, from one side to the other, likewise.
-        fake_count: fakes, spread evenly over the real clips; 0 for one of each. All count in FVD.
-        best_of: fakes of each real clip of which the best counts in the other scores.
-        repeats: how often it is done with other seeds; mean and deviation are reported.
-        given_in_fvd / given_in_frames: whether given frames count.
-        ssim_colour: "channels" (mean of the three) or "luma" (of BT.601).
-        lpips_net: whose weights LPIPS must have.
-        i3d_resize: how FVD's network gets its 224 px: "half_pixel", the short side scaled without
-            antialias and the middle cut out, or "legacy_bilinear", both sides scaled, pixels at
-            their upper left corners.
-        i3d_epsilon: beside the variance in its batch norms: 1e-3 as the weights were trained,
-            1e-5 in the PyTorch port that many papers used.
-        metrics: what is computed, of `METRICS`. shapes_fvd is no FVD (`shapes/distance.py`).
     """
 
     name: str = "plain"
     profile: Profile = "repo"
-    given_frames: int = 0
-    frames: int = 0
-    size: int = 0
-    real_count: int = 0
-    windows: int = 1
-    crops: int = 1
-    fake_count: int = 0
-    best_of: int = 1
-    repeats: int = 1
-    given_in_fvd: bool = True
-    given_in_frames: bool = False
-    ssim_colour: Literal["channels", "luma"] = "channels"
-    lpips_net: Literal["alexnet", "vgg16"] = "alexnet"
-    i3d_resize: Literal["half_pixel", "legacy_bilinear"] = "half_pixel"
-    i3d_epsilon: float = 1e-3
-    metrics: tuple[str, ...] = (*FRAME_METRICS, "fvd")
+    metrics: tuple[str, ...] = _setting(
+        ("psnr", "ssim", "lpips", "fvd"),
+        f"Some of {', '.join(METRICS)} (shapes_fvd is no FVD: of the `shapes` data only).",
+    )
+    real_count: int = _setting(
+        0,
+        "Real clips that are compared, at most; 0 for all. Fewer clips have fewer fakes.",
+        "count",
+    )
+    windows: int = _setting(
+        1, "Pieces of each real clip, evenly spaced in time, that FVD's real set is made of; fakes "
+        "begin as the first one does.",
+    )  # fmt: skip
+    crops: int = _setting(1, "Square parts of each piece, from one side to the other, likewise.")
+    fake_count: int = _setting(
+        0, "Fakes, spread evenly over the real clips; 0 for one of each. All count in FVD."
+    )
+    given_frames: int = _setting(
+        0, "First frames of the real clip that the model gets; 0 for none. --given-in-fvd and "
+        "--given-in-frames say where they count.",
+    )  # fmt: skip
+    given_in_fvd: bool = _setting(True, "Whether given frames count in FVD.")
+    given_in_frames: bool = _setting(False, "Whether they count in PSNR, SSIM and LPIPS.")
+    frames: int = _setting(0, "Frames of a clip; 0 for as many as the clips have, all alike.")
+    size: int = _setting(
+        0, "Side of the square frames that are compared, px; 0 for as they are, all alike."
+    )
+    best_of: int = _setting(1, "Fakes of each real clip of which the best counts, but in FVD.")
+    repeats: int = _setting(
+        1, "How often it is done with other seeds; mean and deviation are reported."
+    )
+    ssim_colour: Literal["channels", "luma"] = _setting(
+        "channels", "What SSIM looks at: the mean of the three channels, or luma of BT.601."
+    )
+    lpips_net: Literal["alexnet", "vgg16"] = _setting("alexnet", "Whose weights LPIPS must have.")
+    i3d_resize: Literal["half_pixel", "legacy_bilinear"] = _setting(
+        "half_pixel", "How FVD's network gets its 224 px: the short side scaled without antialias "
+        "and the middle cut out, or both sides scaled, pixels at their upper left corners.",
+    )  # fmt: skip
+    i3d_epsilon: float = _setting(
+        1e-3, "Beside the variance in its batch norms: 1e-3 as trained, 1e-5 as in many papers."
+    )
 
     def __post_init__(self) -> None:
         at_least(
@@ -114,12 +124,38 @@ class Protocol:
         return 0 if self.given_in_frames else self.given_frames
 
 
+_FLAGS = {f.metadata["flag"] or f.name: f for f in dataclasses.fields(Protocol) if f.metadata}
+
+
+def _optional(field: dataclasses.Field) -> Any:
+    hint: Any = Literal["yes", "no"] if field.type is bool else field.type
+    return Annotated[hint | None, tyro.conf.arg(help=field.metadata["help"])]
+
+
+# Settings that replace the protocol's own, one flag each; None leaves a setting as it is.
+Changes = dataclasses.make_dataclass(
+    "Changes", [(flag, _optional(field), None) for flag, field in _FLAGS.items()], frozen=True
+)
+Changes.__doc__ = "Settings instead of the protocol's own."
+
+
+def changed(changes: Any) -> dict[str, Any]:
+    """The fields of `Protocol` that `Changes` sets."""
+    values = {field: getattr(changes, flag) for flag, field in _FLAGS.items()}
+    return {
+        field.name: value == "yes" if field.type is bool else value
+        for field, value in values.items()
+        if value is not None
+    }
+
+
 PRESETS: dict[str, Protocol] = {
     # Clips as they are, one fake for each real one.
     "plain": Protocol(),
     # The model that comes with the package, on clips that it never saw.
     "shapes": Protocol(
-        "shapes", given_frames=1, frames=17, size=64, real_count=256, metrics=METRICS
+        "shapes", given_frames=1, frames=17, size=64, real_count=256,
+        metrics=("psnr", "ssim", "lpips", "fvd", "shapes_fvd"),
     ),
     # 256 test clips; all 100 fakes of each count in FVD, against the first window of each.
     "bair": Protocol(

@@ -20,21 +20,25 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from fv_jax.batching import filled
 from fv_jax.config.model import Options, to_json
 from fv_jax.config.training import NetworkExperiment
 from fv_jax.data.sources.base import Entry
 from fv_jax.data.split import open_split, open_whole
 from fv_jax.data.token_cache import MANIFEST, Manifest
-from fv_jax.evaluation.clip_sets import Clip
-from fv_jax.evaluation.evaluate import progress
+from fv_jax.evaluation.clip_sets import ClipFile
+from fv_jax.evaluation.evaluate import Comparison, Sets, progress
 from fv_jax.evaluation.feature_cache import clip_hash
 from fv_jax.evaluation.protocols import Protocol
+from fv_jax.generation import pretrained
 from fv_jax.generation.generator import Generator
-from fv_jax.generation.plan import key_frames
+from fv_jax.generation.plan import inserted, key_frames
 from fv_jax.media.frames import fit, frame_numbers
 from fv_jax.media.npz import NpzClips
 from fv_jax.media.readers import ClipError, Reader
 from fv_jax.media.writers import save_clip
+
+_LISTED = 1000  # clips, in a result
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,9 +58,9 @@ class Unseen:
     count: int
 
     @property
-    def clip(self) -> Clip:
+    def clip(self) -> ClipFile:
         """What is compared."""
-        return Clip(self.id, functools.partial(self.read, self.count))
+        return ClipFile(self.id, functools.partial(self.read, self.count))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +138,91 @@ def choose(
     return chosen, left_out
 
 
+def model_folder(config: NetworkExperiment, trained: Path, named: str = "") -> Path:
+    """The model that an experiment is measured by: the one named, trained or shipped.
+
+    Args:
+        config: of the experiment.
+        trained: where its training leaves a model.
+        named: a model that takes its place.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    if named:
+        return pretrained.locate(named)
+    for place in (str(trained), config.name):
+        try:
+            return pretrained.locate(place)
+        except FileNotFoundError:
+            continue
+    raise FileNotFoundError(
+        f"no model {str(trained)!r} of {config.name}: train it first (experiments/ has the "
+        "commands), or give --model"
+    )
+
+
+def fitted(protocol: Protocol, generator: Generator, options: Options) -> Protocol:
+    """The protocol with the model's length and size where it says none.
+
+    Raises:
+        ValueError: the model makes shorter videos than the protocol wants.
+    """
+    length = (key_frames(generator.model, options) - 1) * _gap(generator, options) + 1
+    size = generator.model.frame_size[0]
+    found = dataclasses.replace(
+        protocol, frames=protocol.frames or length, size=protocol.size or size
+    )
+    if found.frames > length:
+        raise ValueError(
+            f"protocol {found.name}: want {found.frames} frames, the model makes {length}; give "
+            f"--frames {length}, or --key-frames and --levels for more"
+        )
+    return found
+
+
+def compare_samples(
+    config: NetworkExperiment, folder: Path, generator: Generator, protocol: Protocol, *,
+    source: str, options: Options, seed: int, batch_size: int, home: Path,
+) -> Comparison:  # fmt: skip
+    """Clips that an experiment's model never saw, and what it makes of them.
+
+    Args:
+        config: of the experiment.
+        folder: of the model.
+        generator: of the model.
+        protocol: from `fitted`.
+        source: real clips, instead of those that the experiment keeps for evaluation.
+        options: how to sample.
+        seed: of the first repeat.
+        batch_size: videos sampled at a time.
+        home: folder for the fakes; what is there already is not made again.
+
+    Raises:
+        ValueError: no clip can be used, or the protocol asks for what the model cannot make.
+    """
+    fps = generator.model.config.key_frame_fps * _gap(generator, options)
+    name, entries = unseen_entries(config, source)
+    real, left_out = choose(entries, protocol, fps)
+    weights = hashlib.sha256((folder / "config.json").read_bytes()).hexdigest()
+    samples = Samples(
+        generator, real, protocol, options=options, seed=seed, home=home / config.name,
+        weights=weights,
+    )  # fmt: skip
+    samples.generate(batch_size)
+    about = {
+        "experiment": config.name, "real": name, "left_out": left_out,
+        "clips": [unseen.id for unseen in real[:_LISTED]],
+        "model": {"config_sha256": weights, "training": _training(folder)},
+        "seed": seed,
+        "seeds": [[made.seed for made in run[:_LISTED]] for run in samples.made],
+        "seeds_are": "the first 4 bytes, little-endian, of sha256('SEED RUN TRIAL CLIP')",
+        "options": to_json(options), "given_as": "real frames in the fake clips, too",
+    }  # fmt: skip
+    sets = Sets([unseen.clip for unseen in real], samples.runs(), generated=True)
+    return Comparison(sets, protocol, [unseen.text for unseen in real], fps, about)
+
+
 class Samples:
     """The fakes of chosen clips.
 
@@ -176,7 +265,7 @@ class Samples:
         ]
 
     def _names(self) -> list[str]:
-        """Of every real clip, by all that the model gets of it."""
+        """A name for every real clip, by all that the model gets of it."""
         names = []
         with progress("reading given frames", len(self._real)) as bar:
             for index, unseen in enumerate(self._real):
@@ -201,8 +290,7 @@ class Samples:
         with progress("generating", len(every), len(every) - len(missing)) as bar:
             for start in range(0, len(missing), max(size, 1)):
                 batch = missing[start : start + size]
-                padded = batch + batch[-1:] * (size - len(batch))  # one compiled shape
-                for made, clip in zip(batch, self._batch(padded)):
+                for made, clip in zip(batch, self._batch(filled(batch, size))):
                     save_clip(clip, made.path)
                     bar.update()
         return len(missing)
@@ -223,15 +311,28 @@ class Samples:
         frames = self._real[index].read((self._known - 1) * self._step + 1)
         return fit(frames[:: self._step], self._generator.model.frame_size)
 
-    def runs(self) -> list[list[list[Clip]]]:
-        """Of every repeat, each real clip's fakes."""
+    def runs(self) -> list[list[list[ClipFile]]]:
+        """Each real clip's fakes, in every repeat."""
         found = []
         for run in self.made:
-            groups: list[list[Clip]] = [[] for _ in self._real]
+            groups: list[list[ClipFile]] = [[] for _ in self._real]
             for made in run:
-                groups[made.clip].append(Clip(str(made.path), functools.partial(_load, made.path)))
+                read = functools.partial(_load, made.path)
+                groups[made.clip].append(ClipFile(str(made.path), read))
             found.append(groups)
         return found
+
+
+def _gap(generator: Generator, options: Options) -> int:
+    """Frames from one key frame to the next."""
+    return (inserted(generator.model, options) + 1) ** options.levels
+
+
+def _training(folder: Path) -> dict[str, Any]:
+    """Steps and the like from the model's own record, if it has one."""
+    path = folder / "training.json"
+    record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return {k: v for k, v in record.items() if isinstance(v, int | float | str)}
 
 
 def _sampling(options: Options) -> dict[str, Any]:

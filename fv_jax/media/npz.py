@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+from jaxtyping import UInt8
 
-from fv_jax.array_types import Frames, checked_floats
+from fv_jax.metrics.videos import checked_floats
 
 _KEYS = ("frames", "videos", "video", "arr_0")
 _HEADERS = {
@@ -59,7 +60,7 @@ class NpzClips:
                 "np.ascontiguousarray(frames)"
             )
 
-    def read(self, index: int = 0) -> Frames:
+    def read(self, index: int = 0) -> UInt8[np.ndarray, "T Y X 3"]:
         """One clip; quick if the one before it was read last.
 
         Raises:

@@ -1,11 +1,11 @@
-"""The Fréchet distance between two sets of features, exact, in one pass over each set.
+"""The Fréchet distance between two sets of features, exact.
 
     d = |m1 - m2|^2 + tr S1 + tr S2 - 2 tr sqrt(S1 S2)
 
 of the means m and covariances S (Dowson and Landau 1982; as a score of images: FID,
 arXiv:1706.08500; of videos: FVD, arXiv:1812.01717). S divides by N - 1, as numpy.cov does and the
 common tools with it (google-research frechet_video_distance, VideoGPT, TATS); StyleGAN-V and
-cd-fvd divide by N: `ddof=0`. A single video has no covariance: only the means count then.
+cd-fvd divide by N. A single video has no covariance: only the means count then.
 
 No square root of a matrix is taken, the step that fails most often in other tools (scipy's sqrtm,
 fewer videos than features). Let F hold the centred features of a set, divided by sqrt(N - 1), so
@@ -14,8 +14,8 @@ that S = F^T F. Then S1 S2 has the eigenvalues of (F1 F2^T)(F1 F2^T)^T, and
     tr sqrt(S1 S2) = sum of the singular values of F1 F2^T      (the nuclear norm)
 
 whatever the ranks. F may be any matrix with the same F^T F, so a set of any size is kept as a mean
-and a triangle of at most D rows (the R of a QR decomposition). Sets are merged by stacking their
-triangles (tall-skinny QR, arXiv:0806.2159): nothing is ever squared, so no digits are lost.
+and a triangle of at most C rows (the R of a QR decomposition): nothing is ever squared, so no
+digits are lost.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ class Moments:
 
     @classmethod
     def of(cls, features: Float[np.ndarray, "N D"], name: str = "features") -> "Moments":
-        """Of vectors of any float type; none are a set too, the one that changes nothing.
+        """Moments of vectors of any float type.
 
         Raises:
             ValueError: not [N, D], or not all finite; says which row of `name`.
@@ -57,46 +57,23 @@ class Moments:
         mean = rows.mean(axis=0)
         return cls(len(rows), mean, _shortened(rows - mean))
 
-    def merged(self, other: "Moments") -> "Moments":
-        """Of both sets together: the same, up to rounding, as of all vectors at once.
-
-        Raises:
-            ValueError: vectors of another length.
-        """
-        if self.mean.shape != other.mean.shape:
-            raise ValueError(
-                f"features must be of one length, got {len(self.mean)} and {len(other.mean)}"
-            )
-        if not (self.count and other.count):
-            return self if self.count else other
-        count = self.count + other.count
-        apart = other.mean - self.mean
-        between = np.sqrt(self.count * other.count / count) * apart
-        rows = np.concatenate([self.factor, other.factor, between[None]])
-        return Moments(count, self.mean + apart * (other.count / count), _shortened(rows))
-
-    def _scaled(self, ddof: int) -> np.ndarray:
-        return self.factor / np.sqrt(max(self.count - ddof, 1))
+    @property
+    def spread(self) -> Float[np.ndarray, "R D"]:
+        """F, with the covariance F^T F."""
+        return self.factor / np.sqrt(max(self.count - 1, 1))
 
 
-def frechet(a: Moments, b: Moments, ddof: int = 1) -> float:
+def frechet(a: Moments, b: Moments) -> float:
     """The distance d of two sets (not its root), >= 0; see the module for the conventions.
 
-    Args:
-        a: the one set.
-        b: the other.
-        ddof: covariances divide by N - ddof: 1 or 0.
-
     Raises:
-        ValueError: an empty set, vectors of different lengths, or another ddof.
+        ValueError: an empty set, or vectors of different lengths.
     """
-    if ddof not in (0, 1):
-        raise ValueError(f"ddof must be 1 (N - 1) or 0 (N), got {ddof}")
     if not (a.count and b.count):
         raise ValueError(f"both sets need features, got {a.count} and {b.count}")
     if a.mean.shape != b.mean.shape:
         raise ValueError(f"features must be of one length, got {len(a.mean)} and {len(b.mean)}")
-    one, other = a._scaled(ddof), b._scaled(ddof)
+    one, other = a.spread, b.spread
     shared = np.linalg.svd(one @ other.T, compute_uv=False).sum()
     apart = np.sum((a.mean - b.mean) ** 2)
     # Equal sets give 0 up to rounding, which may fall below.
@@ -104,19 +81,18 @@ def frechet(a: Moments, b: Moments, ddof: int = 1) -> float:
 
 
 def frechet_distance(
-    features_a: Float[np.ndarray, "N D"], features_b: Float[np.ndarray, "M D"], ddof: int = 1
+    features_a: Float[np.ndarray, "N D"], features_b: Float[np.ndarray, "M D"]
 ) -> float:
     """The Fréchet distance of two sets of features, in float64, whatever their own type.
 
     Args:
         features_a: of the one set; FVD's are the 400 logits of I3D.
         features_b: of the other; their numbers N and M may differ.
-        ddof: covariances divide by N - ddof: 1 or 0.
 
     Raises:
         ValueError: not [N, D] and [M, D] with N, M >= 1, or not all finite.
     """
-    return frechet(Moments.of(features_a, "features_a"), Moments.of(features_b, "features_b"), ddof)
+    return frechet(Moments.of(features_a, "features_a"), Moments.of(features_b, "features_b"))
 
 
 def _shortened(rows: np.ndarray) -> np.ndarray:

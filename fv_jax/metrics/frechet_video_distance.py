@@ -18,83 +18,47 @@ The FVD of lengths 10, 11, .. that the common tool lists is of the first so many
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Float
 
-from fv_jax.metrics.frechet import Moments, frechet
-from fv_jax.metrics.i3d import I3D, Features
-from fv_jax.metrics.videos import Checker, NamedClip, Videos, named
+from fv_jax.metrics.frechet import frechet_distance
+from fv_jax.metrics.i3d import BATCH, I3D
+from fv_jax.metrics.i3d_network import CLASSES, LEAST_FRAMES
+from fv_jax.metrics.interface import Clips, SetMetric, Weights
+from fv_jax.metrics.videos import Videos, named
 
-_ROWS = 512  # features gathered before they are merged: a merge costs as much as that many
 
+class FVDMetric(SetMetric):
+    """FVD as `fv evaluate` has it: with `rules.i3d_epsilon` and `rules.i3d_resize`."""
 
-class FeatureMoments:
-    """Mean and covariance of the logits of clips that are added one after the other.
+    label, higher_is_better = "FVD", False
+    weights = (("i3d_weights", "FV_I3D_WEIGHTS"),)
+    least_frames, width = LEAST_FRAMES, CLASSES
 
-    Args:
-        i3d, style, batch, devices, like: as `i3d.Features`.
-
-    Attributes:
-        check: of these clips' shape, to give as `like` for the set that is compared.
-    """
-
-    def __init__(
-        self,
-        i3d: I3D,
-        *,
-        style: str = "styleganv",
-        batch: int = 8,
-        devices: Sequence[jax.Device] | None = None,
-        like: Checker | None = None,
-    ):
-        self._features = Features(
-            i3d, self._take, style=style, batch=batch, devices=devices, like=like
+    def __init__(self, rules: Any, weights: Weights):
+        self._i3d, self.record = I3D.published(
+            weights.files["i3d_weights"],
+            bn_epsilon=rules.i3d_epsilon,
+            resize=rules.i3d_resize,
+            allow_unverified=weights.allow_unverified,
         )
-        self.check = self._features.check
-        self._moments: Moments | None = None
-        self._waiting: list[np.ndarray] = []
+        settings = f"epsilon={rules.i3d_epsilon:g} resize={rules.i3d_resize}"
+        self.fingerprint = f"i3d 1 {settings} sha256:{self.record['sha256']}"
 
-    def add(self, clip: NamedClip) -> None:
-        """A clip [T, Y, X, 3].
-
-        Raises:
-            ValueError: as `i3d.Features.add`.
-        """
-        self._features.add(clip)
-
-    def result(self) -> Moments:
-        """Of all clips; call it once, at the end.
-
-        Raises:
-            ValueError: there were none, or a logit is not finite.
-        """
-        self._features.finish()
-        self._merge()
-        if self._moments is None:
-            raise ValueError("FVD needs at least one clip in each set, got none")
-        return self._moments
-
-    def _take(self, features: np.ndarray) -> None:
-        self._waiting.append(features)
-        if sum(map(len, self._waiting)) >= _ROWS:
-            self._merge()
-
-    def _merge(self) -> None:
-        if self._waiting:
-            new = Moments.of(np.concatenate(self._waiting), "logits")
-            self._moments = self._moments.merged(new) if self._moments else new
-            self._waiting = []
+    def features(self, clips: Clips) -> Float[np.ndarray, "N C"]:
+        """Logits of every clip, float64."""
+        return self._i3d.features(clips).astype(np.float64)
 
 
 def fvd(
     real: Videos,
     fake: Videos,
     i3d: I3D,
-    style: str = "styleganv",
     *,
-    ddof: int = 1,
-    batch: int = 8,
+    batch: int = BATCH,
     devices: Sequence[jax.Device] | None = None,
 ) -> float:
     """Fréchet video distance of two sets, >= 0; see the module for what is in the number.
@@ -103,8 +67,6 @@ def fvd(
         real: uint8 [N, T, Y, X, 3], or any iterable of clips (`videos.py`), T >= 9.
         fake: likewise, of the same T, Y and X; there may be more or fewer.
         i3d: the network with its weights.
-        style: "styleganv" or "videogpt", which differ for float pixels only (`i3d.py`).
-        ddof: covariances divide by N - ddof; 0 for StyleGAN-V's and cd-fvd's numbers.
         batch: clips on each device at a time.
         devices: all of this process by default.
 
@@ -112,12 +74,9 @@ def fvd(
         ValueError: an empty set, clips of unequal length or size, fewer than 9 frames (the common
             tool wants 10), pixels that are neither uint8 nor floats in [0, 1]. It names the clip.
     """
-    sets: list[Moments] = []
-    like = None
+    sets, check = [], None
     for videos, what in ((real, "real"), (fake, "fake")):
-        moments = FeatureMoments(i3d, style=style, batch=batch, devices=devices, like=like)
-        for clip in named(videos, what):
-            moments.add(clip)
-        sets.append(moments.result())
-        like = moments.check
-    return frechet(*sets, ddof=ddof)
+        check = i3d.checker(like=check)
+        clips = named(videos, what)
+        sets.append(i3d.features(clips, batch=batch, devices=devices, check=check))
+    return frechet_distance(*sets)

@@ -13,20 +13,17 @@ How frames come to 224x224 px (`resize`), always without antialias:
                       pixels at their upper left corners: Google's original
                       (frechet_video_distance) and MAGVIT. Reads some 2% higher
 
-Then they are scaled to [-1, 1]. The tools' two `style`s differ in what becomes of float pixels:
-
-    styleganv         taken as they are
-    videogpt          times 255 and cut down to whole levels first (VideoGPT, TATS)
-
-uint8 pixels, which all of this is for, give the same either way.
+Then they are scaled to [-1, 1]. Float pixels are taken as they are, where VideoGPT's and TATS's
+tools cut them down to whole levels first; uint8 pixels, which all of this is for, are the same.
 
 Batch norm's epsilon: 0.001 in the network as published (TF hub's graph) and in MAGVIT; torch ports
 (VideoGPT, TATS, cd-fvd) have 1e-5 by mistake: `bn_epsilon=1e-5` gives their numbers.
 """
 
+import dataclasses
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -36,16 +33,16 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from fv_jax.metrics import i3d_network
-from fv_jax.metrics.batches import Batches
+from fv_jax.metrics.device_batches import DeviceBatches, on_every
 from fv_jax.metrics.i3d_network import LEAST_FRAMES, SIDE
 from fv_jax.metrics.videos import Checker, Videos, named, unit
 from fv_jax.metrics.weights import i3d as i3d_weights
-from fv_jax.metrics.weights.files import I3D_SOURCE, read_tensors
+from fv_jax.metrics.weights.files import I3D_SOURCE, origin, read_tensors
 from fv_jax.metrics.weights.i3d import Verdict
+from fv_jax.metrics.weights.published import add_smoke, unpublished
 
-STYLES = ("styleganv", "videogpt")
 RESIZES = ("half_pixel", "legacy_bilinear")
-_BATCH = 8
+BATCH = 8  # clips on each device at a time
 # FVD of ten frames of black against ten of white, as the tool's README reports it for StyleGAN-V's
 # copy of the published weights.
 SMOKE_VALUE, _SMOKE_TOLERANCE = 569.22963, 0.01
@@ -103,35 +100,87 @@ class I3D:
             resize,
         )
 
+    @classmethod
+    def published(
+        cls,
+        path: str | os.PathLike,
+        *,
+        bn_epsilon: float = 1e-3,
+        resize: str = "half_pixel",
+        allow_unverified: bool = False,
+    ) -> tuple["I3D", dict[str, Any]]:
+        """FVD's network, every tensor of it compared with the published checksums.
+
+        Args:
+            path: a file that `load` reads.
+            bn_epsilon: as `load`.
+            resize: likewise.
+            allow_unverified: take others too, fine-tuned ones say; the record tells.
+
+        Returns:
+            The network, on every device, and {"path", "bytes", "sha256", "git_blob", "known",
+            "verified", "verdict", "bn_epsilon", "resize", "smoke": None or {"value", "expected",
+            "agrees"}, "cautions"}; the smoke value, two clips, is computed of verified weights.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: a file of something else, damaged, the wrong I3D, or not published (unless
+                allowed).
+        """
+        tensors, header = read_tensors(path, I3D_SOURCE)
+        tensors = i3d_weights.complete(tensors, str(path))
+        i3d = on_every(cls.load(tensors, bn_epsilon, resize))
+        verified, text = i3d.verdict
+        record = {
+            **dataclasses.asdict(origin(path, header, tensors)),
+            "verified": verified,
+            "verdict": text,
+            "bn_epsilon": bn_epsilon,
+            "resize": resize,
+            "smoke": None,
+            "cautions": [] if verified else [unpublished(f"{path} is {text}", allow_unverified)],
+        }
+        if verified:
+            value = i3d.smoke_value()
+            add_smoke(record, "FVD", value, SMOKE_VALUE, i3d.smoke_agrees(value))
+        return i3d, record
+
     def logits(self, pixels: Float[Array, "B T 224 224 3"]) -> Float[Array, "B 400"]:
-        """Of pixels in [-1, 1], at least 9 frames; the matmul precision is the caller's."""
+        """Logits of pixels in [-1, 1], at least 9 frames; the matmul precision is the caller's."""
         return i3d_network.logits(self.convolutions, pixels)
 
     def features(
         self,
         videos: Videos,
-        style: str = "styleganv",
         *,
-        batch: int = _BATCH,
+        batch: int = BATCH,
         devices: Sequence[jax.Device] | None = None,
+        check: Checker | None = None,
     ) -> Float[np.ndarray, "N 400"]:
         """Logits of every clip, float32, computed in full float32 precision.
 
         Args:
             videos: clips [T, Y, X, 3] of uint8 or floats in [0, 1], all of one shape, T >= 9.
-            style: "styleganv" or "videogpt"; see the module.
             batch: clips on each device at a time.
             devices: all of this process by default.
+            check: what the clips must be, from `checker`, where another set has a say in it.
 
         Raises:
-            ValueError: as `Features`, or no clips.
+            ValueError: no clips, fewer than 9 frames, clips of other shapes than the first one's,
+                pixels that are neither uint8 nor floats in [0, 1]. It names the clip.
         """
+        check = check or self.checker()
         parts: list[np.ndarray] = []
-        features = Features(self, parts.append, style=style, batch=batch, devices=devices)
+        batches = DeviceBatches(_to_logits, self, parts.append, size=batch, devices=devices)
         for clip in named(videos, "videos"):
-            features.add(clip)
-        features.finish()
+            batches.add(check(clip).frames)
+        batches.finish()
         return np.concatenate(parts)
+
+    @staticmethod
+    def checker(like: Checker | None = None) -> Checker:
+        """What this network's clips must be, all of one shape: that of `like`'s, if given."""
+        return Checker(least_frames=LEAST_FRAMES, purpose="FVD (its network I3D)", like=like)
 
     def smoke_value(self) -> float:
         """FVD of ten black frames against ten white ones: two clips through the whole network.
@@ -149,66 +198,14 @@ class I3D:
         return bool(abs(value / SMOKE_VALUE - 1) < _SMOKE_TOLERANCE)
 
 
-class Features:
-    """Logits of clips that are added one after the other.
-
-    Args:
-        i3d: the network.
-        consume: gets them in order, [n, 400] float32 for each batch.
-        like: checker of another set, whose clips must have the same shape as these.
-        style, batch, devices: as `I3D.features`.
-
-    Attributes:
-        check: what the clips must be; raises ValueError by a clip's name.
-
-    Raises:
-        ValueError: no such style, or a batch below 1.
-    """
-
-    def __init__(
-        self,
-        i3d: I3D,
-        consume: Callable[[np.ndarray], None],
-        *,
-        style: str = "styleganv",
-        batch: int = _BATCH,
-        devices: Sequence[jax.Device] | None = None,
-        like: Checker | None = None,
-    ):
-        if style not in STYLES:
-            raise ValueError(f"style must be one of {', '.join(STYLES)}, got {style!r}")
-        self.check = Checker(least_frames=LEAST_FRAMES, purpose="FVD (its network I3D)", like=like)
-        function = _whole_levels_to_logits if style == "videogpt" else _to_logits
-        self._batches = Batches(function, i3d, consume, size=batch, devices=devices)
-
-    def add(self, clip: Any) -> None:
-        """A `NamedClip`.
-
-        Raises:
-            ValueError: fewer than 9 frames, another shape than the first clip's, pixels that are
-                neither uint8 nor floats in [0, 1].
-        """
-        self._batches.add(self.check(clip).frames)
-
-    def finish(self) -> None:
-        """Compute and hand on what is left."""
-        self._batches.finish()
-
-
-def preprocessed(
-    videos: Array, resize: str = "half_pixel", whole_levels: bool = False
-) -> Float[Array, "B T 224 224 3"]:
+def preprocessed(videos: Array, resize: str = "half_pixel") -> Float[Array, "B T 224 224 3"]:
     """What I3D sees, in [-1, 1]; for use under jit.
 
     Args:
         videos: [B, T, Y, X, 3], uint8 or floats in [0, 1].
         resize: see the module.
-        whole_levels: cut floats down to k / 255 (videogpt).
     """
     pixels = unit(videos)
-    if whole_levels and videos.dtype != jnp.uint8:
-        # As uint8(x * 255) does: k / 255 in float32 times 255 is k again.
-        pixels = jnp.floor(pixels * 255) / 255
     legacy = resize == "legacy_bilinear"
     short = min(videos.shape[2:4])
     rows, columns = (
@@ -232,7 +229,7 @@ def _legacy_shares(size: int) -> Float[np.ndarray, "224 size"]:
 
 
 def _bilinear(at: np.ndarray, size: int) -> Float[np.ndarray, "n size"]:
-    """Of each of `size` pixels in what is seen at the places `at`; beyond the edge it goes on."""
+    """The share of each of `size` pixels in what is seen at `at`; beyond the edge it goes on."""
     places = np.arange(size)
     shares = np.stack([np.interp(at, places, one) for one in np.eye(size)], axis=1)
     return shares.astype(np.float32)
@@ -241,11 +238,6 @@ def _bilinear(at: np.ndarray, size: int) -> Float[np.ndarray, "n size"]:
 @jax.jit
 def _to_logits(i3d: I3D, videos: Array) -> Float[Array, "B 400"]:
     return i3d.logits(preprocessed(videos, i3d.resize))
-
-
-@jax.jit
-def _whole_levels_to_logits(i3d: I3D, videos: Array) -> Float[Array, "B 400"]:
-    return i3d.logits(preprocessed(videos, i3d.resize, whole_levels=True))
 
 
 def _read(weights: str | os.PathLike | Mapping[str, Any]) -> Mapping[str, Any]:

@@ -3,7 +3,8 @@
     pixels -> (x - shift) / scale -> [pool] conv ReLU ... -> five taps
     tap       its features, scaled to length 1 at every position, of frame a minus those of b,
               squared, summed over channels with the weights w >= 0 that people's judgements fit
-    score     the taps' means over the frame, summed; 0 for equal frames (to 1e-12: rounding)
+    score     the taps' means over the frame, each map enlarged to the frame's size first as the
+              video papers' common tool does, summed; 0 for equal frames (to 1e-12: rounding)
 
     lpips = LPIPS.load("alexnet.safetensors", "heads.safetensors")
     lpips(real, fake)                       # a number for two sets of videos
@@ -18,8 +19,9 @@ richzhang/PerceptualSimilarity. A number means little without its network's name
 common tool's default) and VGG16's (MAGVIT, following MCVD) do not compare.
 """
 
+import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -28,11 +30,14 @@ import numpy as np
 from flax import nnx, struct
 from jaxtyping import Array, Float
 
-from fv_jax.metrics.frame_quality import frame_scores, per_frame
+from fv_jax.metrics.device_batches import on_every
+from fv_jax.metrics.frame_scores import BATCH, FrameMetric, mean_score, per_frame
+from fv_jax.metrics.interface import Weights
 from fv_jax.metrics.videos import Frames, Videos, unit
 from fv_jax.metrics.weights import lpips as lpips_weights
-from fv_jax.metrics.weights.files import read_tensors
+from fv_jax.metrics.weights.files import origin, read_tensors
 from fv_jax.metrics.weights.lpips import NETS, Tensors
+from fv_jax.metrics.weights.published import add_smoke, unpublished
 
 _SHIFT = (-0.030, -0.088, -0.188)
 _SCALE = (0.458, 0.448, 0.450)
@@ -55,23 +60,18 @@ class LPIPS:
         biases: likewise, [channels] float32.
         heads: weights of the five taps, [channels] float32 each.
         net: "alexnet" or "vgg16".
-        upsample: whether each tap's map is made as large as the frame before its mean is taken,
-            as the video papers' common tool does (JunyaoHu/common_metrics_on_video_quality);
-            False: the mean of the small map. They differ by some 1e-5 at 64 px.
     """
 
     kernels: tuple[Any, ...]
     biases: tuple[Any, ...]
     heads: tuple[Any, ...]
     net: str = struct.field(pytree_node=False)
-    upsample: bool = struct.field(pytree_node=False, default=True)
 
     @classmethod
     def load(
         cls,
         trunk: str | os.PathLike | Tensors,
         heads: str | os.PathLike | Tensors,
-        upsample: bool = True,
     ) -> "LPIPS":
         """Read weights; which network they are shows in their shapes.
 
@@ -79,7 +79,6 @@ class LPIPS:
             trunk: a .safetensors, .npz, .pt or .pth file, or a mapping, of `features.{i}.weight`
                 (OIHW) and `.bias`, any float type; a classifier may be there and is not used.
             heads: likewise, of `lin{0..4}.model.1.weight` [1, C, 1, 1].
-            upsample: see the class.
 
         Raises:
             FileNotFoundError: no such file; says what should be there and where people get it.
@@ -97,8 +96,58 @@ class LPIPS:
             tuple(float32(convs[f"features.{i}.bias"]) for i in indices),
             tuple(float32(head.reshape(-1)) for head in weights.values()),
             net,
-            upsample,
         )
+
+    @classmethod
+    def published(
+        cls,
+        trunk: str | os.PathLike,
+        heads: str | os.PathLike,
+        *,
+        allow_unverified: bool = False,
+    ) -> tuple["LPIPS", dict[str, Any]]:
+        """The published network, known by its files' hashes or (AlexNet) by its smoke value.
+
+        Args:
+            trunk: a file that `load` reads.
+            heads: likewise.
+            allow_unverified: take others too; the record tells.
+
+        Returns:
+            The network, on every device, and {"net", "upsample", "trunk" and "heads": {"path",
+            "bytes", "sha256", "git_blob", "known"}, "verified", "smoke": None or {"value",
+            "expected", "agrees"}, "cautions"}; "expected" and "agrees" are None for VGG16.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: a file of something else, damaged, heads of another network, or not
+                published (unless allowed).
+        """
+        convs, trunk_header = read_tensors(trunk, lpips_weights.TRUNK_SOURCE)
+        net, convs = lpips_weights.trunk(convs, str(trunk))
+        tops, heads_header = read_tensors(heads, lpips_weights.HEADS_SOURCE)
+        tops = lpips_weights.heads(tops, net, str(heads))
+        lpips = on_every(cls.load(convs, tops))
+        origins = origin(trunk, trunk_header, convs), origin(heads, heads_header, tops)
+        value = lpips.smoke_value()
+        agrees = lpips.smoke_agrees(value)
+        unknown = " and ".join(came.path for came in origins if not came.known)
+        verified = agrees is True or not unknown
+        record: dict[str, Any] = {
+            "net": net,
+            "upsample": True,
+            "trunk": dataclasses.asdict(origins[0]),
+            "heads": dataclasses.asdict(origins[1]),
+            "verified": verified,
+            "smoke": None,
+            "cautions": [],
+        }
+        if verified:
+            add_smoke(record, "LPIPS", value, SMOKE_VALUES.get(net), agrees)
+        else:
+            what = f"{unknown}: of no known published file"
+            record["cautions"].append(unpublished(what, allow_unverified))
+        return lpips, record
 
     @property
     def name(self) -> str:
@@ -110,7 +159,7 @@ class LPIPS:
         """Px that both sides of a frame must have."""
         return NETS[self.net].least
 
-    def __call__(self, real: Videos, fake: Videos, batch: int = 16) -> float:
+    def __call__(self, real: Videos, fake: Videos, batch: int = BATCH) -> float:
         """Mean distance over all frames.
 
         Args:
@@ -120,27 +169,20 @@ class LPIPS:
             batch: frames on each device whose features are in memory at a time.
 
         Raises:
-            ValueError: as `frame_quality.frame_scores`.
+            ValueError: as `frame_scores`.
         """
         one, other = (
             x[None] if isinstance(x, np.ndarray) and x.ndim == 4 else x for x in (real, fake)
         )
-        scores = frame_scores(one, other, {"lpips": self}, batch=batch)["lpips"]
-        return float(scores.mean(dtype=np.float64))
+        return mean_score(self, one, other, batch)
 
-    def per_frame(
-        self,
-        real: Frames,
-        fake: Frames,
-        batch: int = 16,
-        devices: Sequence[jax.Device] | None = None,
-    ) -> Float[np.ndarray, "*n"]:
+    def per_frame(self, real: Frames, fake: Frames, batch: int = BATCH) -> Float[np.ndarray, "*n"]:
         """Distance of each frame, float32, with matmuls of full float32 precision.
 
         Raises:
-            ValueError: as `frame_quality.frame_scores`.
+            ValueError: as `frame_scores`.
         """
-        return per_frame(self, real, fake, batch, devices)
+        return per_frame(self, real, fake, batch)
 
     def scores(self, real: Array, fake: Array) -> Float[Array, " B"]:
         """Distance of each pair of frames of uint8 or of float32 in [0, 1]; pure."""
@@ -182,7 +224,7 @@ class LPIPS:
         for tap_a, tap_b, head in taps:
             squares = jnp.square(_unit(tap_a) - _unit(tap_b))
             rows, columns = (
-                jnp.asarray(self._shares(small, large), dtype)
+                jnp.asarray(_shares(small, large), dtype)
                 for small, large in zip(tap_a.shape[1:3], a.shape[1:3])
             )
             seen = jnp.einsum("byxc,c->byx", squares, head.astype(dtype))
@@ -207,15 +249,6 @@ class LPIPS:
                 taps.append(x)
         return taps
 
-    def _shares(self, small: int, large: int) -> Float[np.ndarray, "_"]:
-        """How much each of a map's rows counts in the mean over the frame; they sum to 1."""
-        if not self.upsample:
-            return np.full(small, 1 / small)
-        # The mean of a bilinear image is linear in the small map, so no large one is made.
-        # Pixel centres are at halves; beyond the outermost ones the edge goes on.
-        at = (np.arange(large) + 0.5) * small / large - 0.5
-        return np.array([np.interp(at, np.arange(small), row).mean() for row in np.eye(small)])
-
     def _check_shapes(self, a: tuple[int, ...], b: tuple[int, ...]) -> None:
         if a != b:
             raise ValueError(f"videos must have the same shape, got {a} and {b}")
@@ -227,6 +260,35 @@ class LPIPS:
                 f"LPIPS with {self.net} needs frames of at least {least}x{least} px, got "
                 f"{a[-3]}x{a[-2]}"
             )
+
+
+class LPIPSMetric(FrameMetric):
+    """LPIPS as `fv evaluate` has it: with the weights of `rules.lpips_net`."""
+
+    label, higher_is_better, digits = "LPIPS", False, ".3f"
+    weights = (("lpips_trunk", "FV_LPIPS_TRUNK"), ("lpips_heads", "FV_LPIPS_HEADS"))
+
+    def __init__(self, rules: Any, weights: Weights):
+        trunk, heads = weights.files["lpips_trunk"], weights.files["lpips_heads"]
+        lpips, record = LPIPS.published(trunk, heads, allow_unverified=weights.allow_unverified)
+        if lpips.net != rules.lpips_net:
+            raise ValueError(
+                f"{trunk}: got weights of {lpips.net}, want {rules.lpips_net} "
+                f"(profile {rules.profile}; --lpips-net changes it)"
+            )
+        self.measure, self.record = lpips, record
+        hashes = " ".join(f"sha256:{record[part]['sha256']}" for part in ("trunk", "heads"))
+        self.fingerprint = f"lpips 1 {lpips.net} upsample=True {hashes}"
+
+
+def _shares(small: int, large: int) -> Float[np.ndarray, "_"]:
+    """How much each of a map's rows counts in the mean over the frame; they sum to 1.
+
+    The mean of a bilinear image is linear in the small map, so no large one is made.
+    """
+    # Pixel centers are at halves; beyond the outermost ones the edge goes on.
+    at = (np.arange(large) + 0.5) * small / large - 0.5
+    return np.array([np.interp(at, np.arange(small), row).mean() for row in np.eye(small)])
 
 
 def _unit(x: Float[Array, "B h w C"]) -> Float[Array, "B h w C"]:

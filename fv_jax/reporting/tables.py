@@ -6,18 +6,14 @@ would need: the commands, and the hours that the training's FLOPs take.
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fv_jax.evaluation.protocols import LABELS, METRICS
+from fv_jax.evaluation.metrics import METRICS
+from fv_jax.evaluation.results import FORMAT
 from fv_jax.reporting.results import markdown as markdown_table
 
-FORMAT = "fv-jax evaluation 1"  # of a result file
-ARROWS = {
-    "fvd": "FVD ↓", "psnr": "PSNR, dB ↑", "ssim": "SSIM ↑", "lpips": "LPIPS ↓",
-    "shapes_fvd": "shapes-FVD ↓",
-}  # fmt: skip
 _ORIGIN = ("command", "source.machine", "source.date", "source.commit")
 _NEEDED = {
     "evaluate": (
@@ -34,9 +30,6 @@ _NEEDED = {
 _USUAL = (
     "--size", "--given-frames", "--profile", "--metrics", "--repeats", "--stage", "--seed",
 )  # fmt: skip
-_DIGITS = {
-    "fvd": "{:.4g}", "psnr": "{:.2f}", "ssim": "{:.3f}", "lpips": "{:.3f}", "shapes_fvd": "{:.4g}",
-}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +111,11 @@ def paper_tables(
 def _paper_table(table, results, needs) -> Table:
     metrics, name = table["metrics"], table["experiment"]
     sizes = any("resolution" in row for row in table["rows"])
-    header = ["Method", *(["px"] if sizes else []), *(ARROWS[metric] for metric in metrics)]
+    header = [
+        "Method",
+        *(["px"] if sizes else []),
+        *(METRICS[metric].heading() for metric in metrics),
+    ]
     rows = [
         [row["method"], *([str(row["resolution"])] if sizes else []),
          *("-" if row[metric] is None else f"{row[metric]:g}" for metric in metrics)]
@@ -163,7 +160,7 @@ def own_table(paper: dict[str, Any], results: Sequence[dict[str, Any]]) -> Table
     ]  # fmt: skip
     notes = [line for r in rest for line in (_origin(r), *_reasons(r, METRICS))]
     return Table(
-        "Our own evaluations", ["What", "how", *(ARROWS[m] for m in METRICS)], rows,
+        "Our own evaluations", ["What", "how", *(METRICS[m].heading() for m in METRICS)], rows,
         tuple(range(len(rows))), tuple(notes),
     )  # fmt: skip
 
@@ -175,9 +172,8 @@ def number(result: dict[str, Any], metric: str) -> str:
         return "not asked for"
     if found["value"] is None:
         return "null"
-    text = _DIGITS[metric].format(found["value"])
-    spread = found.get("deviation")
-    return text if spread is None else f"{text} ± {_DIGITS[metric].format(spread)}"
+    digits, spread = METRICS[metric].digits, found.get("deviation")
+    return f"{found['value']:{digits}}" + ("" if spread is None else f" ± {spread:{digits}}")
 
 
 def figure_6(paper: dict[str, Any], results: Sequence[dict[str, Any]]) -> list[Table]:
@@ -265,7 +261,9 @@ def _origin(result: dict[str, Any]) -> str:
     )
 
 
-def _reasons(result: dict[str, Any], metrics: Sequence[str]) -> list[str]:
+def _reasons(result: dict[str, Any], metrics: Iterable[str]) -> list[str]:
     found = {metric: result["metrics"].get(metric) or {} for metric in metrics}
-    null = [f"{LABELS[m]} is null: {v['reason']}." for m, v in found.items() if v.get("reason")]
+    null = [
+        f"{METRICS[m].label} is null: {v['reason']}." for m, v in found.items() if v.get("reason")
+    ]
     return [*null, *(f"Warning: {warning}." for warning in result.get("warnings", []))]

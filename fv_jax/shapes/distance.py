@@ -4,7 +4,7 @@
     real.distance(videos), real.floor(len(videos))
 
 The Frechet distance of FVD (arXiv:1812.01717) between features of a small network that knows
-`shapes` and nothing else (`shapes_features.py`). **It is not FVD** and cannot be compared with
+`shapes` and nothing else (`features.py`). **It is not FVD** and cannot be compared with
 any FVD of any paper: another network, 64 features, another scale. What a number means, and what
 it cannot see, `fv bench shapes-fvd` measures.
 
@@ -13,12 +13,16 @@ clips get. Sets are compared, not clips with their captions: clips that show som
 they were asked for cost nothing as long as all of them together look like `shapes`.
 """
 
+import hashlib
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from fv_jax.metrics.frechet import Moments, frechet
+from fv_jax.metrics.interface import Clips, SetMetric, Weights
 from fv_jax.shapes import scenes
-from fv_jax.shapes.features import FeatureExtractor
+from fv_jax.shapes.features import FEATURES, LEAST_FRAMES, WEIGHTS, FeatureExtractor
 
 _FIRST = 1_000  # the clips before are what models are asked for
 _AT_A_TIME = 64
@@ -54,6 +58,23 @@ class RealClips:
         sets = real_features(self._next, count * repeats, self.extractor, self.split)
         parts = np.split(sets, repeats)
         return tuple(frechet(self._moments, Moments.of(part)) for part in parts)
+
+
+class ShapesFVDMetric(SetMetric):
+    """shapes-FVD as `fv evaluate` has it: with the network that comes with the package."""
+
+    label, higher_is_better = "shapes-FVD", False
+    least_frames, width = LEAST_FRAMES, FEATURES
+
+    def __init__(self, rules: Any, weights: Weights):
+        self._extractor = FeatureExtractor.load()
+        sha256 = f"sha256:{hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()}"
+        self.record = {"sha256": sha256, "network": "fv_jax/assets/shapes_features"}
+        self.fingerprint = f"shapes_features 1 {sha256}"
+
+    def features(self, clips: Clips) -> Float[np.ndarray, "N C"]:
+        """Features of every clip, float64."""
+        return self._extractor(clips).astype(np.float64)
 
 
 def real_features(

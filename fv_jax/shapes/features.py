@@ -29,7 +29,7 @@ from fv_jax.shapes import scenes
 from fv_jax.weights.shipped import SHIPPED
 from fv_jax.weights.tensors import params_from_tensors, read_safetensors, write_params
 
-FEATURES = 64
+FEATURES, LEAST_FRAMES = 64, 3
 WEIGHTS = SHIPPED / "shapes_features" / "network.safetensors"
 
 # What is read off the features: words, and numbers with the size that counts as one unit of loss.
@@ -130,11 +130,11 @@ class FeatureExtractor:
             ValueError: not uint8 clips of at least 3 frames of 64x64 px.
         """
         side = scenes.FRAME_SIZE
-        good = videos.ndim == 5 and videos.shape[2:] == (side, side, 3) and videos.shape[1] >= 3
-        if not good or videos.dtype != np.uint8:
+        clips = videos.ndim == 5 and videos.shape[1] >= LEAST_FRAMES
+        if not clips or videos.shape[2:] != (side, side, 3) or videos.dtype != np.uint8:
             raise ValueError(
-                f"videos must be uint8 [N, M >= 3, {side}, {side}, 3], got {videos.dtype} "
-                f"{list(videos.shape)}"
+                f"videos must be uint8 [N, F >= {LEAST_FRAMES}, {side}, {side}, 3], got "
+                f"{videos.dtype} {list(videos.shape)}"
             )
         with jax.default_matmul_precision("highest"):  # the same on every device
             return batched(lambda part: _features(self.params, part), videos, _BATCH)

@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import random_i3d
-import reference_metrics
 import videos
 
 from fv_jax.cli import evaluate as run_evaluate
 from fv_jax.cli import report as run_report
 from fv_jax.cli.main import main
-from fv_jax.evaluation.scores import Network
+from fv_jax.evaluation.metrics import METRICS
 from fv_jax.media.writers import write_mp4
 from fv_jax.metrics import psnr, ssim
+from fv_jax.metrics.interface import PairMetric
+from fv_jax.reporting.tables import own_table, read_result
 
 REAL = [videos.noise(12, (32, 48), seed) for seed in range(3)]
 FAKE = [np.roll(frames, 1, axis=2) for frames in REAL]
@@ -124,6 +125,30 @@ def test_a_set_of_videos_against_one_npz(sets):
     assert (values["counts"]["frames"], values["counts"]["width"]) == (10, 16)
 
 
+def test_a_metric_from_outside_is_one_class_and_one_line(sets, capsys, monkeypatch):
+    class Brightness(PairMetric):
+        label, unit, higher_is_better, fingerprint = "Brightness", "levels", False, "brightness 1"
+
+        def __init__(self, rules, weights):
+            pass
+
+        def __call__(self, real, fake):
+            return np.abs(real.mean((1, 2, 3, 4)) - fake.mean((1, 2, 3, 4)))
+
+    monkeypatch.setattr(METRICS, "_things", dict(METRICS._things))  # of this test alone
+    METRICS.register("brightness", Brightness)
+    brighter = [np.clip(frames.astype(int) + 9, 0, 255).astype(np.uint8) for frames in REAL]
+    for i, frames in enumerate(brighter):
+        save(sets, i, frames)
+    assert evaluate(sets, sets / "real", sets / "fake", "--metrics", "brightness", "psnr") == 0
+    found = result(sets, "fake")["metrics"]["brightness"]["value"]
+    assert found == pytest.approx(np.mean(brighter) - np.mean(REAL))
+    assert f"Brightness  {found:.6g}" in capsys.readouterr().out
+    path = sets / "out" / "results" / "evaluate-fake.json"
+    table = own_table({"tables": []}, [read_result(path, "evaluate")])
+    assert dict(zip(table.header, table.rows[0]))["Brightness, levels ↓"] == f"{found:.4g}"
+
+
 def test_clips_too_short_for_fvd_leave_it_null_where_nobody_asked(sets, monkeypatch, capsys):
     args = (sets / "real", sets / "fake", "--frames", "6", "--protocol", "bair")
     assert evaluate(sets, *args) == 0
@@ -131,8 +156,8 @@ def test_clips_too_short_for_fvd_leave_it_null_where_nobody_asked(sets, monkeypa
     assert values["metrics"]["fvd"] == {"value": None, "reason": "6 frames, FVD needs 9"}
     assert values["metrics"]["psnr"]["value"] > 0
     assert values["warnings"] == ["3 of the protocol's 256 clips"]
-    network = Network("n", 1, 9, lambda videos: videos, lambda a, b: 0.0)
-    monkeypatch.setattr(run_evaluate, "video_network", lambda *_: network)  # it has weights
+    ready = lambda rules, weights: object.__new__(METRICS["fvd"])  # it has weights
+    monkeypatch.setattr(METRICS["fvd"], "made", ready)
     assert evaluate(sets, *args) == 2
     assert "0.npz: got 6 frames, FVD needs 9" in capsys.readouterr().err
 
@@ -204,7 +229,7 @@ def test_bad_sets_are_one_line_that_names_the_file(what, sets, capsys):
     ids=lambda value: " ".join(value)[:40] if value else None,
 )
 def test_bad_usage_is_one_line(args, words, sets, capsys, monkeypatch):
-    monkeypatch.setattr(run_evaluate.experiment, "OUT", sets / "nothing")
+    monkeypatch.setattr(run_evaluate.experiments, "OUT", sets / "nothing")
     places = {"REAL": sets / "real", "FAKE": sets / "fake"}
     assert evaluate(sets, *(places.get(arg, arg) for arg in args)) == 2
     line = capsys.readouterr().err.strip()
@@ -216,7 +241,7 @@ def test_bad_usage_is_one_line(args, words, sets, capsys, monkeypatch):
 
 def test_the_shipped_model_is_measured_and_reported(sets, capsys, monkeypatch):
     """From nothing to the page: generate, score, again without generating, report."""
-    monkeypatch.setattr(run_evaluate.experiment, "OUT", sets / "nothing")
+    monkeypatch.setattr(run_evaluate.experiments, "OUT", sets / "nothing")
     args = ("shapes", "--count", "2", "--batch-size", "2", "--metrics", "psnr", "fvd", "shapes_fvd")
     assert evaluate(sets, *args) == 0
     values = result(sets, "shapes")
@@ -293,13 +318,15 @@ def test_a_report_of_nowhere_writes_nothing(sets, capsys):
 @pytest.mark.slow
 def test_all_metrics_are_the_reference_tools(sets):
     """Files of clips and of weights in, the common tool's own numbers out."""
-    for name, clips in reference_metrics.videos().items():
-        np.savez(sets / f"{name}.npz", videos=clips)
+    names = "expected.json", "videos.npz", "alexnet_random_fp16.safetensors"
+    table, clips, trunk = random_i3d.needed(*names)
+    heads = trunk.with_name("lpips_lin_alex_v0.1.safetensors")
+    expected = json.loads(table.read_text())
+    with np.load(clips) as file:
+        for name in ("real", "fake"):
+            np.savez(sets / f"{name}.npz", videos=file[name].transpose(0, 1, 3, 4, 2))
     np.savez(sets / "i3d.npz", **random_i3d.weights())
-    np.savez(sets / "alexnet.npz", **reference_metrics.alexnet())
-    weights = ("--i3d-weights", sets / "i3d.npz", "--lpips-trunk", sets / "alexnet.npz")
-    weights += ("--lpips-heads", reference_metrics.LPIPS_HEADS)
-    expected = {name: reference_metrics.expected(name) for name in ("psnr", "ssim", "lpips", "fvd")}
+    weights = ("--i3d-weights", sets / "i3d.npz", "--lpips-trunk", trunk, "--lpips-heads", heads)
     args = (sets / "real.npz", sets / "fake.npz", *weights, "--allow-unverified-weights")
     for epsilon in ("0.001", "1e-05"):
         assert evaluate(sets, *args, "--i3d-epsilon", epsilon, "--name", epsilon) == 0

@@ -5,10 +5,10 @@ import pytest
 import videos
 
 from fv_jax.evaluation import evaluate as evaluation
-from fv_jax.evaluation.clip_sets import Clip
-from fv_jax.evaluation.evaluate import Scorers, Sets, evaluate
+from fv_jax.evaluation.clip_sets import ClipFile
+from fv_jax.evaluation.evaluate import Sets, evaluate
 from fv_jax.evaluation.protocols import Protocol
-from fv_jax.evaluation.scores import FrameScore, Missing, Network
+from fv_jax.metrics.interface import Missing, PairMetric, SetMetric
 
 REAL = [videos.noise(12, (16, 16), seed) for seed in range(3)]
 
@@ -29,7 +29,7 @@ class Counted:
 
 
 def clip(frames, name="clip"):
-    return Clip(name, lambda: frames)
+    return ClipFile(name, lambda: frames)
 
 
 def clips(arrays):
@@ -40,20 +40,36 @@ def shifted(frames, by):
     return np.clip(frames.astype(int) + by, 0, 255).astype(np.uint8)
 
 
-def network(counted, width=12):
-    distance = lambda a, b: float(np.abs(a.mean(0) - b.mean(0)).sum())
-    return Network("means", width, 9, counted.features, distance)
+class Means(SetMetric):
+    """Distance of the sets' mean features."""
+
+    label, higher_is_better, least_frames, fingerprint = "FVD", False, 9, "means"
+
+    def __init__(self, features, width=12, record=None):
+        self.features, self.width, self.record = features, width, record
+
+    def distance(self, real, fake):
+        return float(np.abs(real.mean(0) - fake.mean(0)).sum())
 
 
-def error_score(counted, higher=False):
-    return FrameScore("error", higher, counted.error)
+class Error(PairMetric):
+    """A score of pairs."""
+
+    label, fingerprint = "SSIM", "error"
+
+    def __init__(self, error, higher=False, least_size=1):
+        self._error, self.least_size = error, least_size
+        self.higher_is_better = higher  # type: ignore[misc]
+
+    def __call__(self, real, fake):
+        return self._error(real, fake)
 
 
 def test_equal_sets_have_no_distance_and_all_is_counted(tmp_path):
     counted = Counted()
     sets = Sets(clips(REAL), [[[c] for c in clips(REAL)]])
-    scorers = Scorers({"error": error_score(counted)}, {"fvd": network(Counted())})
-    result = evaluate(sets, Protocol(), scorers, tmp_path)
+    metrics = {"error": Error(counted.error), "fvd": Means(Counted().features)}
+    result = evaluate(sets, Protocol(), metrics, tmp_path)
     assert result["metrics"]["error"]["value"] == 0
     assert result["metrics"]["fvd"]["value"] == 0
     assert result["counts"] == {
@@ -69,8 +85,7 @@ def test_equal_sets_have_no_distance_and_all_is_counted(tmp_path):
 def test_too_few_clips_are_a_warning(width, count, words, tmp_path):
     sets = Sets(clips(REAL), [[[c] for c in clips(REAL)]])
     first = lambda videos: videos[:, :width, 0, 0, 0].astype(float)
-    found = Network("firsts", width, 9, first, lambda a, b: 0.0)
-    result = evaluate(sets, Protocol(real_count=count), Scorers({}, {"fvd": found}), tmp_path)
+    result = evaluate(sets, Protocol(real_count=count), {"fvd": Means(first, width)}, tmp_path)
     assert len(result["warnings"]) == len(words)
     assert all(word in line for word, line in zip(words, result["warnings"]))
 
@@ -79,8 +94,8 @@ def test_nothing_is_computed_twice(tmp_path):
     for expected in (3, 0):
         frames, sets = Counted(), Sets(clips(REAL), [[[c] for c in clips(REAL[::-1])]])
         whole = Counted()
-        scorers = Scorers({"error": error_score(frames)}, {"fvd": network(whole)})
-        evaluate(sets, Protocol(), scorers, tmp_path)
+        metrics = {"error": Error(frames.error), "fvd": Means(whole.features)}
+        evaluate(sets, Protocol(), metrics, tmp_path)
         assert (frames.clips, whole.clips) == (expected, expected)
 
 
@@ -94,18 +109,18 @@ def test_pairs_and_clips_are_computed_some_at_a_time(tmp_path, monkeypatch):
 
     fakes = [shifted(r, 3 * i) for i, r in enumerate(REAL)]
     sets = Sets(clips(REAL), [[[c] for c in clips(fakes)]])
-    result = evaluate(sets, Protocol(), Scorers({"e": FrameScore("e", True, error)}, {}), tmp_path)
+    result = evaluate(sets, Protocol(), {"e": Error(error)}, tmp_path)
     whole = error(np.stack(REAL), np.stack(fakes)).mean()
     assert result["metrics"]["e"]["value"] == pytest.approx(whole)
     assert sizes == [2, 1, 3]
 
 
 def test_frames_too_small_for_a_score_are_named(tmp_path):
-    score = FrameScore("e", True, Counted().error, least_size=17)
+    score = Error(Counted().error, least_size=17)
     with pytest.raises(ValueError, match=r"SSIM needs frames of at least 17x17 px, .* clip 0"):
         evaluate(
             Sets(clips(REAL), [[[c] for c in clips(REAL)]]), Protocol(),
-            Scorers({"ssim": score}, {}), tmp_path,
+            {"ssim": score}, tmp_path,
         )  # fmt: skip
 
 
@@ -113,16 +128,16 @@ def test_the_best_of_the_first_trials_counts_and_repeats_have_a_deviation(tmp_pa
     trials = [clips([shifted(r, by) for by in (9, 3, 0)]) for r in REAL]
     worse = [clips([shifted(r, by) for by in (20, 10, 0)]) for r in REAL]
     rules = Protocol(best_of=2, fake_count=9)
-    score = {"error": error_score(Counted())}
-    result = evaluate(Sets(clips(REAL), [trials]), rules, Scorers(score, {}), tmp_path)
+    score = {"error": Error(Counted().error)}
+    result = evaluate(Sets(clips(REAL), [trials]), rules, score, tmp_path)
     low = result["metrics"]["error"]["value"]
     assert 2 < low <= 3
-    result = evaluate(Sets(clips(REAL), [trials, worse]), rules, Scorers(score, {}), tmp_path)
+    result = evaluate(Sets(clips(REAL), [trials, worse]), rules, score, tmp_path)
     found = result["metrics"]["error"]
     assert found["runs"][0] == low
     assert found["deviation"] == pytest.approx(np.std(found["runs"], ddof=1))
-    best = {"error": FrameScore("other", True, Counted().error)}
-    result = evaluate(Sets(clips(REAL), [trials]), rules, Scorers(best, {}), tmp_path)
+    best = {"error": Error(Counted().error, higher=True)}
+    result = evaluate(Sets(clips(REAL), [trials]), rules, best, tmp_path)
     assert result["metrics"]["error"]["value"] > 5
 
 
@@ -130,10 +145,10 @@ def test_given_frames_count_in_the_set_alone_and_are_the_real_ones(tmp_path):
     fakes = [[clip(shifted(r, 40))] for r in REAL]
     rules = Protocol(given_frames=11)
     same = Sets(clips(REAL), [fakes])
-    scorers = Scorers({"error": error_score(Counted())}, {"fvd": network(Counted())})
-    first = evaluate(same, rules, scorers, tmp_path)["metrics"]
+    metrics = {"error": Error(Counted().error), "fvd": Means(Counted().features)}
+    first = evaluate(same, rules, metrics, tmp_path)["metrics"]
     generated = Sets(clips(REAL), [fakes], generated=True)
-    second = evaluate(generated, rules, scorers, tmp_path)["metrics"]
+    second = evaluate(generated, rules, metrics, tmp_path)["metrics"]
     assert first["error"]["value"] == second["error"]["value"]  # of the last frame only
     assert 0 < second["fvd"]["value"] < first["fvd"]["value"] / 8
 
@@ -141,14 +156,14 @@ def test_given_frames_count_in_the_set_alone_and_are_the_real_ones(tmp_path):
 def test_real_windows_are_all_in_the_set(tmp_path):
     rules = Protocol(frames=10, windows=3)
     sets = Sets(clips(REAL), [[[c] for c in clips(REAL)]])
-    result = evaluate(sets, rules, Scorers({}, {"fvd": network(Counted(), 10)}), tmp_path)
+    result = evaluate(sets, rules, {"fvd": Means(Counted().features, 10)}, tmp_path)
     assert (result["counts"]["real_pieces"], result["counts"]["fake"]) == (9, 3)
 
 
 def test_what_is_missing_is_null_with_its_reason(tmp_path):
     sets = Sets(clips(REAL[:1]), [[clips(REAL[:1])]])
-    scorers = Scorers({"lpips": Missing("no weights")}, {"fvd": network(Counted())})
-    metrics = evaluate(sets, Protocol(), scorers, tmp_path)["metrics"]
+    given = {"lpips": Missing("no weights"), "fvd": Means(Counted().features)}
+    metrics = evaluate(sets, Protocol(), given, tmp_path)["metrics"]
     assert metrics["lpips"] == {"value": None, "reason": "no weights"}
     assert metrics["fvd"] == {"value": None, "reason": "needs at least two clips on each side"}
 
@@ -163,7 +178,7 @@ def test_what_is_missing_is_null_with_its_reason(tmp_path):
 def test_an_odd_clip_is_named(odd, words, tmp_path):
     fakes = [[clip(f, f"fake {i}")] for i, f in enumerate([*REAL[:2], odd])]
     with pytest.raises(ValueError, match=words[0]) as error:
-        evaluate(Sets(clips(REAL), [fakes]), Protocol(), Scorers({}, {}), tmp_path)
+        evaluate(Sets(clips(REAL), [fakes]), Protocol(), {}, tmp_path)
     for word in words:
         assert word in str(error.value)
 
@@ -173,5 +188,12 @@ def test_clips_too_short_for_fvd_are_named(tmp_path):
     with pytest.raises(ValueError, match="FVD needs clips of at least 9 frames, clip 0 has 8"):
         evaluate(
             Sets(short, [[[c] for c in short]]), Protocol(),
-            Scorers({}, {"fvd": network(Counted())}), tmp_path,
+            {"fvd": Means(Counted().features)}, tmp_path,
         )  # fmt: skip
+
+
+def test_cautions_about_weights_are_warnings(tmp_path):
+    sets = Sets(clips(REAL), [[[c] for c in clips(REAL)]])
+    first = lambda videos: videos[:, :2, 0, 0, 0].astype(float)
+    metric = Means(first, 2, {"cautions": ["of no known file"]})
+    assert evaluate(sets, Protocol(), {"m": metric}, tmp_path)["warnings"] == ["of no known file"]

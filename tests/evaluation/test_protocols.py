@@ -1,8 +1,10 @@
 """Presets say what the papers' numbers are of; profiles how the tools compute them."""
 
+import dataclasses
+
 import pytest
 
-from fv_jax.evaluation.protocols import PRESETS, Protocol, preset_of, protocol
+from fv_jax.evaluation.protocols import PRESETS, Changes, Protocol, changed, preset_of, protocol
 
 
 def test_bair_is_256_clips_with_100_fakes_each():
@@ -33,6 +35,18 @@ def test_kinetics_gives_five_frames_and_cuts_six_real_clips_of_each_video():
 def test_fewer_clips_have_as_many_fakes_each():
     assert protocol("bair", "magvit", real_count=3).trials(3) == [100] * 3
     assert protocol("bair", "magvit", real_count=3, fake_count=7, best_of=2).trials(3) == [3, 2, 2]
+
+
+def test_every_setting_can_be_changed_and_what_is_not_given_stays():
+    settings = {field.name for field in dataclasses.fields(Protocol)} - {"name", "profile"}
+    flags = {field.name for field in dataclasses.fields(Changes)}
+    assert flags - settings == {"count"}
+    assert settings - flags == {"real_count"}
+    assert changed(Changes()) == {}
+    given = Changes(count=3, frames=0, given_in_fvd="no", given_in_frames="yes")
+    assert changed(given) == {
+        "real_count": 3, "frames": 0, "given_in_fvd": False, "given_in_frames": True
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

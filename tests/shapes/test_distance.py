@@ -63,7 +63,7 @@ def test_what_cannot_be_compared(real, extractor, videos):
         real.distance(videos[:, :9])
     with pytest.raises(ValueError, match="uint8"):
         extractor(videos.astype(np.float32))
-    with pytest.raises(ValueError, match="M >= 3"):
+    with pytest.raises(ValueError, match="F >= 3"):
         extractor(videos[:, :2])
 
 

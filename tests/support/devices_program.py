@@ -14,8 +14,10 @@ import numpy as np  # noqa: E402
 import random_i3d  # noqa: E402
 
 from fv_jax.metrics import LPIPS, fvd, psnr  # noqa: E402
-from fv_jax.metrics.batches import Batches  # noqa: E402
-from fv_jax.metrics.frame_quality import PSNR, SSIM, frame_scores  # noqa: E402
+from fv_jax.metrics.device_batches import DeviceBatches  # noqa: E402
+from fv_jax.metrics.frame_scores import frame_scores  # noqa: E402
+from fv_jax.metrics.signal_to_noise import PSNR  # noqa: E402
+from fv_jax.metrics.structural_similarity import SSIM  # noqa: E402
 from fv_jax.metrics.weights.lpips import NETS  # noqa: E402
 
 
@@ -44,7 +46,7 @@ def held_rows():
         held.append([shard.data.shape[0] for shard in x.addressable_shards])
         return x
 
-    batches = Batches(function, (), lambda result: counts.append(len(result)), size=2)
+    batches = DeviceBatches(function, (), lambda result: counts.append(len(result)), size=2)
     for i in range(19):
         batches.add(np.full((2,), i))
     batches.finish()

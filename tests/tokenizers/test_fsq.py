@@ -10,7 +10,7 @@ import safetensors.numpy
 import tiny
 
 from fv_jax.generation.pretrained import SHIPPED
-from fv_jax.metrics.frame_quality import psnr_per_frame
+from fv_jax.metrics.signal_to_noise import psnr_per_frame
 from fv_jax.shapes import scenes
 from fv_jax.tokenizers.fsq import FSQTokenizer, to_float, to_uint8
 

@@ -28,7 +28,7 @@ from fv_jax.data.split import open_split
 from fv_jax.files import replacing, write_text
 from fv_jax.media.frames import Window, read_centred
 from fv_jax.media.readers import ClipError
-from fv_jax.metrics.frame_quality import psnr
+from fv_jax.metrics import psnr
 from fv_jax.metrics.token_stability import stability
 from fv_jax.shapes import scenes
 from fv_jax.tokenizers.fsq import FSQTokenizer

@@ -12,18 +12,16 @@ import google_crc32c
 import numpy as np
 import pytest
 import random_i3d
-import reference_metrics
 import torch_file
 from safetensors.numpy import load_file, save_file
 
 from fv_jax.cli.main import main
-from fv_jax.metrics import I3D
+from fv_jax.metrics import I3D, LPIPS
 from fv_jax.metrics.weights import files as weights
 from fv_jax.metrics.weights import i3d as i3d_weights
 from fv_jax.metrics.weights import lpips as lpips_weights
 from fv_jax.metrics.weights.files import content_hash, convert, origin, read_tensors
 from fv_jax.metrics.weights.i3d import _Checksum, complete, verdict
-from fv_jax.metrics.weights.published import published_i3d, published_lpips
 
 
 def without_gains():
@@ -91,10 +89,15 @@ def test_the_published_checksums_are_of_this_network():
         assert row.crc32c != row.crc32c_rgb_imagenet
 
 
-def test_the_table_of_published_checksums_stays_as_it_is():
-    rows = json.dumps([tuple(row) for row in i3d_weights._checksums()])
-    digest = hashlib.sha256(rows.encode()).hexdigest()
-    assert digest == "333af333cbebc48cb08a9a07ddcb098d28281c0d4959693600bf0b4df27e8adf"
+def test_the_published_checksums_are_those_of_the_vectors():
+    shared = random_i3d.SHARED / "vectors" / "i3d_k400_checksums.json"
+    if not shared.is_file():
+        pytest.skip(f"no {shared}")
+    table = json.loads(shared.read_text())["tensors"]
+    keys = ("tf", "torch", "tf_shape", "offset", "crc32c", "crc32c_rgb_imagenet")
+    assert [tuple(row[key] for key in keys) for row in table] == [
+        tuple(row) for row in i3d_weights._checksums()
+    ]
 
 
 # --- Which I3D
@@ -292,11 +295,11 @@ def test_i3d_is_converted_and_known_again(tmp_path, published, capsys, monkeypat
     tensors = load_file(tmp_path / "i3d.safetensors")
     assert tensors.keys() == i3d_weights.shapes().keys()
     assert all(tensor.dtype == np.float32 for tensor in tensors.values())
-    i3d, record = published_i3d(tmp_path / "i3d.safetensors", smoke=False)
+    i3d, record = I3D.published(tmp_path / "i3d.safetensors")
     assert i3d.verdict.verified
     assert record["verified"]
-    assert record["smoke"] is None
-    assert record["cautions"] == []
+    assert record["smoke"]["value"] == 500
+    assert "do not trust" in record["cautions"][0]
     digest = hashlib.sha256((tmp_path / "i3d.safetensors").read_bytes()).hexdigest()
     assert (record["sha256"], record["path"]) == (digest, str(tmp_path / "i3d.safetensors"))
     json.dumps(record)
@@ -333,7 +336,7 @@ def test_heads_are_converted_too(tmp_path):
 
 
 def test_the_published_heads_are_known_by_their_bytes():
-    path = reference_metrics.LPIPS_HEADS
+    (path,) = random_i3d.needed("lpips_lin_alex_v0.1.safetensors")
     tensors, header = read_tensors(path, "")
     assert origin(path, header, tensors).known == ""  # a copy that says nothing of its origin
     hashes = {file.name: file.sha256 for file in weights._KNOWN}
@@ -386,8 +389,8 @@ def test_unpublished_weights_need_leave(tmp_path):
     with pytest.raises(
         ValueError, match=r"mine\.safetensors is not the published I3D.*--allow-unverified-weights"
     ):
-        published_i3d(tmp_path / "mine.safetensors")
-    i3d, record = published_i3d(
+        I3D.published(tmp_path / "mine.safetensors")
+    i3d, record = I3D.published(
         tmp_path / "mine.safetensors", bn_epsilon=1e-5, allow_unverified=True
     )
     assert i3d.bn_epsilon == record["bn_epsilon"] == 1e-5
@@ -400,7 +403,7 @@ def test_unpublished_weights_need_leave(tmp_path):
 def test_a_smoke_value_that_is_off_is_told(tmp_path, published, monkeypatch, value, agrees):
     save_file(published, tmp_path / "i3d.safetensors")
     monkeypatch.setattr(I3D, "smoke_value", lambda self: value)
-    _, record = published_i3d(tmp_path / "i3d.safetensors")
+    _, record = I3D.published(tmp_path / "i3d.safetensors")
     assert record["smoke"] == {"value": value, "expected": 569.22963, "agrees": agrees}
     assert bool(record["cautions"]) != agrees
     assert agrees or "580" in record["cautions"][0]
@@ -413,18 +416,18 @@ def test_lpips_is_known_by_its_files_or_its_smoke_value(tmp_path, monkeypatch):
     with pytest.raises(
         ValueError, match=r"trunk\.safetensors and .*heads\.safetensors: of no known"
     ):
-        published_lpips(*files)
-    lpips, record = published_lpips(*files, allow_unverified=True)
+        LPIPS.published(*files)
+    lpips, record = LPIPS.published(*files, allow_unverified=True)
     assert (lpips.net, record["net"], record["verified"]) == ("alexnet", "alexnet", False)
     assert "compare with nobody's" in record["cautions"][0]
     monkeypatch.setattr(type(lpips), "smoke_value", lambda self: 0.81400901)
-    _, record = published_lpips(*files)
+    _, record = LPIPS.published(*files)
     assert record["verified"]
     assert record["smoke"]["agrees"]
     assert record["cautions"] == []
     monkeypatch.setattr(weights, "_known", lambda *hashes: "a published file")
     monkeypatch.setattr(type(lpips), "smoke_value", lambda self: 0.75)
-    _, record = published_lpips(*files)
+    _, record = LPIPS.published(*files)
     assert record["verified"]
     assert "has LPIPS 0.75 here and 0.81401" in record["cautions"][0]
     json.dumps(record)

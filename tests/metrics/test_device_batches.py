@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from places import ROOT, SUPPORT
 
-from fv_jax.metrics.batches import Batches, on_every
+from fv_jax.metrics.device_batches import DeviceBatches, on_every
 
 
 @given(rows=st.integers(0, 23), size=st.integers(1, 9))
@@ -22,7 +22,7 @@ def test_every_row_comes_once_and_in_order(rows, size):
         shapes.add(x.shape)
         return {"sum": state + x + y, "x": x}
 
-    batches = Batches(function, jnp.asarray(100.0), results.append, size=size)
+    batches = DeviceBatches(function, jnp.asarray(100.0), results.append, size=size)
     for i in range(rows):
         batches.add(np.asarray(float(i)), np.asarray(i / 2))
     batches.finish()
@@ -36,7 +36,7 @@ def test_every_row_comes_once_and_in_order(rows, size):
 
 def test_matmuls_have_full_precision_and_only_there():
     seen = []
-    batches = Batches(
+    batches = DeviceBatches(
         lambda state, x: seen.append(jax.config.jax_default_matmul_precision) or x,
         (),
         lambda _: seen.append(jax.config.jax_default_matmul_precision),
@@ -50,7 +50,7 @@ def test_matmuls_have_full_precision_and_only_there():
 
 def test_a_size_below_1_is_refused():
     with pytest.raises(ValueError, match="batch must be >= 1, got 0"):
-        Batches(lambda state, x: x, (), print, size=0)
+        DeviceBatches(lambda state, x: x, (), print, size=0)
 
 
 @pytest.fixture(scope="module")

@@ -1,27 +1,22 @@
 """PSNR and SSIM: known constants, and numbers of the tool that the papers used.
 
-`fixtures/video_pair.npz` holds four frames of a true and a generated video [4, 64, 64, 3] and their
+`data/video_pair.npz` holds four frames of a true and a generated video [4, 64, 64, 3] and their
 scores by JunyaoHu/common_metrics_on_video_quality (5f75173), run with torch and OpenCV. More of
-them are in `fixtures/metrics`.
+them are in `shared/vectors/metrics` (`random_i3d.py` says where that is looked for).
 """
 
 import inspect
+import json
 
 import numpy as np
 import pytest
-import reference_metrics
+import random_i3d
 from places import FIXTURES
 
-from fv_jax.metrics.frame_quality import (
-    PSNR,
-    SSIM,
-    FrameScores,
-    frame_scores,
-    psnr,
-    psnr_per_frame,
-    ssim,
-    ssim_per_frame,
-)
+from fv_jax.metrics import psnr, ssim
+from fv_jax.metrics.frame_scores import frame_scores, per_frame
+from fv_jax.metrics.signal_to_noise import PSNR, psnr_per_frame
+from fv_jax.metrics.structural_similarity import SSIM
 from fv_jax.metrics.videos import NamedClip
 
 REFERENCE = FIXTURES / "video_pair.npz"
@@ -109,9 +104,8 @@ def test_videos_of_different_shapes_are_refused(metric):
         metric(constant(0)[:0], constant(0)[:0])
 
 
-@pytest.mark.parametrize("metric", [psnr_per_frame, ssim_per_frame])
-def test_frames_of_different_shapes_are_refused(metric):
-    unchecked = inspect.unwrap(metric)  # the tests' own check of annotations would come first
+def test_frames_of_different_shapes_are_refused():
+    unchecked = inspect.unwrap(psnr_per_frame)  # the tests' check of annotations would come first
     with pytest.raises(ValueError, match="same shape"):
         unchecked(constant(0, (3, 64, 64, 3)), constant(0, (3, 64, 32, 3)))
     with pytest.raises(ValueError, match="with a frame"):
@@ -124,12 +118,20 @@ def test_ssim_refuses_frames_smaller_than_its_window():
         ssim(small, small)
 
 
+@pytest.fixture(scope="module")
+def vectors():
+    expected, file = random_i3d.needed("expected.json", "videos.npz")
+    with np.load(file) as arrays:
+        videos = [arrays[name].transpose(0, 1, 3, 4, 2) for name in ("real", "fake")]
+    return videos, json.loads(expected.read_text())
+
+
 @pytest.mark.parametrize("batch", [5, 16, 1000])
-def test_all_frames_score_as_with_the_reference_tool(batch):
-    videos = reference_metrics.videos().values()
+def test_all_frames_score_as_with_the_reference_tool(vectors, batch):
+    videos, expected = vectors
     scores = frame_scores(*videos, {"psnr": PSNR(), "ssim": SSIM()}, batch=batch)
     for name, tolerance in (("psnr", 1e-4), ("ssim", 2e-5)):
-        want = reference_metrics.expected(name)
+        want = expected[name]
         np.testing.assert_allclose(scores[name], want["per_video_frame"], rtol=0, atol=tolerance)
         assert scores[name].mean(dtype=float) == pytest.approx(want["final_mean"], abs=tolerance)
         assert scores[name].std(dtype=float) == pytest.approx(want["final_std"], abs=tolerance)
@@ -152,7 +154,7 @@ def test_videos_may_come_clip_by_clip():
         assert actual[name].shape == (2, 3)
         np.testing.assert_array_equal(actual[name], expected[name])
     np.testing.assert_allclose(psnr_per_frame(real, fake), expected["a"], rtol=1e-6)
-    np.testing.assert_allclose(ssim_per_frame(real, fake), expected["b"], rtol=1e-6)
+    np.testing.assert_allclose(per_frame(SSIM(), real, fake), expected["b"], rtol=1e-6)
 
 
 def test_pixels_in_0_to_1_score_like_their_levels():
@@ -174,8 +176,3 @@ def test_a_large_frame_loses_no_digits():
 def test_no_measure_is_refused():
     with pytest.raises(ValueError, match="at least one measure"):
         frame_scores(noise(), noise(), {})
-
-
-def test_no_clip_has_no_score():
-    with pytest.raises(ValueError, match="at least one pair of clips"):
-        FrameScores({"psnr": PSNR()}).result()

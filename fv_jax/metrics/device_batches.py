@@ -16,11 +16,13 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from fv_jax.batching import filled
+
 
 def on_every(state: Any, devices: Sequence[jax.Device] | None = None) -> Any:
     """Arrays with a copy on each device, all of this process by default.
 
-    What is given to several `Batches` is copied once, and not by each.
+    What is given to several `DeviceBatches` is copied once, and not by each.
     """
     return jax.device_put(state, NamedSharding(_mesh(devices), PartitionSpec()))
 
@@ -29,7 +31,7 @@ def _mesh(devices: Sequence[jax.Device] | None) -> Mesh:
     return Mesh(np.asarray(devices or jax.local_devices()), ("rows",))
 
 
-class Batches:
+class DeviceBatches:
     """Gathers rows, and hands the results of full batches on.
 
     Args:
@@ -82,12 +84,12 @@ class Batches:
 
     def _start(self, size: int) -> None:
         count = len(self._rows)
-        filled = self._rows + self._rows[-1:] * (size - count)
-        columns = [jax.device_put(np.stack(column), self._spread) for column in zip(*filled)]
+        columns = zip(*filled(self._rows, size))
+        placed = [jax.device_put(np.stack(column), self._spread) for column in columns]
         self._rows = []
         # Otherwise GPUs and TPUs would round to TF32 or bfloat16.
         with jax.default_matmul_precision("highest"):
-            results = self._function(self._state, *columns)
+            results = self._function(self._state, *placed)
         self._fetch()
         self._running = results, count
 
