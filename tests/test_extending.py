@@ -7,10 +7,11 @@ import tiny
 from places import ROOT
 
 from fv_jax.data.sources.base import SOURCES
+from fv_jax.evaluation.metrics import METRICS
 from fv_jax.generation import pretrained
 
 PAGE = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
-REGISTRIES = (SOURCES,)
+REGISTRIES = (SOURCES, METRICS)
 SECTIONS = re.findall(r"^## (.*?)\n.*?```python\n(.*?)```", PAGE, re.M | re.S)
 
 
