@@ -18,10 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from fv_jax.models.layers import rms_normalise
+from fv_jax.models.layers import rms_normalize
 from fv_jax.ops import reference, retention
 from fv_jax.ops.decay import log_decays
-from fv_jax.ops.rope import rotate
+from fv_jax.ops.rope import apply_rope_interleaved
 from fv_jax.reporting.results import markdown, record
 
 HEADS = (0, 5, 8, 15)
@@ -95,8 +95,8 @@ def measure(length: int, chunk: int) -> dict[str, list[float]]:
 
 def _rotated(form, q, k, v, decays, dtype):
     position = jnp.arange(q.shape[1])[None]
-    q, k = (rotate(x, position).astype(dtype) for x in (q, k))
-    return rms_normalise(form(q, k, v.astype(dtype), decays))
+    q, k = (apply_rope_interleaved(x, position).astype(dtype) for x in (q, k))
+    return rms_normalize(form(q, k, v.astype(dtype), decays))
 
 
 def _chunkwise(q, k, v, decays, chunk):

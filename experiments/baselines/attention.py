@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Int
 from fv_jax.config.model import RetNetConfig
 from fv_jax.models.layers import Dense, GatedLinearUnit, RMSNorm, matmul
 from fv_jax.models.retnet import scan_layers
-from fv_jax.ops.rope import rotate
+from fv_jax.ops.rope import apply_rope_interleaved
 
 
 @struct.dataclass
@@ -63,14 +63,14 @@ def softmax_attention(
 def all_turns(position: Int[Array, "#B T"], key_dim: int, dtype: Any) -> Float[Array, "#B T 1 K"]:
     """Where rotary positions take the pair (1, 0): cosines in even channels, sines in odd ones.
 
-    Made once for all layers: each call of `rotate` brings megabytes of tables into the program.
+    Made once for all layers: each call of it brings megabytes of tables into the program.
     """
     pairs = jnp.tile(jnp.array([1, 0], dtype), key_dim // 2)
-    return rotate(jnp.broadcast_to(pairs, (*position.shape, 1, key_dim)), position)
+    return apply_rope_interleaved(jnp.broadcast_to(pairs, (*position.shape, 1, key_dim)), position)
 
 
 def turned(x: Float[Array, "B T H K"], turns: Float[Array, "#B T 1 K"]) -> Array:
-    """`x` with each pair of channels rotated by its token's turn."""
+    """`x` with each pair of channels turned by its token's turn."""
     cos, sin, even, odd = turns[..., 0::2], turns[..., 1::2], x[..., 0::2], x[..., 1::2]
     return jnp.stack([even * cos - odd * sin, odd * cos + even * sin], axis=-1).reshape(x.shape)
 

@@ -19,8 +19,7 @@ from experiments.baselines import autoregressive
 from experiments.baselines.attention import Cache, Transformer
 from fv_jax.config.model import Options, RetNetConfig
 from fv_jax.generation.engine import Engine
-from fv_jax.models.retnet import RetNet
-from fv_jax.models.retnet import turns as config_turns
+from fv_jax.models.retnet import RetNet, rope_tables
 from fv_jax.sequence.packing import unpack
 from fv_jax.sequence.vocab import FREE, Vocab
 
@@ -78,7 +77,7 @@ class EmbeddedTransformer(Transformer):
 
     def _turns(self, position, x):
         places = position[:, None] + jnp.arange(x.shape[1])
-        cos, sin = config_turns(self.config, places, x.dtype)
+        cos, sin = rope_tables(self.config, places, x.dtype)
         return jnp.stack([cos, sin], -1).reshape(*places.shape, 1, self.config.key_dim)
 
 

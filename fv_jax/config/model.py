@@ -80,7 +80,7 @@ class RetNetConfig:
         slots: length of a block if its slots have learned embeddings, added to those of the ids;
             0 for none. They tell the network where in a frame it is.
         code_levels: FSQ levels of the frame codes, if ids are also read and scored level by level:
-            codes that look alike then share what is learnt of them. () for none.
+            codes that look alike then share what is learned of them. () for none.
         matmul_dtype: dtype of matmul inputs. Parameters, accumulation, decays, norms and the
             retention state stay float32 (float64 when the inputs are).
     """
@@ -204,7 +204,7 @@ class Options:
     key_frames: int = 0
     """Key frames of the video; 0 means as many as the model was trained with."""
     insert: int = -1
-    """Frames put between neighbours at each level; -1 means the model's own number, 0 none."""
+    """Frames put between neighbors at each level; -1 means the model's own number, 0 none."""
     levels: int = 1
     """How often to interpolate."""
     inherit: float = 0.2
@@ -222,7 +222,7 @@ class Options:
     window: int = 0
     """Ids decoded at a time at most, 0 for what suits the machine; the result is the same."""
     drafts: bool = True
-    """Guess ids from neighbouring frames and check several at once; the result is the same."""
+    """Guess ids from neighboring frames and check several at once; the result is the same."""
 
     def __post_init__(self) -> None:
         at_least(

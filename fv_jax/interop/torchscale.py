@@ -1,7 +1,7 @@
 """torchscale's RetNetDecoder checkpoints: weights, options and logits, form by form.
 
     net = load("weights.safetensors", "config.json", dtype="float64")
-    net.logits(tokens)                                    # ours: one normaliser, all forms agree
+    net.logits(tokens)                                    # ours: one normalizer, all forms agree
     net.logits(tokens, abs_sum_norm=True)                 # torchscale's parallel form
     net.logits(tokens, "chunkwise", 16, abs_sum_norm=True)  # torchscale's chunkwise form
 
@@ -25,10 +25,10 @@ from jaxtyping import Array, Float, Int
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from fv_jax.models.layers import rms_normalise
+from fv_jax.models.layers import rms_normalize
 from fv_jax.ops import retention
 from fv_jax.ops.decay import inverse_root_sum, masked_powers
-from fv_jax.ops.rope import rotate
+from fv_jax.ops.rope import apply_rope_interleaved
 
 Form = Literal["parallel", "chunkwise", "recurrent"]
 _ACTIVATIONS = {
@@ -124,7 +124,7 @@ class Output:
     Attributes:
         logits: [B, T, V].
         hidden: residual stream after the embedding and after each layer, [N + 1, B, T, D].
-        state: R of each layer after the last token, unnormalised, [N, B, H, K, E]; None for the
+        state: R of each layer after the last token, unnormalized, [N, B, H, K, E]; None for the
             parallel form and for torchscale's chunkwise one. torchscale's own state is
             R / sqrt(s_n), value axis first.
     """
@@ -250,8 +250,8 @@ class TorchscaleRetNet:
         split = lambda y: y.reshape(b, t, heads, -1)
         position = jnp.broadcast_to(jnp.arange(t), (b, t))
         theta = np.asarray(self.theta)
-        q = rotate(split(project("q")), position, theta)
-        k = rotate(split(project("k")) * (d // heads) ** -0.5, position, theta)
+        q = apply_rope_interleaved(split(project("q")), position, theta)
+        k = apply_rope_interleaved(split(project("k")) * (d // heads) ** -0.5, position, theta)
         v, g, decay = split(project("v")), project("g"), self.log_decay
         zero = retention.init_state(b, heads, q.shape[-1], v.shape[-1], q.dtype)
         start, length = jnp.zeros(b, jnp.int32), jnp.full(b, t, jnp.int32)
@@ -264,11 +264,11 @@ class TorchscaleRetNet:
             y = _torchscale_chunkwise(q, k, v, decay, chunk)
         else:
             y, state = retention.chunkwise(q, k, v, decay, zero, start, length, chunk)
-        y = rms_normalise(y, self.config.layernorm_eps).reshape(b, t, -1)
+        y = rms_normalize(y, self.config.layernorm_eps).reshape(b, t, -1)
         return (jax.nn.silu(g) * y) @ w["retention.out_proj.weight"].T, state
 
     def _norm(self, x: Array, weight: Array) -> Array:
-        return rms_normalise(x, self.config.layernorm_eps) * weight
+        return rms_normalize(x, self.config.layernorm_eps) * weight
 
 
 def load(

@@ -27,7 +27,7 @@ from flax import struct
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
-from fv_jax.models.retnet import Decoder, Leaf, RetNet, RetNetState, log_decays, turns
+from fv_jax.models.retnet import Decoder, Leaf, RetNet, RetNetState, log_decays, rope_tables
 from fv_jax.ops import retention
 
 KeysValues = tuple[tuple[Any, Any], ...]  # of N layers, k [B, W, H, K] and v [B, W, H, E]
@@ -83,7 +83,7 @@ def window(
     """Hidden vectors of the next W tokens, and their k and v for `append` or `commit`."""
     position = state.position[:, None] + jnp.arange(tokens.shape[1])
     x, keys_values = decoder.tables.embed(tokens, position), []
-    by = turns(decoder.config, position, x.dtype)
+    rope = rope_tables(decoder.config, position, x.dtype)
     for block, r, (keys, values) in zip(decoder.blocks, state.retention, state.recent):
 
         def retain(q, k, v, log_decay, r=r, keys=keys, values=values):
@@ -92,7 +92,7 @@ def window(
             )  # fmt: skip
             return y, (k, v)
 
-        x, new = block(x, by, retain)
+        x, new = block(x, rope, retain)
         keys_values.append(new)
     return decoder.norm(x), tuple(keys_values)
 

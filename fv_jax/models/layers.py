@@ -18,7 +18,7 @@ from fv_jax.models.sharding import Axes, gathered
 NORM_EPSILON = 1e-6
 
 
-def rms_normalise(x: Float[Array, "*b D"], epsilon: float = NORM_EPSILON) -> Float[Array, "*b D"]:
+def rms_normalize(x: Float[Array, "*b D"], epsilon: float = NORM_EPSILON) -> Float[Array, "*b D"]:
     """x / sqrt(mean(x^2) + eps) over the last axis."""
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     scale = jax.lax.rsqrt(jnp.mean(wide**2, axis=-1, keepdims=True) + epsilon)
@@ -26,13 +26,13 @@ def rms_normalise(x: Float[Array, "*b D"], epsilon: float = NORM_EPSILON) -> Flo
 
 
 class RMSNorm(nnx.Module):
-    """RMSNorm with a learnt scale."""
+    """RMSNorm with a learned scale."""
 
     def __init__(self, width: int):
         self.scale = nnx.Param(jnp.ones((width,)), axes=("norm",))
 
     def __call__(self, x: Float[Array, "*b D"]) -> Float[Array, "*b D"]:
-        return rms_normalise(x) * self.scale[...]
+        return rms_normalize(x) * self.scale[...]
 
 
 class Dense(nnx.Module):
@@ -59,41 +59,41 @@ class Dense(nnx.Module):
 
 
 class Projections(nnx.Module):
-    """Several matrices that read the same x, by name; `joined` they are one.
+    """Several matrices that read the same x, by name; `fused` they are one.
 
     Apart each result lies by itself, and heads or channels can be cut: for training. For the few
-    tokens of a decoding step one matmul is faster: `join_params` turns one form into the other.
+    tokens of a decoding step one matmul is faster: `fuse_params` turns one form into the other.
     """
 
     def __init__(
         self, inputs: int, outputs: dict[str, int], *, dtype: str, gain: float, axes: Axes,
-        rngs: nnx.Rngs, joined: bool = False,
+        rngs: nnx.Rngs, fused: bool = False,
     ):  # fmt: skip
-        self.outputs, self.joined_dtype = tuple(outputs.items()), dtype
+        self.outputs, self.dtype = tuple(outputs.items()), dtype
         total = sum(outputs.values())
         dense = lambda size: Dense(
             inputs, size, dtype=dtype, gain=gain, rngs=rngs, axes=axes, beside=total - size
         )
-        if joined:
-            self.joined = dense(total)
+        if fused:
+            self.fused = dense(total)
         else:
             for name, size in outputs.items():
                 setattr(self, name, dense(size))
 
     def __call__(self, x: Float[Array, "*b I"]) -> list[Array]:
         """One result for each name, in the dtype of matmul inputs."""
-        cast = lambda y: y.astype(jnp.bfloat16) if self.joined_dtype == "bfloat16" else y
-        if hasattr(self, "joined"):
+        cast = lambda y: y.astype(jnp.bfloat16) if self.dtype == "bfloat16" else y
+        if hasattr(self, "fused"):
             sizes = [size for _, size in self.outputs]
             edges = [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
-            return jnp.split(cast(self.joined(x)), edges, axis=-1)
+            return jnp.split(cast(self.fused(x)), edges, axis=-1)
         return [cast(getattr(self, name)(x)) for name, _ in self.outputs]
 
 
-def join_params(params: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """`Projections`' weights (stacked or not) as those of the joined form."""
+def fuse_params(params: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """`Projections`' weights (stacked or not) as those of the fused form."""
     weights = [params[name]["weight"] for name in names]
-    return {"joined": {"weight": jnp.concatenate(weights, axis=-1)}}
+    return {"fused": {"weight": jnp.concatenate(weights, axis=-1)}}
 
 
 def matmul(x: Float[Array, "*b I"], weight: Float[Array, "I O"], dtype: str) -> Array:
@@ -111,12 +111,10 @@ class GatedLinearUnit(nnx.Module):
 
     NAMES = ("up", "gate")
 
-    def __init__(
-        self, width: int, hidden: int, *, dtype: str, rngs: nnx.Rngs, joined: bool = False
-    ):
+    def __init__(self, width: int, hidden: int, *, dtype: str, rngs: nnx.Rngs, fused: bool = False):
         self.up_gate = Projections(
             width, dict.fromkeys(self.NAMES, hidden), dtype=dtype, gain=1.0, rngs=rngs,
-            axes=("embed", "hidden"), joined=joined,
+            axes=("embed", "hidden"), fused=fused,
         )  # fmt: skip
         self.down = Dense(hidden, width, dtype=dtype, gain=0.5, rngs=rngs, axes=("hidden", "embed"))
 

@@ -30,13 +30,13 @@ from fv_jax.models.layers import (
     GatedLinearUnit,
     Projections,
     RMSNorm,
-    join_params,
+    fuse_params,
     matmul,
-    rms_normalise,
+    rms_normalize,
 )
 from fv_jax.models.sharding import constrain, gathered, platform
 from fv_jax.ops import decay, retention
-from fv_jax.ops.rope import MAX_POSITION, CosSin, angles, cos_sin, even_angles, turn
+from fv_jax.ops.rope import MAX_POSITION, CosSin, angles, apply_rope, cos_sin, even_angles
 
 # A field of a pytree: an array, or whatever JAX puts in its place (shapes, shardings, tracers).
 Leaf = Any
@@ -47,7 +47,7 @@ class RetNetState:
     """All that the network remembers of the tokens so far: its size does not depend on how many.
 
     Attributes:
-        retention: R of every layer and head, unnormalised, [N, B, H, K, E] float32 (float64 in
+        retention: R of every layer and head, unnormalized, [N, B, H, K, E] float32 (float64 in
             tests).
         position: tokens consumed so far, which is the next token's global position, [B] int32.
     """
@@ -61,13 +61,13 @@ class MultiScaleRetention(nnx.Module):
 
     NAMES = ("query", "key", "value", "gate")
 
-    def __init__(self, config: RetNetConfig, *, rngs: nnx.Rngs, joined: bool = False):
+    def __init__(self, config: RetNetConfig, *, rngs: nnx.Rngs, fused: bool = False):
         self.config = config
         d, values, dtype = config.width, config.value_width, config.matmul_dtype
         # torchscale's gain for q, k, v, g is 2^-2.5; the head norm makes the scale of v moot.
         self.qkvg = Projections(
             d, dict(zip(self.NAMES, (d, d, values, values))), dtype=dtype, gain=2**-0.5,
-            rngs=rngs, axes=("embed", "heads"), joined=joined,
+            rngs=rngs, axes=("embed", "heads"), fused=fused,
         )  # fmt: skip
         self.out = Dense(values, d, dtype=dtype, gain=0.5, rngs=rngs, axes=("heads", "embed"))
 
@@ -76,40 +76,40 @@ class MultiScaleRetention(nnx.Module):
         """log gamma of each head."""
         return log_decays(self.config)
 
-    def qkvg_heads(self, x: Float[Array, "B T D"], by: CosSin):
-        """q and k turned, and v, all [B, T, H, *]; the gate [B, T, V]."""
+    def qkvg_heads(self, x: Float[Array, "B T D"], rope: CosSin):
+        """q and k with RoPE, and v, all [B, T, H, *]; the gate [B, T, V]."""
         c = self.config
         q, k, v, g = (checkpoint_name(y, "projection") for y in self.qkvg(x))
         heads = lambda y: constrain(
             y.reshape(*y.shape[:2], c.heads, -1), "rows", "tokens", "heads", None
         )
-        q, k = turn(heads(q), by), turn(heads(k), by) * c.key_dim**-0.5
+        q, k = apply_rope(heads(q), rope), apply_rope(heads(k), rope) * c.key_dim**-0.5
         q, k = (checkpoint_name(y.astype(v.dtype), "retention") for y in (q, k))
         return q, k, heads(v), g
 
     def gated(self, y: Float[Array, "B T H E"], g: Float[Array, "B T V"]) -> Array:
         """Head norm (no weight), gate and output projection."""
-        y = rms_normalise(y).reshape(g.shape).astype(g.dtype)
+        y = rms_normalize(y).reshape(g.shape).astype(g.dtype)
         return self.out(jax.nn.silu(g) * y)
 
 
 class Block(nnx.Module):
     """Pre-norm residual block."""
 
-    def __init__(self, config: RetNetConfig, *, rngs: nnx.Rngs, joined: bool = False):
-        """`joined`: with matrices joined for decoding."""
+    def __init__(self, config: RetNetConfig, *, rngs: nnx.Rngs, fused: bool = False):
+        """`fused`: with matrices fused for decoding."""
         self.retention_norm = RMSNorm(config.width)
-        self.retention = MultiScaleRetention(config, rngs=rngs, joined=joined)
+        self.retention = MultiScaleRetention(config, rngs=rngs, fused=fused)
         self.glu_norm = RMSNorm(config.width)
         self.glu = GatedLinearUnit(
-            config.width, config.hidden, dtype=config.matmul_dtype, rngs=rngs, joined=joined
+            config.width, config.hidden, dtype=config.matmul_dtype, rngs=rngs, fused=fused
         )
 
     def __call__(
-        self, x: Float[Array, "B T D"], by: CosSin, retain: Callable
+        self, x: Float[Array, "B T D"], rope: CosSin, retain: Callable
     ) -> tuple[Float[Array, "B T D"], Any]:
         """`retain(q, k, v, log_decay) -> (y, anything)` is the form of retention to use."""
-        q, k, v, g = self.retention.qkvg_heads(self.retention_norm(x), by)
+        q, k, v, g = self.retention.qkvg_heads(self.retention_norm(x), rope)
         y, carried = retain(q, k, v, self.retention.log_decay)
         x = x + checkpoint_name(self.retention.gated(y, g), "projection")
         x = constrain(x, "rows", "tokens", None)
@@ -171,9 +171,9 @@ class RetNet(nnx.Module):
         position = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
 
         def layer(x, block):
-            return block(x, by, lambda *qkvd: (retention.parallel(*qkvd), None))
+            return block(x, rope, lambda *qkvd: (retention.parallel(*qkvd), None))
 
-        x, by = self.embed(tokens, position), self.turns(position)
+        x, rope = self.embed(tokens, position), self.rope(position)
         x, _ = scan_layers(layer, x, self.blocks)
         return self.norm(x)
 
@@ -214,9 +214,9 @@ class RetNet(nnx.Module):
                 )
                 return checkpoint_name(low(y, self.config), "retention"), after
 
-            return block(x, by, retain)
+            return block(x, rope, retain)
 
-        by = self.turns(position)
+        rope = self.rope(position)
         x = constrain(self.embed(tokens, position), "rows", "tokens", None)
         x, r = scan_layers(layer, x, (self.blocks, state.retention), remat)
         return self.norm(x), RetNetState(r, state.position + length)
@@ -245,9 +245,9 @@ class RetNet(nnx.Module):
                 y, after = retention.step(q, k, v, log_decay, r, state.position)
                 return y[:, None], after
 
-            return block(x, by, retain)
+            return block(x, rope, retain)
 
-        x, by = self.embed(tokens[:, None], position), self.turns(position)
+        x, rope = self.embed(tokens[:, None], position), self.rope(position)
         x, r = scan_layers(layer, x, (self.blocks, state.retention))
         return self.norm(x)[:, 0], RetNetState(r, state.position + 1)
 
@@ -289,9 +289,9 @@ class RetNet(nnx.Module):
         """Embeddings of vocabulary ids, plus those of their slots in a block if there are any."""
         return self.tables().embed(tokens, position)
 
-    def turns(self, position: Int[Array, "B T"]) -> CosSin:
-        """How far q and k turn at global positions: once for all layers."""
-        return turns(self.config, position, self.embedding[...].dtype)
+    def rope(self, position: Int[Array, "B T"]) -> CosSin:
+        """RoPE tables of global positions: once for all layers."""
+        return rope_tables(self.config, position, self.embedding[...].dtype)
 
     def logits(self, hidden: Float[Array, "*b D"]) -> Float[Array, "*b V"]:
         """Scores of the frame codes."""
@@ -320,8 +320,8 @@ class RetNet(nnx.Module):
         for layer, name, kind in (
             ("retention", "qkvg", MultiScaleRetention), ("glu", "up_gate", GatedLinearUnit),
         ):  # fmt: skip
-            params[layer] = params[layer] | {name: join_params(params[layer][name], kind.NAMES)}
-        graph = nnx.graphdef(nnx.eval_shape(lambda: Block(config, rngs=nnx.Rngs(0), joined=True)))
+            params[layer] = params[layer] | {name: fuse_params(params[layer][name], kind.NAMES)}
+        graph = nnx.graphdef(nnx.eval_shape(lambda: Block(config, rngs=nnx.Rngs(0), fused=True)))
         blocks = tuple(
             nnx.merge(graph, jax.tree.map(lambda leaf, i=i: cast(leaf[i]), params))
             for i in range(config.layers)
@@ -418,7 +418,7 @@ def scan_layers(layer: Callable, x: Array, stacked, remat: str = "none"):
     return jax.lax.scan(layer, x, stacked, unroll=4 if platform() == "cpu" else 1)
 
 
-def turns(config: RetNetConfig, position: Int[Array, "B T"], dtype) -> CosSin:
+def rope_tables(config: RetNetConfig, position: Int[Array, "B T"], dtype) -> CosSin:
     """cos and sin of the config's angles at global positions, float32 at least."""
     theta = (even_angles if config.angles == "even" else angles)(config.key_dim)
     return cos_sin(position, theta, jnp.promote_types(dtype, jnp.float32))

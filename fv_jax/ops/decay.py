@@ -44,7 +44,7 @@ def inverse_root_sum(
 ) -> Float[Array, "*b H"]:
     """s_n^(-1/2), with s_n = sum of gamma^j over j = 0..n = (1 - gamma^(n+1)) / (1 - gamma).
 
-    The one normaliser of all three forms (docs/deviations.md). n is the global position, from 0.
+    The one normalizer of all three forms (docs/deviations.md). n is the global position, from 0.
     """
     exponent = (position + 1).astype(log_decay.dtype)[..., None] * log_decay
     return jnp.sqrt(jnp.expm1(log_decay) / jnp.expm1(exponent))

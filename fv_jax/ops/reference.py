@@ -16,7 +16,7 @@ def rotate(x: Float[np.ndarray, "T K"], start: int = 0) -> Float[np.ndarray, "T 
     return np.stack([turned.real, turned.imag], axis=-1).reshape(length, key_dim)
 
 
-def normaliser(gamma: float, n: int) -> float:
+def normalizer(gamma: float, n: int) -> float:
     """s_n^(-1/2), s_n = sum of gamma^j, j = 0..n."""
     return float(np.sum(gamma ** np.arange(n + 1.0)) ** -0.5)
 
@@ -33,7 +33,7 @@ def parallel(
     for n in range(length):
         for m in range(n + 1):
             decay[n, m] = gamma ** (n - m)
-    scale = np.asarray([normaliser(gamma, n) for n in range(length)])
+    scale = np.asarray([normalizer(gamma, n) for n in range(length)])
     return scale[:, None] * ((q @ k.T * decay) @ v)
 
 
@@ -50,5 +50,5 @@ def recurrent(
     y = np.zeros((len(q), v.shape[1]))
     for i in range(len(q)):
         state = gamma * state + np.outer(k[i], v[i])
-        y[i] = normaliser(gamma, start + i) * (q[i] @ state)
+        y[i] = normalizer(gamma, start + i) * (q[i] @ state)
     return y, state

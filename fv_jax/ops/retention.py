@@ -1,6 +1,6 @@
 """Retention in three forms that give the same numbers (arXiv:2307.08621; paper eq. 1 and 2).
 
-    R_n = gamma R_{n-1} + k_n (x) v_n        the state: unnormalised, [B, H, K, E]
+    R_n = gamma R_{n-1} + k_n (x) v_n        the state: unnormalized, [B, H, K, E]
     y_n = s_n^(-1/2) q_n R_n                 s_n = 1 + gamma + ... + gamma^n, n global
 
     parallel    all pairs at once, O(T^2): the reference, and short sequences

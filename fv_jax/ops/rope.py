@@ -1,4 +1,6 @@
-"""Rotary positions for q and k: a plain rotation (no xPos growth factor, decay does that job).
+"""Rotary position embedding (RoPE, arXiv:2104.09864) of q and k.
+
+It is a plain rotation, without the growth factor of xPos: decay does that job.
 
 Adjacent channels (2j, 2j+1) turn by position * theta_j. A score then depends on the distance
 n - m only. Two choices of theta_j, radians per token, j = 0 .. J - 1, J = K / 2:
@@ -7,9 +9,9 @@ n - m only. Two choices of theta_j, radians per token, j = 0 .. J - 1, J = K / 2
     even        pi (j + 1/2) / (J - 2), and for the last two pairs 1e-4 and 1e-3
 
 A head that looks a fixed distance d back scores distance n - m as sum_j cos(theta_j (n - m - d)).
-With geometric angles its neighbours d - 1 and d + 1 get nearly the same score, since cos(1) = 0.54
+With geometric angles its neighbors d - 1 and d + 1 get nearly the same score, since cos(1) = 0.54
 is the fastest that anything changes. Angles spaced evenly up to pi sum to 0 at all 2 (J - 2)
-distances around d but d itself: one is picked out among its neighbours. (The sum returns, with its
+distances around d but d itself: one is picked out among its neighbors. (The sum returns, with its
 sign changed, every 2 (J - 2) tokens; decay and what the tokens are must tell those apart.) In a
 frame, "one patch to the left, one frame ago" is such a distance. The two slow pairs are for what
 is wanted at any distance, such as a word of the text.
@@ -50,27 +52,27 @@ def even_angles(key_dim: int) -> Float[np.ndarray, " K2"]:
     return np.concatenate([np.pi * (np.arange(even) + 0.5) / even, _SLOW])
 
 
-def rotate(
+def apply_rope(x: Float[Array, "B T H K"], tables: CosSin) -> Float[Array, "B T H K"]:
+    """x with each pair of channels turned by its token's angle; pair j is (j, j + K / 2).
+
+    Which channels make a pair is nothing to a score, and taking every other channel is slow on a
+    TPU; `apply_rope_interleaved` is the same for the papers' order of channels.
+    """
+    cos, sin = (table[..., None, :] for table in tables)
+    first, second = jnp.split(x.astype(cos.dtype), 2, axis=-1)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+
+def apply_rope_interleaved(
     x: Float[Array, "B T H K"],
     position: Int[Array, "B T"],
     theta: Float[np.ndarray, " K2"] | None = None,
 ) -> Float[Array, "B T H K"]:
-    """Turn channels (2j, 2j + 1) by their position's angle; `theta` replaces `angles(K)`."""
+    """The same for pairs (2j, 2j + 1), as the papers write it; `theta` defaults to `angles(K)`."""
     theta = angles(x.shape[-1]) if theta is None else theta
     halves = jnp.concatenate([x[..., 0::2], x[..., 1::2]], axis=-1)
-    turned = turn(halves, cos_sin(position, theta, x.dtype))
+    turned = apply_rope(halves, cos_sin(position, theta, x.dtype))
     return jnp.stack(jnp.split(turned, 2, axis=-1), axis=-1).reshape(x.shape)
-
-
-def turn(x: Float[Array, "B T H K"], by: CosSin) -> Float[Array, "B T H K"]:
-    """`rotate` for channels that lie in other order: pair j is (j, j + K / 2).
-
-    It is what the network uses: which channels make a pair is nothing to a score, and taking
-    every other channel is slow on a TPU.
-    """
-    cos, sin = (table[..., None, :] for table in by)
-    first, second = jnp.split(x.astype(cos.dtype), 2, axis=-1)
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
 
 def cos_sin(position: Int[Array, "B T"], theta: Float[np.ndarray, " K2"], dtype) -> CosSin:

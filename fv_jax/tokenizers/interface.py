@@ -1,4 +1,4 @@
-"""What every frame tokenizer can do, ours (`fsq.py`) and the paper's (`icetk.py`)."""
+"""What every frame tokenizer can do, ours (`fsq.py`) and the paper's (`icetk/`)."""
 
 import os
 from collections.abc import Sequence

@@ -4,8 +4,8 @@
     ids -> codes -> 3x3 convolutions on the token grid -> patches -> frame
 
 The encoder sees its own patch (and `halo` px around it), so an id cannot change where its
-pixels did not. Frame-wide normalisation or attention would change 20..30% of such ids, and the
-skip mask and the drafts live on them. Only the decoder looks at neighbours.
+pixels did not. Frame-wide normalization or attention would change 20..30% of such ids, and the
+skip mask and the drafts live on them. Only the decoder looks at neighbors.
 """
 
 import jax

@@ -1,7 +1,7 @@
-"""Finite scalar quantisation (FSQ, arXiv:2309.15505): a codebook that is arithmetic.
+"""Finite scalar quantization (FSQ, arXiv:2309.15505): a codebook that is arithmetic.
 
 A latent vector of d channels is bounded channel by channel to `levels[j]` values and rounded.
-The id is the mixed-radix number of the levels, so nothing is learnt, searched or able to
+The id is the mixed-radix number of the levels, so nothing is learned, searched or able to
 collapse, and each axis is ordered: a small change of pixels moves a level by one at most,
 which is what `hysteresis` relies on.
 
@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 
 @dataclasses.dataclass(frozen=True)
 class FSQ:
-    """The quantiser for the given levels. All maths in float32 (bf16 rounding flips ids)."""
+    """The quantizer for the given levels. All maths in float32 (bf16 rounding flips ids)."""
 
     levels: tuple[int, ...]
 
@@ -44,7 +44,7 @@ class FSQ:
         shift = jnp.arctanh(offset / half)
         return jnp.tanh(z.astype(jnp.float32) + shift) * half - offset
 
-    def quantise(self, z: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+    def quantize(self, z: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
         """Codes in [-1, 1], with the gradient of `bound` (straight-through)."""
         bounded = self.bound(z)
         rounded = bounded + jax.lax.stop_gradient(jnp.round(bounded) - bounded)
@@ -58,8 +58,8 @@ class FSQ:
     def codes(self, ids: Int[Array, "*b"]) -> Float[Array, "*b d"]:
         """Codes in [-1, 1] of ids in [0, codebook_size)."""
         levels = ids[..., None] // jnp.asarray(self._strides) % jnp.asarray(self.levels)
-        centred = levels - self._half_levels(jnp.int32)
-        return centred.astype(jnp.float32) / self._half_levels(jnp.float32)
+        centered = levels - self._half_levels(jnp.int32)
+        return centered.astype(jnp.float32) / self._half_levels(jnp.float32)
 
     def _half_levels(self, dtype) -> Array:
         return jnp.asarray([level // 2 for level in self.levels], dtype)

@@ -64,8 +64,8 @@ class TextTokenizer:
             kind = {"model_type": "unigram", "vocab_size": _MOST_WORDS, "hard_vocab_limit": False}
         output = io.BytesIO()
         with tempfile.TemporaryDirectory() as folder:
-            rules = Path(folder) / "normalisation.tsv"
-            rules.write_text(_normalisation_rules(), encoding="ascii")
+            rules = Path(folder) / "normalization.tsv"
+            rules.write_text(_normalization_rules(), encoding="ascii")
             spm.SentencePieceTrainer.Train(
                 sentence_iterator=iter(captions),
                 model_writer=output,
@@ -110,7 +110,7 @@ def _plain(text: str) -> str:
     return text.translate(str.maketrans(string.punctuation, " " * len(string.punctuation))).lower()
 
 
-def _normalisation_rules() -> str:
+def _normalization_rules() -> str:
     """sentencepiece's character map: one `from<TAB>to` line of hexadecimal code points each."""
     lower = [f"{ord(c):X}\t{ord(c.lower()):X}" for c in string.ascii_uppercase]
     space = [f"{ord(c):X}\t20" for c in string.punctuation]

@@ -97,7 +97,7 @@ def test_a_bfloat16_decoder_reads_bfloat16_weights_and_steps_like_the_network():
     low = dataclasses.replace(tiny.NETWORK, matmul_dtype="bfloat16")
     model = tiny.retnet(low, vocabulary=40, codes=12)
     decoder = model.decoder()
-    weights = [decoder.tables.head, decoder.blocks[0].retention.qkvg.joined.weight[...]]
+    weights = [decoder.tables.head, decoder.blocks[0].retention.qkvg.fused.weight[...]]
     assert all(weight.dtype == jnp.bfloat16 for weight in weights)
     plain, lazy = model.init_state(B), decode_cache.begin(model, model.init_state(B), 0)
     for n in range(3):

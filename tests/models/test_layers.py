@@ -13,7 +13,7 @@ from fv_jax.models.layers import (
     GatedLinearUnit,
     RMSNorm,
     matmul,
-    rms_normalise,
+    rms_normalize,
 )
 
 
@@ -32,14 +32,14 @@ def test_rms_norm_divides_by_the_root_mean_square_and_scales(dtype):
 
 def test_rms_norm_of_zeros_is_zero_with_a_finite_gradient():
     zeros = jnp.zeros((1, 8))
-    assert (rms_normalise(zeros) == 0).all()
-    assert jnp.isfinite(jax.grad(lambda x: rms_normalise(x).sum())(zeros)).all()
+    assert (rms_normalize(zeros) == 0).all()
+    assert jnp.isfinite(jax.grad(lambda x: rms_normalize(x).sum())(zeros)).all()
 
 
 def test_rms_norm_of_bfloat16_takes_its_statistics_in_float32():
     x = jnp.full((1, 4096), 1.0, jnp.bfloat16).at[0, 0].set(64.0)
     # The sum of squares is 4095 + 4096; a bfloat16 running sum would stop growing far earlier.
-    assert float(rms_normalise(x)[0, 1]) == pytest.approx(2**-0.5, rel=2**-8)
+    assert float(rms_normalize(x)[0, 1]) == pytest.approx(2**-0.5, rel=2**-8)
 
 
 def test_dense_has_no_bias_and_multiplies(dtype):

@@ -116,7 +116,7 @@ def test_ragged_rows_go_on_from_their_real_tokens(dtype):
     np.testing.assert_array_equal(other.retention, state.retention)
 
 
-def test_a_row_does_not_see_its_neighbours(dtype):
+def test_a_row_does_not_see_its_neighbors(dtype):
     model = tiny.retnet(vocabulary=VOCABULARY, codes=CODES)
     parallel = jax.jit(model.parallel)
     tiny.assert_close(parallel(tokens())[:1], parallel(tokens()[:1]), dtype)

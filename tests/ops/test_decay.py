@@ -41,9 +41,9 @@ def test_gradient_of_masked_powers_is_finite_where_the_power_would_overflow():
 
 
 @pytest.mark.parametrize("gamma", [0.2, 31 / 32, 1 - 2.0**-15])
-def test_normaliser_is_the_sum_of_all_powers_so_far(gamma):
+def test_normalizer_is_the_sum_of_all_powers_so_far(gamma):
     positions = [0, 1, 2, 7, 100, 6800, 100_000]
     log_decay = jnp.asarray([np.log1p(gamma - 1)])
     actual = decay.inverse_root_sum(log_decay, jnp.asarray(positions))[:, 0]
-    expected = [reference.normaliser(gamma, n) for n in positions]
+    expected = [reference.normalizer(gamma, n) for n in positions]
     np.testing.assert_allclose(actual, expected, rtol=3e-7)

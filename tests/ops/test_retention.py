@@ -216,7 +216,7 @@ def test_abs_sum_norm_divides_by_the_rows_absolute_sum_without_a_gradient():
     n = np.arange(37)
     distance = n[:, None] - n
     powers = np.asarray(GAMMAS)[:, None, None] ** np.abs(distance) * (distance >= 0)
-    scale = np.asarray([[reference.normaliser(gamma, m) for m in range(37)] for gamma in GAMMAS])
+    scale = np.asarray([[reference.normalizer(gamma, m) for m in range(37)] for gamma in GAMMAS])
     scores = np.einsum("bnhk,bmhk->bhnm", q, k) * powers * scale[..., None]
     total = np.abs(scores).sum(-1).transpose(0, 2, 1)[..., None]
     assert 0.1 < (total > 1).mean() < 1

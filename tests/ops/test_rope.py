@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fv_jax.ops import reference
-from fv_jax.ops.rope import MAX_POSITION, angles, even_angles, rotate
+from fv_jax.ops.rope import MAX_POSITION, angles, apply_rope_interleaved, even_angles
 
 K = 8
 # Around the places where the coarse table takes its next step, and at the very end.
@@ -14,9 +14,9 @@ POSITIONS = (0, 1, 511, 1023, 1024, 1025, 2047, 2048, 6800, 65_535, 65_536, MAX_
 
 
 def cos_and_sin(positions, dtype):
-    """What `rotate` turns the unit vectors of every pair into."""
+    """What RoPE turns the unit vectors of every pair into."""
     even = jnp.tile(jnp.asarray([1.0, 0.0], dtype), (1, len(positions), 1, K // 2))
-    turned = np.asarray(rotate(even, jnp.asarray([positions])))[0, :, 0]
+    turned = np.asarray(apply_rope_interleaved(even, jnp.asarray([positions])))[0, :, 0]
     return turned[:, 0::2], turned[:, 1::2]
 
 
@@ -46,14 +46,15 @@ def test_float64_tables_are_right_to_the_phases_own_rounding():
 @pytest.mark.parametrize("start", [0, 1000, 70_000])
 def test_rotation_is_the_oracles(start):
     x = np.random.default_rng(0).normal(size=(50, K))
-    actual = rotate(jnp.asarray(x)[None, :, None], start + jnp.arange(50)[None])[0, :, 0]
-    np.testing.assert_allclose(actual, reference.rotate(x, start), rtol=0, atol=1e-10)
+    position = start + jnp.arange(50)[None]
+    actual = apply_rope_interleaved(jnp.asarray(x)[None, :, None], position)
+    np.testing.assert_allclose(actual[0, :, 0], reference.rotate(x, start), rtol=0, atol=1e-10)
 
 
 def test_rotation_keeps_the_length_of_every_pair():
     x = jax.random.normal(jax.random.key(0), (1, len(POSITIONS), 3, K))
     pairs = lambda y: np.hypot(y[..., 0::2], y[..., 1::2])
-    turned = rotate(x, jnp.asarray([POSITIONS]))
+    turned = apply_rope_interleaved(x, jnp.asarray([POSITIONS]))
     np.testing.assert_allclose(pairs(turned), pairs(x), rtol=1e-6)
 
 
@@ -63,7 +64,7 @@ def test_scores_depend_on_the_distance_only():
     q, k = (jnp.asarray(rng.normal(size=(1, 1, 1, K))) for _ in range(2))
 
     def score(n, m):
-        at = lambda x, position: rotate(x, jnp.asarray([[position]]))
+        at = lambda x, position: apply_rope_interleaved(x, jnp.asarray([[position]]))
         return float(jnp.sum(at(q, n) * at(k, m)))
 
     for distance in (0, 1, 77, 5000):
@@ -72,7 +73,7 @@ def test_scores_depend_on_the_distance_only():
     assert abs(score(78, 0) - score(77, 0)) > 1e-3
 
 
-def test_even_angles_tell_a_distance_from_its_neighbours_and_keep_two_pairs_for_any():
+def test_even_angles_tell_a_distance_from_its_neighbors_and_keep_two_pairs_for_any():
     theta = even_angles(32)
     assert theta.shape == (16,)
     kernel = lambda part: np.cos(np.outer(np.arange(28), part)).mean(-1)

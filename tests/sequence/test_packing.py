@@ -64,7 +64,7 @@ def test_serial_numbers_of_both_tasks():
 
 
 @pytest.mark.parametrize("inserted", [1, 2, 3, 7])
-def test_the_order_of_serial_numbers_puts_the_inserted_frames_between_their_neighbours(inserted):
+def test_the_order_of_serial_numbers_puts_the_inserted_frames_between_their_neighbors(inserted):
     serials = interpolation_serials(inserted)
     packed = ["A", "B", *range(inserted)]
     assert [packed[i] for i in np.argsort(serials)] == ["A", *range(inserted), "B"]

@@ -40,7 +40,7 @@ def test_without_a_halo_only_the_patchs_own_latent_changes():
     assert np.argwhere(changed).tolist() == [[ROW, COLUMN]]
 
 
-def test_with_a_halo_the_eight_neighbours_change_and_nothing_further_away():
+def test_with_a_halo_the_eight_neighbors_change_and_nothing_further_away():
     changed = changed_latents(autoencoder(halo=2), inset=0)
     near = [[r, c] for r in (0, 1, 2) for c in (1, 2, 3)]
     assert np.argwhere(changed).tolist() == near

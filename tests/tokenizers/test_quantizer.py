@@ -31,7 +31,7 @@ def test_every_id_has_codes_of_its_own_and_a_latent_that_gives_it(levels):
     assert len(np.unique(np.asarray(codes), axis=0)) == fsq.codebook_size
     z = latent_of(np.asarray(codes, float), levels)
     np.testing.assert_array_equal(fsq.ids(jnp.round(fsq.bound(z))), ids)
-    np.testing.assert_allclose(fsq.quantise(z), codes, atol=1e-6)
+    np.testing.assert_allclose(fsq.quantize(z), codes, atol=1e-6)
 
 
 @pytest.mark.parametrize("levels", LEVELS)
@@ -59,7 +59,7 @@ def test_gradient_goes_straight_through_the_rounding(levels):
     fsq = FSQ(levels)
     z = jax.random.normal(jax.random.key(0), (20, len(levels)))
     weight = jax.random.normal(jax.random.key(1), z.shape)
-    gradient = jax.grad(lambda z: jnp.sum(fsq.quantise(z) * weight))(z)
+    gradient = jax.grad(lambda z: jnp.sum(fsq.quantize(z) * weight))(z)
     half = (np.asarray(levels) - 1) * (1 - 1e-3) / 2
     offset = np.where(np.asarray(levels) % 2 == 0, 0.5, 0.0)
     slope = half * (1 - np.tanh(np.asarray(z, float) + np.arctanh(offset / half)) ** 2)

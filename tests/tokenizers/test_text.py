@@ -54,7 +54,7 @@ def test_unknown_words_become_one_id_and_are_listed_once_in_order():
     assert len(unknown) == 1
     assert unknown[0] not in tokenizer.encode(SENTENCE)
     a, moves, left, over = (tokenizer.encode(word)[0] for word in "a moves left over".split())
-    # Neighbouring unknown words are one.
+    # Neighboring unknown words are one.
     assert tokenizer.encode(text) == [
         a, *unknown, moves, left, over, a, *unknown, a, *unknown,
     ]  # fmt: skip

@@ -1,13 +1,13 @@
 """icetk's image network: one encoder, one codebook, a decoder for each compress rate.
 
-    frame -> Encoder -> features at a quarter of the size            rate 4
+    frame -> ImageEncoder -> features at a quarter of the size            rate 4
                            -> HalfSize -> rate 8 -> HalfSize -> rate 16
     features -> 1x1 projection -> the nearest of the codebook's vectors: an id
-    ids -> codebook's vectors -> Decoder of that rate -> frame
+    ids -> codebook's vectors -> ImageDecoder of that rate -> frame
 
 GroupNorm and attention see the whole frame, so every id depends on every pixel. Attributes are
-named like icetk's parameters (icetk 0.0.7), which is how `icetk_weights.py` finds them. Pixels
-are normalised here; `icetk.py` is where they are uint8.
+named like icetk's parameters (icetk 0.0.7), which is how `weights.py` finds them. Pixels
+are normalized here; `tokenizer.py` is where they are uint8.
 
 Shape letters: N positions (y x), C channels, z hidden_dim, d embedding_dim, K n_embed.
 """
@@ -42,7 +42,7 @@ class IceConfig:
         channels: of the first level.
         channels_mult: factor on them at full, half and quarter size.
         enc_num_res_blocks: residual blocks of each level of the encoder.
-        hidden_dim: channels of the features that are quantised.
+        hidden_dim: channels of the features that are quantized.
         embedding_dim: channels of a codebook vector.
         n_embed: number of ids.
     """
@@ -72,11 +72,11 @@ class IceNetwork(nnx.Module):
     """The whole network."""
 
     def __init__(self, config: IceConfig):
-        self.enc = Encoder(config)
+        self.enc = ImageEncoder(config)
         # The decoders of rates 16, 8 and 4, in this order; one more level for each halving.
-        self.decs = nnx.List([Decoder(config, extra) for extra in (2, 1, 0)])
+        self.decs = nnx.List([ImageDecoder(config, extra) for extra in (2, 1, 0)])
         self.down_samplers = nnx.List([HalfSize(config.hidden_dim) for _ in range(2)])
-        self.quantize = Quantiser(config)
+        self.quantize = Quantizer(config)
 
     def latent(self, features: Float[Array, "B y x z"], rate: int) -> Float[Array, "B h w d"]:
         """Vectors before the search for the nearest code, of the encoder's features."""
@@ -85,11 +85,11 @@ class IceNetwork(nnx.Module):
         return self.quantize.proj(features)
 
     def pixels(self, ids: Int[Array, "B h w"], rate: int) -> Float[Array, "B Y X 3"]:
-        """Normalised pixels of ids."""
+        """Normalized pixels of ids."""
         return self.decs[2 - RATES.index(rate)](self.quantize.embed(ids))
 
 
-class Encoder(nnx.Module):
+class ImageEncoder(nnx.Module):
     """Frame to features at a quarter of its size."""
 
     def __init__(self, config: IceConfig):
@@ -98,7 +98,7 @@ class Encoder(nnx.Module):
         levels = []
         for i, factor in enumerate(config.channels_mult):
             inputs, width = width, config.channels * factor
-            levels.append(EncoderLevel(inputs, width, config.enc_num_res_blocks, i < 2))
+            levels.append(ImageEncoderLevel(inputs, width, config.enc_num_res_blocks, i < 2))
         self.down = nnx.List(levels)
         self.mid = Middle(width)
         self.norm_out = _norm(width)
@@ -111,7 +111,7 @@ class Encoder(nnx.Module):
         return self.conv_out(jax.nn.silu(self.norm_out(self.mid(x))))
 
 
-class EncoderLevel(nnx.Module):
+class ImageEncoderLevel(nnx.Module):
     """Residual blocks, then half the size on all levels but the last."""
 
     def __init__(self, inputs: int, width: int, blocks: int, halve: bool):
@@ -125,7 +125,7 @@ class EncoderLevel(nnx.Module):
         return x if self.downsample is None else self.downsample(x)
 
 
-class Decoder(nnx.Module):
+class ImageDecoder(nnx.Module):
     """Features to a frame. `extra` levels of the first width lie behind the encoder's three."""
 
     def __init__(self, config: IceConfig, extra: int):
@@ -138,7 +138,7 @@ class Decoder(nnx.Module):
             inputs, width = width, config.channels * factors[i]
             # The published network has attention where a 256 px frame would be 16 px wide: only
             # the fifth level of the decoder of rate 16, whatever the frame's real size.
-            levels.append(DecoderLevel(inputs, width, attention=i == 4, double=i > 0))
+            levels.append(ImageDecoderLevel(inputs, width, attention=i == 4, double=i > 0))
         self.up = nnx.List(levels[::-1])
         self.norm_out = _norm(width)
         self.conv_out = _conv3(width, 3)
@@ -150,7 +150,7 @@ class Decoder(nnx.Module):
         return self.conv_out(jax.nn.silu(self.norm_out(x)))
 
 
-class DecoderLevel(nnx.Module):
+class ImageDecoderLevel(nnx.Module):
     """One residual block, attention on one level, then twice the size on all but the last."""
 
     def __init__(self, inputs: int, width: int, *, attention: bool, double: bool):
@@ -238,7 +238,7 @@ class DoubleSize(nnx.Module):
         return self.conv(jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2))
 
 
-class Quantiser(nnx.Module):
+class Quantizer(nnx.Module):
     """The projection before the search, and the codebook."""
 
     def __init__(self, config: IceConfig):

@@ -5,7 +5,7 @@
     frames = tokenizer.decode(ids)
     tokenizer.encode_text("a red circle")     # ids from 20,000 on
 
-A port of icetk 0.0.7 (`icetk_network.py`, `icetk_text.py`); its weights are not part of this
+A port of icetk 0.0.7 (`network.py`, `text.py`); its weights are not part of this
 package. Ids are those of icetk in float32; icetk's own default is float16, where about one id in
 a hundred differs.
 """
@@ -50,7 +50,7 @@ class IceTokenizer:
 
     Attributes:
         config: sizes of the network.
-        params: float32 arrays by their names here (`icetk_weights.py`).
+        params: float32 arrays by their names here (`weights.py`).
         text: text ids, or None without a text model.
     """
 
@@ -121,7 +121,7 @@ class IceTokenizer:
     def reach(self) -> int:
         """How many ids away a changed pixel can change an id: there is no limit.
 
-        The encoder normalises and attends over the whole frame, so that an id may change although
+        The encoder normalizes and attends over the whole frame, so that an id may change although
         its own pixels do not. Larger than any grid.
         """
         return sys.maxsize
@@ -202,35 +202,18 @@ class IceTokenizer:
         features = _features(self.config, self.params, frames)
         return _latent(self.config, rate, self.params, features)
 
-    def add_specials(self, names: Sequence[str]) -> list[int]:
-        """Ids of special tokens, added behind the text's where they are new (`IceText`)."""
-        return self._with_text().add_specials(names)
-
-    def encode_text(
-        self, text: str, *, specials: bool = False, newlines: bool = False
-    ) -> list[int]:
-        """Ids of a text, from 20,000 on (`IceText.encode`).
+    def encode_text(self, text: str) -> list[int]:
+        """Ids of a text, from 20,000 on.
 
         Raises:
             ValueError: the tokenizer was loaded without a text model.
         """
-        return self._with_text().encode(text, specials=specials, newlines=newlines)
-
-    def decode_text(self, ids: Sequence[int]) -> str:
-        """Text of ids (`IceText.decode`).
-
-        Raises:
-            ValueError: ids of no text, or the tokenizer was loaded without a text model.
-        """
-        return self._with_text().decode(ids)
-
-    def _with_text(self) -> IceText:
         if self.text is None:
             raise ValueError(
                 "this tokenizer has no text model; give IceTokenizer.load text_model="
                 "PATH/ice_text.model"
             )
-        return self.text
+        return self.text.encode(text)
 
     @functools.cached_property
     def _fingerprint(self) -> str:

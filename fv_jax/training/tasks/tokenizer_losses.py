@@ -82,7 +82,7 @@ class TokenizerLoss:
         scale = jax.random.uniform(key_scale, (clean.shape[0], 1, 1, 1))
         noise = jax.random.normal(key_noise, clean.shape) * scale * config.noise / 127.5
         latent = model.latent(clean + noise)
-        decoded = model.pixels(self._fsq.quantise(latent))
+        decoded = model.pixels(self._fsq.quantize(latent))
         error = decoded - clean
         per_pixel = jnp.abs(error) + _MSE_WEIGHT * error**2
         weight = jnp.where(flat(batch["changed"], 2), config.changed_weight, config.plain_weight)

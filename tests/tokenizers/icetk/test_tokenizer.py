@@ -346,14 +346,8 @@ def test_ids_of_a_wrong_kind_are_refused(ids, rate, message):
 
 
 def test_text_needs_a_text_model():
-    tokenizer = tiny_icetk.tokenizer()
-    for call in (
-        lambda: tokenizer.encode_text("a"),
-        lambda: tokenizer.decode_text([20_000]),
-        lambda: tokenizer.add_specials(["<a>"]),
-    ):
-        with pytest.raises(ValueError, match="no text model"):
-            call()
+    with pytest.raises(ValueError, match="no text model"):
+        tiny_icetk.tokenizer().encode_text("a")
 
 
 # The package icetk itself, where the extra of that name is installed

@@ -90,7 +90,7 @@ def by_hand(frames):
     """Bounded latents, error, and what the discriminator makes of it."""
     fsq, model, pixels = FSQ(PLAIN.tokenizer.levels), autoencoder(), to_float(frames)
     latent = model.latent(pixels)
-    decoded = model.pixels(fsq.quantise(latent))
+    decoded = model.pixels(fsq.quantize(latent))
     own = hinge(judge()(pixels), judge()(decoded))
     opinion = -jnp.mean(judge()(decoded))
     return fsq.bound(latent), decoded, decoded - pixels, opinion, own, r1(judge(), pixels)
