@@ -26,13 +26,31 @@
     I   channels that go into a layer
     O   channels that come out of it
 
+Pixels are uint8, or where it is said floats in [0, 1].
 Further sizes are whole words in small letters (`text`, `size`), sizes that do not matter are `_`,
 and any number of leading axes is `*b`. A new letter needs a line here.
 """
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 
 Frame = UInt8[np.ndarray, "Y X 3"]
 Frames = UInt8[np.ndarray, "F Y X 3"]
 Ids = Int[np.ndarray, "F h w"]
+
+
+def checked_floats(frames: np.ndarray, name: str) -> Float[np.ndarray, "F Y X 3"]:
+    """Floats as float32, if it is clear what they mean.
+
+    Raises:
+        ValueError: another type, or not all in [0, 1]; by the clip's name.
+    """
+    if not np.issubdtype(frames.dtype, np.floating):
+        raise ValueError(f"pixels must be uint8, or floats in [0, 1], got {frames.dtype} in {name}")
+    low, high = float(frames.min()), float(frames.max())
+    if not (low >= 0 and high <= 1):
+        raise ValueError(
+            f"floats must be in [0, 1], got {low:g} to {high:g} in {name}; scale them, or give "
+            "uint8"
+        )
+    return frames.astype(np.float32)

@@ -57,7 +57,7 @@ def _dispatch(args: list[str]) -> int:
         return run(args[1], args[2:], _parse)
     if args[:1] == ["data"]:
         command = _parse({"inspect": Inspect}, args[1:], prog="fv data", description=Data.__doc__)
-        from fv_jax.data.inspect import inspect
+        from fv_jax.cli.data import inspect
 
         return inspect(command)
     commands = {

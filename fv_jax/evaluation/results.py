@@ -17,8 +17,8 @@ from fv_jax.evaluation.clip_sets import scored
 from fv_jax.evaluation.evaluate import Comparison
 from fv_jax.evaluation.protocols import Protocol, preset_of
 from fv_jax.files import write_text
-from fv_jax.media.figure import Pair, figure, write_playable
-from fv_jax.media.montage import save_png
+from fv_jax.media.montage import Pair, figure, save_png
+from fv_jax.media.writers import write_playable
 from fv_jax.metrics.interface import Metric, Missing
 from fv_jax.provenance import provenance
 

@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from jaxtyping import UInt8
 
-from fv_jax.metrics.videos import checked_floats
+from fv_jax.array_types import Frames, checked_floats
 
 _KEYS = ("frames", "videos", "video", "arr_0")
 _HEADERS = {
@@ -60,7 +59,7 @@ class NpzClips:
                 "np.ascontiguousarray(frames)"
             )
 
-    def read(self, index: int = 0) -> UInt8[np.ndarray, "T Y X 3"]:
+    def read(self, index: int = 0) -> Frames:
         """One clip; quick if the one before it was read last.
 
         Raises:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import av
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image
 
+from fv_jax.array_types import Frames
 from fv_jax.files import replacing
 from fv_jax.media.clip import Clip
 from fv_jax.media.montage import montage, save_png
@@ -47,8 +47,8 @@ def save_clip(clip: Clip, path: Path, *, scale: int = 1) -> None:
         write_mp4(frames, clip.fps, path)
 
 
-def write_mp4(frames: UInt8[np.ndarray, "M Y X 3"], fps: float, path: Path) -> None:
-    """H.264. Sides must be even (the format stores colour at half resolution)."""
+def write_mp4(frames: Frames, fps: float, path: Path) -> None:
+    """H.264. Sides must be even (the format stores color at half resolution)."""
     height, width = frames.shape[1:3]
     with replacing(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
@@ -62,8 +62,8 @@ def write_mp4(frames: UInt8[np.ndarray, "M Y X 3"], fps: float, path: Path) -> N
             container.mux(packet)
 
 
-def write_gif(frames: UInt8[np.ndarray, "M Y X 3"], fps: float, path: Path) -> None:
-    """An endless GIF with one palette of 256 colours for all frames."""
+def write_gif(frames: Frames, fps: float, path: Path) -> None:
+    """An endless GIF with one palette of 256 colors for all frames."""
     strip = Image.fromarray(frames.reshape(-1, *frames.shape[2:]))
     palette = strip.quantize(256, dither=Image.Dither.NONE)
     images = [
@@ -74,6 +74,17 @@ def write_gif(frames: UInt8[np.ndarray, "M Y X 3"], fps: float, path: Path) -> N
             temporary, format="GIF", save_all=True, append_images=images[1:],
             duration=round(1000 / fps), loop=0,
         )  # fmt: skip
+
+
+def write_playable(frames: Frames, fps: float, stem: Path) -> Path:
+    """An .mp4, or where a side is odd, which H.264 cannot have, a .gif."""
+    if frames.shape[1] % 2 or frames.shape[2] % 2:
+        path = stem.with_suffix(".gif")
+        write_gif(frames, fps, path)
+    else:
+        path = stem.with_suffix(".mp4")
+        write_mp4(frames, fps, path)
+    return path
 
 
 def _write_npz(clip: Clip, path: Path) -> None:

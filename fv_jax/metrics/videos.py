@@ -17,6 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
+from fv_jax.array_types import checked_floats
+
 Videos = Iterable[Any]  # of clips: arrays [T, Y, X, 3], or what has such `frames` and a `name`
 Frames = UInt8[np.ndarray, "*n Y X 3"] | Float[np.ndarray, "*n Y X 3"]  # one array of them
 
@@ -140,23 +142,6 @@ def unit(pixels: Array) -> Float[Array, "..."]:
     """Pixels as float32 in [0, 1], inside a jitted function."""
     scale = 255 if pixels.dtype == jnp.uint8 else 1
     return pixels.astype(jnp.float32) / scale
-
-
-def checked_floats(frames: np.ndarray, name: str) -> Float[np.ndarray, "T Y X 3"]:
-    """Floats as float32, if it is clear what they mean.
-
-    Raises:
-        ValueError: another type, or not all in [0, 1]; by the clip's name.
-    """
-    if not np.issubdtype(frames.dtype, np.floating):
-        raise ValueError(f"pixels must be uint8, or floats in [0, 1], got {frames.dtype} in {name}")
-    low, high = float(frames.min()), float(frames.max())
-    if not (low >= 0 and high <= 1):
-        raise ValueError(
-            f"floats must be in [0, 1], got {low:g} to {high:g} in {name}; scale them, or give "
-            "uint8"
-        )
-    return frames.astype(np.float32)
 
 
 def _called(videos: Videos, what: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import random_i3d
+import reference_metrics
 import videos
 
 from fv_jax.cli import evaluate as run_evaluate
@@ -318,15 +319,13 @@ def test_a_report_of_nowhere_writes_nothing(sets, capsys):
 @pytest.mark.slow
 def test_all_metrics_are_the_reference_tools(sets):
     """Files of clips and of weights in, the common tool's own numbers out."""
-    names = "expected.json", "videos.npz", "alexnet_random_fp16.safetensors"
-    table, clips, trunk = random_i3d.needed(*names)
-    heads = trunk.with_name("lpips_lin_alex_v0.1.safetensors")
-    expected = json.loads(table.read_text())
-    with np.load(clips) as file:
-        for name in ("real", "fake"):
-            np.savez(sets / f"{name}.npz", videos=file[name].transpose(0, 1, 3, 4, 2))
+    for name, clips in reference_metrics.videos().items():
+        np.savez(sets / f"{name}.npz", videos=clips)
     np.savez(sets / "i3d.npz", **random_i3d.weights())
-    weights = ("--i3d-weights", sets / "i3d.npz", "--lpips-trunk", trunk, "--lpips-heads", heads)
+    np.savez(sets / "alexnet.npz", **reference_metrics.alexnet())
+    weights = ("--i3d-weights", sets / "i3d.npz", "--lpips-trunk", sets / "alexnet.npz")
+    weights += ("--lpips-heads", reference_metrics.LPIPS_HEADS)
+    expected = {name: reference_metrics.expected(name) for name in ("psnr", "ssim", "lpips", "fvd")}
     args = (sets / "real.npz", sets / "fake.npz", *weights, "--allow-unverified-weights")
     for epsilon in ("0.001", "1e-05"):
         assert evaluate(sets, *args, "--i3d-epsilon", epsilon, "--name", epsilon) == 0

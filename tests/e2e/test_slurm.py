@@ -12,7 +12,8 @@ import slurm
 
 from fv_jax.cli.main import main
 
-pytestmark = pytest.mark.skipif(bool(slurm.missing()), reason=slurm.missing() or "SLURM is here")
+if slurm.missing():
+    pytest.skip(slurm.missing(), allow_module_level=True)
 
 # Both tasks on frames of 8x8 ids, with a network that compiles in seconds.
 EXPERIMENT = '''"""Tiny."""

@@ -11,7 +11,7 @@ import videos
 from PIL import Image
 
 from fv_jax.media.clip import Clip
-from fv_jax.media.writers import check_output, save_clip, write_gif, write_mp4
+from fv_jax.media.writers import check_output, save_clip, write_gif, write_mp4, write_playable
 from fv_jax.metrics.signal_to_noise import psnr_per_frame
 from fv_jax.shapes import scenes
 
@@ -114,3 +114,10 @@ def test_a_failed_write_leaves_nothing(tmp_path):
     with pytest.raises(av.FFmpegError):
         write_mp4(odd, 8.0, tmp_path / "a.mp4")
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(("shape", "suffix"), [((32, 48), ".mp4"), ((31, 48), ".gif")])
+def test_odd_sides_become_a_gif(shape, suffix, tmp_path):
+    path = write_playable(videos.noise(5, shape), 8.0, tmp_path / "00-real")
+    assert path.suffix == suffix
+    assert videos.read(path)[0].shape == (5, *shape, 3)

@@ -1,16 +1,15 @@
 """PSNR and SSIM: known constants, and numbers of the tool that the papers used.
 
-`data/video_pair.npz` holds four frames of a true and a generated video [4, 64, 64, 3] and their
+`fixtures/video_pair.npz` holds four frames of a true and a generated video [4, 64, 64, 3] and their
 scores by JunyaoHu/common_metrics_on_video_quality (5f75173), run with torch and OpenCV. More of
-them are in `shared/vectors/metrics` (`random_i3d.py` says where that is looked for).
+them are in `fixtures/metrics`.
 """
 
 import inspect
-import json
 
 import numpy as np
 import pytest
-import random_i3d
+import reference_metrics
 from places import FIXTURES
 
 from fv_jax.metrics import psnr, ssim
@@ -118,20 +117,12 @@ def test_ssim_refuses_frames_smaller_than_its_window():
         ssim(small, small)
 
 
-@pytest.fixture(scope="module")
-def vectors():
-    expected, file = random_i3d.needed("expected.json", "videos.npz")
-    with np.load(file) as arrays:
-        videos = [arrays[name].transpose(0, 1, 3, 4, 2) for name in ("real", "fake")]
-    return videos, json.loads(expected.read_text())
-
-
 @pytest.mark.parametrize("batch", [5, 16, 1000])
-def test_all_frames_score_as_with_the_reference_tool(vectors, batch):
-    videos, expected = vectors
+def test_all_frames_score_as_with_the_reference_tool(batch):
+    videos = reference_metrics.videos().values()
     scores = frame_scores(*videos, {"psnr": PSNR(), "ssim": SSIM()}, batch=batch)
     for name, tolerance in (("psnr", 1e-4), ("ssim", 2e-5)):
-        want = expected[name]
+        want = reference_metrics.expected(name)
         np.testing.assert_allclose(scores[name], want["per_video_frame"], rtol=0, atol=tolerance)
         assert scores[name].mean(dtype=float) == pytest.approx(want["final_mean"], abs=tolerance)
         assert scores[name].std(dtype=float) == pytest.approx(want["final_std"], abs=tolerance)

@@ -1,11 +1,10 @@
 """The Fréchet distance: the reference values, and its definition by eigenvalues."""
 
 import inspect
-import json
 
 import numpy as np
 import pytest
-import random_i3d
+import reference_metrics
 
 from fv_jax.metrics import frechet_distance
 from fv_jax.metrics.frechet import Moments
@@ -29,10 +28,8 @@ def by_eigenvalues(a, b):
 
 @pytest.fixture(scope="module")
 def reference():
-    expected, arrays = random_i3d.needed("expected.json", "features.npz")
-    with np.load(arrays) as file:
-        x, y = file["x"], file["y"]
-    return json.loads(expected.read_text())["frechet_features"], x, y
+    with np.load(reference_metrics.VECTORS / "features.npz") as file:
+        return reference_metrics.expected("frechet_features"), file["x"], file["y"]
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,9 @@
 """FVD: the reference tool's numbers, and that it is the distance of the features, streamed."""
 
-import json
-
 import numpy as np
 import pytest
 import random_i3d
+import reference_metrics
 
 from fv_jax.metrics import frechet_distance, fvd
 
@@ -19,17 +18,9 @@ def clips(seed, count, size=SIZE):
     return noise.clip(0, 255).astype(np.uint8)
 
 
-@pytest.fixture(scope="module")
-def vectors():
-    paths = random_i3d.needed("expected.json", "i3d_logits.npz", "videos.npz")
-    with np.load(paths[1]) as logits, np.load(paths[2]) as file:
-        videos = [file[name].transpose(0, 1, 3, 4, 2) for name in ("real", "fake")]
-        return videos, dict(logits), json.loads(paths[0].read_text())["fvd"]
-
-
 @pytest.mark.parametrize("epsilon", ["1e-05", "0.001"])
-def test_the_references_logits_have_the_references_distance(vectors, epsilon):
-    _, logits, expected = vectors
+def test_the_references_logits_have_the_references_distance(epsilon):
+    logits, expected = reference_metrics.logits(), reference_metrics.expected("fvd")
     pair = [logits[f"float64_styleganv_pre_eps{epsilon}_{name}"] for name in ("real", "fake")]
     exact = expected[f"exact_float64_eps{epsilon}"]["value"]
     assert frechet_distance(*pair) == pytest.approx(exact, rel=1e-9)
@@ -37,9 +28,9 @@ def test_the_references_logits_have_the_references_distance(vectors, epsilon):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("epsilon", ["1e-05", "0.001"])
-def test_fvd_is_the_reference_tools(vectors, epsilon):
-    videos, _, expected = vectors
-    value = fvd(*videos, random_i3d.network(float(epsilon)))
+def test_fvd_is_the_reference_tools(epsilon):
+    expected = reference_metrics.expected("fvd")
+    value = fvd(*reference_metrics.videos().values(), random_i3d.network(float(epsilon)))
     assert isinstance(value, float)
     # Allowed: 1e-4.
     exact = expected[f"exact_float64_eps{epsilon}"]["value"]
@@ -50,18 +41,18 @@ def test_fvd_is_the_reference_tools(vectors, epsilon):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("frames", [9, 11, 14])
-def test_fvd_of_the_first_frames_is_the_reference_tools(vectors, frames):
-    videos, _, expected = vectors
+def test_fvd_of_the_first_frames_is_the_reference_tools(frames):
+    videos, expected = reference_metrics.videos().values(), reference_metrics.expected("fvd")
     name = "exact_float64_frechet_of_f32_logits_by_clip_len_9_to_16_eps1e-5"
     value = fvd(*(video[:, :frames] for video in videos), random_i3d.network(1e-5))
     assert value == pytest.approx(expected[name][str(frames)], rel=1e-5)
 
 
 @pytest.mark.slow
-def test_the_old_resize_reads_higher(vectors):
-    videos, _, _ = vectors
+def test_the_old_resize_reads_higher():
     i3d = random_i3d.network().replace(resize="legacy_bilinear")
-    assert fvd(*videos, i3d) == pytest.approx(17.388, abs=1e-3)  # half_pixel: 17.066
+    value = fvd(*reference_metrics.videos().values(), i3d)
+    assert value == pytest.approx(17.388, abs=1e-3)  # half_pixel: 17.066
 
 
 @pytest.mark.parametrize("batch", [1, 4, 50])

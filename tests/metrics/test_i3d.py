@@ -1,8 +1,7 @@
 """I3D: the reference tool's logits and preprocessing, and its parts against XLA's own operations.
 
 The tool's numbers are those of JunyaoHu/common_metrics_on_video_quality (5f75173) with random
-weights, which a recipe makes anew (`random_i3d.py`). Videos and numbers are no part of a clone:
-`shared/vectors/metrics` is looked for beside the repository, or under FV_SHARED.
+weights, which a recipe makes anew (`random_i3d.py`); videos and numbers are in `fixtures/metrics`.
 """
 
 import json
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import random_i3d
+import reference_metrics
 
 from fv_jax.metrics import I3D
 from fv_jax.metrics.i3d import preprocessed
@@ -24,24 +24,15 @@ def clips(seed, *shape):
     return np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)
 
 
-@pytest.fixture(scope="module")
-def vectors():
-    paths = random_i3d.needed("expected.json", "i3d_logits.npz", "videos.npz")
-    with np.load(paths[1]) as logits, np.load(paths[2]) as file:
-        videos = {name: file[name].transpose(0, 1, 3, 4, 2) for name in ("real", "fake")}
-        return videos, dict(logits), json.loads(paths[0].read_text())["fvd"]
-
-
 def test_the_random_weights_are_those_of_the_vectors():
-    (path,) = random_i3d.needed("i3d_params.json")
-    about = json.loads(path.read_text())
+    about = json.loads((reference_metrics.VECTORS / "i3d_params.json").read_text())
     assert {name: tuple(shape) for name, shape, *_ in about["params"]} == shapes()
     digest = content_hash(random_i3d.weights())
     assert digest == about["sha256_sorted_name_plus_float32_le_bytes"]
 
 
-def test_logits_are_the_reference_tools(vectors):
-    videos, logits, _ = vectors
+def test_logits_are_the_reference_tools():
+    videos, logits = reference_metrics.videos(), reference_metrics.logits()
     actual = random_i3d.network().features(videos["real"][1:2])
     assert (actual.shape, actual.dtype) == ((1, 400), np.float32)
     for name in ("float64_styleganv_pre_eps0.001_real", "videogpt_pre_eps0.001_real"):
@@ -52,8 +43,8 @@ def test_logits_are_the_reference_tools(vectors):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["real", "fake"])
 @pytest.mark.parametrize("epsilon", ["1e-05", "0.001"])
-def test_logits_of_all_clips_are_the_reference_tools(vectors, epsilon, name):
-    videos, logits, _ = vectors
+def test_logits_of_all_clips_are_the_reference_tools(epsilon, name):
+    videos, logits = reference_metrics.videos(), reference_metrics.logits()
     actual = random_i3d.network(float(epsilon)).features(videos[name], batch=3)
     for way in ("float64_styleganv_pre", "videogpt_pre"):
         expected = logits[f"{way}_eps{epsilon}_{name}"]
@@ -69,12 +60,12 @@ def test_logits_of_all_clips_are_the_reference_tools(vectors, epsilon, name):
         ("odd_45x61", 3, lambda x: x[:, :45, :61]),
     ],
 )
-def test_what_the_network_sees_is_what_the_reference_tool_shows_it(vectors, name, number, part):
-    videos, _, expected = vectors
+def test_what_the_network_sees_is_what_the_reference_tool_shows_it(name, number, part):
+    videos = reference_metrics.videos()
     seen = jax.jit(preprocessed)(part(videos["real"][number, :10])[None])
     flat = np.asarray(seen)[0].transpose(3, 0, 1, 2).reshape(-1)
     probed = np.random.RandomState(5).randint(0, 2**31, 64) % flat.size
-    probe = expected["preprocess"][name]
+    probe = reference_metrics.expected("fvd")["preprocess"][name]
     np.testing.assert_allclose(flat[probed], probe["samples"], rtol=0, atol=2e-6)
     assert flat.mean() == pytest.approx(probe["mean"], abs=1e-6)
     assert flat.std() == pytest.approx(probe["std"], abs=1e-6)

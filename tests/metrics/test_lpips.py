@@ -1,25 +1,21 @@
 """LPIPS: the numbers of the tool that the papers used, and a float64 NumPy oracle for both nets.
 
 The tool's numbers are those of JunyaoHu/common_metrics_on_video_quality (5f75173) with random
-AlexNet weights and LPIPS's own heads. They are no part of a clone: `shared/vectors/metrics` is
-looked for beside the repository, or under the environment variable FV_SHARED.
+AlexNet weights and LPIPS's own heads (`fixtures/metrics`).
 """
 
 import functools
 import inspect
-import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import reference_metrics
 import torch_file
-from places import SHARED
 from safetensors.numpy import save_file
 
 from fv_jax.metrics import LPIPS
-
-VECTORS = SHARED / "vectors" / "metrics"
 
 # (index in torch's `features`, channels, kernel, stride, padding, pool before, tap)
 LAYERS = {
@@ -129,34 +125,20 @@ def oracle(net, a, b):
     return score
 
 
-@pytest.fixture(scope="module")
-def vectors():
-    names = (
-        "expected.json alexnet_random_fp16.safetensors lpips_lin_alex_v0.1.safetensors videos.npz"
-    )
-    missing = [name for name in names.split() if not (VECTORS / name).is_file()]
-    if missing:
-        pytest.skip(f"no test vectors at {VECTORS} (set FV_SHARED): {', '.join(missing)}")
-    with np.load(VECTORS / "videos.npz") as file:
-        videos = {name: file[name].transpose(0, 1, 3, 4, 2) for name in ("real", "fake")}
-    return videos, json.loads((VECTORS / "expected.json").read_text())["lpips"]
-
-
 def reference_lpips():
-    files = (VECTORS / f"{n}.safetensors" for n in ("alexnet_random_fp16", "lpips_lin_alex_v0.1"))
-    return LPIPS.load(*files)
+    return LPIPS.load(reference_metrics.alexnet(), reference_metrics.LPIPS_HEADS)
 
 
-def test_every_frame_scores_as_with_the_reference_tool(vectors):
-    videos, expected = vectors
+def test_every_frame_scores_as_with_the_reference_tool():
+    videos, expected = reference_metrics.videos(), reference_metrics.expected("lpips")
     actual = reference_lpips().per_frame(videos["real"], videos["fake"])
     # The mean of the small maps (its convention "scalar") differs by up to 7e-6 here.
     want = expected["spatial"]["per_video_frame"]
     np.testing.assert_allclose(actual, want, rtol=0, atol=1e-6)
 
 
-def test_means_are_the_reference_tools(vectors):
-    videos, expected = vectors
+def test_means_are_the_reference_tools():
+    videos, expected = reference_metrics.videos(), reference_metrics.expected("lpips")
     lpips = reference_lpips()
     score = lpips(videos["real"], videos["fake"])
     assert isinstance(score, float)
@@ -267,8 +249,8 @@ def test_videos_may_come_clip_by_clip():
     assert lpips(a[0], b[0], batch=2) == pytest.approx(lpips(a[:1], b[:1], batch=2), rel=1e-6)
 
 
-def test_the_smoke_value_is_black_against_white(vectors):
-    _, expected = vectors
+def test_the_smoke_value_is_black_against_white():
+    expected = reference_metrics.expected("lpips")
     value = reference_lpips().smoke_value()
     assert value == pytest.approx(expected["zeros_vs_ones_spatial"], abs=1e-6)
     assert reference_lpips().smoke_agrees(value) is False  # random weights

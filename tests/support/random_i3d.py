@@ -1,18 +1,15 @@
-"""I3D with random weights, the same ones as the test vectors': nothing is stored."""
+"""I3D with random weights, the same ones as in `fixtures/metrics`: nothing is stored."""
 
 import functools
 import zlib
 
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from flax import struct
-from places import SHARED
 
 from fv_jax.metrics import I3D
 from fv_jax.metrics.weights.i3d import Verdict, shapes
 
-VECTORS = SHARED / "vectors" / "metrics"
 _SEED = 30101
 
 
@@ -54,11 +51,3 @@ class QuickI3D(I3D):
 def quick(seed=0, resize="half_pixel"):
     mix = np.random.default_rng(seed).standard_normal((384, 400), np.float32)
     return QuickI3D({"mix": (mix, mix[0])}, 1e-3, Verdict(False, "made up"), resize)
-
-
-def needed(*names):
-    """Paths of test vectors; skips the test where they are not."""
-    missing = [name for name in names if not (VECTORS / name).is_file()]
-    if missing:
-        pytest.skip(f"no test vectors at {VECTORS} (set FV_SHARED): {', '.join(missing)}")
-    return [VECTORS / name for name in names]

@@ -1,12 +1,9 @@
-"""A small icetk network with random weights, and where icetk's parity vectors lie."""
+"""A small icetk network with random weights, and the rule of the parity vectors' weights."""
 
 import functools
 import zlib
-from pathlib import Path
 
 import numpy as np
-import pytest
-from places import SHARED
 
 from fv_jax.tokenizers.icetk import weights as icetk_weights
 from fv_jax.tokenizers.icetk.network import IceConfig
@@ -29,14 +26,6 @@ def tokenizer(config: IceConfig = CONFIG, seed: int = 0) -> IceTokenizer:
     """The tokenizer of these weights."""
     params = icetk_weights.params_of(tensors(config, seed), config, "the tests' weights")
     return IceTokenizer(config, params)
-
-
-def vectors() -> Path:
-    """The folder of the vectors; skips the test where there is none."""
-    folder = SHARED / "vectors" / "icetk"
-    if not (folder / "config.json").is_file():
-        pytest.skip(f"no icetk vectors in {folder}; set FV_SHARED to the folder above vectors/")
-    return folder
 
 
 def _draw(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:

@@ -1,8 +1,4 @@
-"""icetk: its own numbers where the vectors are at hand, its interface with random weights.
-
-The vectors were computed by icetk's own code (see the README beside them) and lie outside the
-repository: ../shared/vectors/icetk, or below the folder that FV_SHARED names.
-"""
+"""icetk: its own code's numbers (`fixtures/icetk`), and its interface with random weights."""
 
 import inspect
 import json
@@ -15,12 +11,15 @@ import safetensors
 import safetensors.numpy
 import tiny_icetk
 import torch_file
+from places import FIXTURES
 
 from fv_jax.tokenizers import IceTokenizer
 from fv_jax.tokenizers.icetk import network as icetk_network
 from fv_jax.tokenizers.icetk import tokenizer as icetk
 from fv_jax.tokenizers.icetk.network import IceConfig, attend, nearest
 
+VECTORS = FIXTURES / "icetk"
+ABOUT = json.loads((VECTORS / "config.json").read_text())
 RATES = (4, 8, 16)
 FIELDS = {
     "channels": 32, "channels_mult": [1, 1, 2], "enc_num_res_blocks": 1, "hidden_dim": 8,
@@ -59,11 +58,18 @@ def assert_pixels(tokenizer, ids, pixels, rate: int, every: int = 1) -> None:
 
 
 @pytest.fixture(scope="module")
-def small():
-    folder = tiny_icetk.vectors()
-    config = json.loads((folder / "config.json").read_text())["small"]
-    tokenizer = IceTokenizer.load(folder / "weights.safetensors", config)
-    return tokenizer, np.load(folder / "vectors_small.npz")
+def small_tensors():
+    about = ABOUT["small"]
+    fields = {name: about[name] for name in FIELDS}
+    config = IceConfig(**{**fields, "channels_mult": tuple(fields["channels_mult"])})
+    tensors = tiny_icetk.tensors(config, about["weight_seed"])
+    return {name: tensor.astype(np.float16) for name, tensor in tensors.items()}
+
+
+@pytest.fixture(scope="module")
+def small(small_tensors):
+    tokenizer = IceTokenizer.load(small_tensors, ABOUT["small"])
+    return tokenizer, np.load(VECTORS / "vectors_small.npz")
 
 
 @pytest.mark.parametrize(
@@ -92,21 +98,19 @@ def test_batches_of_several_frames_give_icetks_numbers(small, monkeypatch):
 
 @pytest.mark.slow
 def test_the_full_network_gives_icetks_numbers():
-    folder = tiny_icetk.vectors()
-    entry = json.loads((folder / "config.json").read_text())["full"]
+    entry = ABOUT["full"]
     tensors = tiny_icetk.tensors(IceConfig(), entry["weight_seed"])
     assert {n: list(t.shape) for n, t in tensors.items()} == entry["shapes"]
     for name, first in entry["probe_first3"].items():
         np.testing.assert_allclose(tensors[name].ravel()[:3], first, rtol=1e-7)
-    tokenizer, vectors = IceTokenizer.load(tensors), np.load(folder / "vectors_full.npz")
+    tokenizer, vectors = IceTokenizer.load(tensors), np.load(VECTORS / "vectors_full.npz")
     for rate in RATES:
         assert_parity(tokenizer, vectors, "f64", rate, every=2)
 
 
-def test_a_torch_checkpoint_gives_the_same_ids(small, tmp_path):
+def test_a_torch_checkpoint_gives_the_same_ids(small, small_tensors, tmp_path):
     tokenizer, vectors = small
-    tensors = safetensors.numpy.load_file(tiny_icetk.vectors() / "weights.safetensors")
-    torch_file.save(tmp_path / "ice_image.pt", {"module": tensors})
+    torch_file.save(tmp_path / "ice_image.pt", {"module": small_tensors})
     fields = {name: getattr(tokenizer.config, name) for name in FIELDS}
     read = IceTokenizer.load(tmp_path / "ice_image.pt", fields)
     assert read.fingerprint() == tokenizer.fingerprint()

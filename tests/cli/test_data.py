@@ -2,13 +2,11 @@
 
 import json
 
-import numpy as np
 import pytest
 import videos
 from PIL import Image
 
 from fv_jax.cli.main import main
-from fv_jax.media.contact_sheet import contact_sheet
 
 
 @pytest.fixture
@@ -166,14 +164,3 @@ def test_help_is_enough(capsys):
         assert shown.count(word) >= 1, word
     assert main(["--help"]) == 0
     assert "fv data" in capsys.readouterr().out
-
-
-def test_a_sheet_shows_every_clip_and_shortens_long_words():
-    red, blue = (np.full((3, 40, 60, 3), 0, np.uint8) for _ in range(2))
-    red[..., 0] = blue[..., 2] = 255
-    sheet = contact_sheet([("a" * 500, "b " * 500, red), ("c", "d", blue)], 2)
-    assert sheet.shape[1] < 900
-    for colour in (red, blue):
-        assert (sheet == colour[0, 0, 0]).all(axis=-1).sum() == 3 * 132 * 88
-    tall = contact_sheet([("a", "b", np.zeros((3, 400, 20, 3), np.uint8))], 1)
-    assert tall.shape[0] < 200
