@@ -29,7 +29,7 @@ from fv_jax.generation.engine import Engine
 from fv_jax.generation.generator import Generator
 from fv_jax.media.montage import montage, save_png
 from fv_jax.sequence.vocab import Vocab
-from fv_jax.training.loop import fit
+from fv_jax.training.loop import train
 from fv_jax.training.tasks.network import NetworkTask
 
 OUT = Path("out")
@@ -176,7 +176,7 @@ def _run(
     shapes = jax.eval_shape(task.init, jax.random.key(0))
     leaves, tree = jax.tree.flatten(shapes)
     if not done.exists():
-        fit(task, config, folder)
+        train(task, config, folder)
         write_text(done, "")  # a run that is stopped leaves weights, too
     with np.load(weights) as file:
         arrays = [jnp.asarray(file[name]) for name in file.files]

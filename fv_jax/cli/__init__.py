@@ -1,1 +1,5 @@
 """The command line `fv`."""
+
+import time
+
+STARTED = time.perf_counter()  # when the program began, as near as it can tell

@@ -9,7 +9,9 @@ import tyro
 from fv_jax.config.model import Options, TokenSettings
 from fv_jax.evaluation.protocols import Changes
 
-_OPTIONS = tyro.conf.OmitArgPrefixes[Options]
+# Flags without the prefix of their field; the name is that of their box in --help.
+_OPTIONS = Annotated[Options, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="sampling")]
+_TOKENS = Annotated[TokenSettings, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="reading")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +120,10 @@ class Tokenize:
     """The folder for the tokens."""
     tokenizer: str = "shapes"
     """A trained tokenizer's file or folder, a shipped model's name, or icetk:PATH."""
-    settings: tyro.conf.OmitArgPrefixes[TokenSettings] = TokenSettings()
+    settings: _TOKENS = TokenSettings()
+
+
+_OWN = tyro.conf.Positional[tuple[str, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,16 +131,14 @@ class Train:
     """Train an experiment of experiments/ (or a .py file); a run started again continues.
 
     Every setting can be overridden: `fv train shapes_images --run.steps 100 --model.layers 2`.
-    `fv train EXPERIMENT --help` lists them, and these flags:
 
-    - `--estimate` says what the training would cost (memory, FLOPs, hours) and stops; with
-      `--devices N` or `--topology v5e:2x4` for devices that are not here
-    - `--profile` records some steps for a profiler
-    - some experiments have variants: `fv train ucf101 --stage key_frames --preset tiny`
+    Example: fv train ucf101 --stage key_frames --preset tiny --estimate
     """
 
-    experiment: tyro.conf.Positional[str]
+    experiment: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="EXPERIMENT")]
     """A name such as `shapes` or `shapes_tokenizer`, or a path to a .py with `get_config()`."""
+    settings: Annotated[_OWN, tyro.conf.arg(metavar="...")] = ()
+    """Flags, which `fv train EXPERIMENT --help` lists: variants, an estimate, all settings."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,10 +231,15 @@ class Report:
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """Measure something, print it, and write it to out/bench. `fv bench NAME --help` lists more."""
+    """Measure something, print it, and write it to out/bench.
 
-    name: tyro.conf.Positional[str]
+    Example: fv bench shapes-adherence --prompts 20
+    """
+
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
     """A file experiments/bench_NAME.py, for example `shapes-adherence`."""
+    settings: Annotated[_OWN, tyro.conf.arg(metavar="...")] = ()
+    """Flags, which `fv bench NAME --help` lists."""
 
 
 @dataclasses.dataclass(frozen=True)

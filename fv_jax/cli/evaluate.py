@@ -87,9 +87,7 @@ def _experiment(command: "Evaluate") -> int:
 
 def _config(command: "Evaluate", name: str) -> NetworkExperiment:
     """Settings of the experiment's last stage, or of what the flags say."""
-    module = experiments.load(name)
-    if not hasattr(module, "get_config"):
-        raise ValueError(f"{name} has no get_config(), so it is no training; see experiments/")
+    module = experiments.load_training(name)
     kinds, chosen = experiments.variants(module.get_config), {}
     if "stage" in kinds and "interpolation" in kinds["stage"][0]:
         chosen["stage"] = "interpolation"

@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fv_jax.batching import filled
+from fv_jax.cli import STARTED
 from fv_jax.cli.commands import Generate
 from fv_jax.cli.paths import check_writable, naming, open_video
 from fv_jax.generation.generator import Generator
@@ -28,7 +29,7 @@ from fv_jax.media.writers import check_output, save_clip
 _FAILURES = (ValueError, OSError, MemoryError, jax.errors.JaxRuntimeError)
 
 
-def generate(command: Generate, *, started: float) -> int:
+def generate(command: Generate) -> int:
     """Make the videos that the command line asks for. Returns the exit code.
 
     One of several prompts that cannot be read, sampled or written is reported and left out; the
@@ -45,7 +46,7 @@ def generate(command: Generate, *, started: float) -> int:
     generator = Generator.load(command.model)
     loaded = time.perf_counter()
     plan = _plan(command, generator.model, prompts)
-    before = {"import": imported - started, "load": loaded - imported}
+    before = {"import": imported - STARTED, "load": loaded - imported}
     made, frames, times = 0, 0, ""
     with tqdm(total=len(plan.requests), unit="video", disable=len(plan.requests) < 2) as bar:
         for index, clip in _sample(generator, plan, command.batch_size, before):
@@ -61,7 +62,7 @@ def generate(command: Generate, *, started: float) -> int:
             times = clip.times
     where = outputs[0] if len(outputs) == 1 else command.out
     if made:
-        seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - STARTED
         plural = "s" if made > 1 else ""
         print(f"{made} video{plural} in {where}, {seconds:.1f} s; last batch: {times}")
     return 0 if made == len(prompts) else 2

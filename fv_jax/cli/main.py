@@ -1,42 +1,37 @@
-"""`fv`: generate, interpolate, data, tokenize, train, evaluate, report, bench, convert-weights.
+"""`fv`: words of the command line to the function of a command, errors to exit codes."""
+
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from fv_jax.cli import commands
+from fv_jax.cli.parsing import parse
+
+# What each command's flags are, and the function that is called with them, returning the exit code.
+COMMANDS: dict[str, tuple[type, str]] = {
+    "generate": (commands.Generate, "fv_jax.cli.generate:generate"),
+    "interpolate": (commands.Interpolate, "fv_jax.cli.interpolate:interpolate"),
+    "data inspect": (commands.Inspect, "fv_jax.cli.data:inspect"),
+    "tokenize": (commands.Tokenize, "fv_jax.cli.tokenize:tokenize"),
+    "train": (commands.Train, "fv_jax.cli.train:train"),
+    "evaluate": (commands.Evaluate, "fv_jax.cli.evaluate:run"),
+    "report": (commands.Report, "fv_jax.cli.report:run"),
+    "bench": (commands.Bench, "fv_jax.cli.bench:bench"),
+    "convert-weights": (commands.ConvertWeights, "fv_jax.cli.convert_weights:convert_weights"),
+}
+_ABOUT = """FlashVideo: text to video by a RetNet over image tokens.
+fv COMMAND --help says more.
 
 Exit codes: 0 done, 1 an internal fault (with traceback), 2 bad input or usage (one line),
-130 stopped by Ctrl-C.
-"""
-
-import contextlib
-import io
-import os
-import re
-import sys
-import time
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
-
-import tyro
-
-from fv_jax.cli.commands import (
-    Bench,
-    ConvertWeights,
-    Data,
-    Evaluate,
-    Generate,
-    Inspect,
-    Interpolate,
-    Report,
-    Tokenize,
-    Train,
-)
-
-_STARTED = time.perf_counter()
+130 stopped by Ctrl-C."""
 
 
 def main(args: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    args = sys.argv[1:] if args is None else args
     try:
-        return _dispatch(args)
+        return _dispatch(sys.argv[1:] if args is None else args)
     except SystemExit as stop:
         return int(stop.code or 0)
     except KeyboardInterrupt as stop:
@@ -49,70 +44,30 @@ def main(args: list[str] | None = None) -> int:
 
 
 def _dispatch(args: list[str]) -> int:
-    if args[:1] in (["train"], ["bench"]) and len(args) > 1 and not args[1].startswith("-"):
-        use_compilation_cache()
-        from fv_jax.training import experiments
-
-        run = experiments.train if args[0] == "train" else experiments.bench
-        return run(args[1], args[2:], _parse)
-    if args[:1] == ["data"]:
-        command = _parse({"inspect": Inspect}, args[1:], prog="fv data", description=Data.__doc__)
-        from fv_jax.cli.data import inspect
-
-        return inspect(command)
-    commands = {
-        "generate": Generate,
-        "interpolate": Interpolate,
-        "data": Data,
-        "tokenize": Tokenize,
-        "train": Train,
-        "evaluate": Evaluate,
-        "report": Report,
-        "bench": Bench,
-        "convert-weights": ConvertWeights,
-    }
-    command = _parse(commands, args)
+    name = next((n for n in COMMANDS if args[: len(n.split())] == n.split()), None)
+    if name is None:
+        _choose(args)
+    (kind, target), args = COMMANDS[name], args[len(name.split()) :]
+    if kind in (commands.Train, commands.Bench) and args and not args[0].startswith("-"):
+        command = kind(args[0], tuple(args[1:]))  # the experiment says which settings there are
+    else:
+        command = parse(kind, args, prog=f"fv {name}")
     use_compilation_cache()
-    if isinstance(command, ConvertWeights):
-        from fv_jax.cli.convert_weights import convert_weights
-
-        return convert_weights(command)
-    if isinstance(command, Tokenize):
-        from fv_jax.cli import tokenize
-
-        return tokenize.tokenize(command)
-    if isinstance(command, Evaluate):
-        from fv_jax.cli import evaluate
-
-        return evaluate.run(command)
-    if isinstance(command, Report):
-        from fv_jax.cli import report
-
-        return report.run(command)
-    if isinstance(command, Generate):
-        from fv_jax.cli import generate
-
-        return generate.generate(command, started=_STARTED)
-    from fv_jax.cli import interpolate
-
-    return interpolate.interpolate(command)
+    module, function = target.split(":")
+    return getattr(importlib.import_module(module), function)(command)
 
 
-def _parse(kind: Any, args: Sequence[str], **more: Any) -> Any:
-    """tyro, with its boxed error messages turned into one line."""
-    captured = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(captured):
-            if isinstance(kind, dict):
-                more.setdefault("prog", "fv")
-                more.setdefault("description", f"{__doc__}\nfv COMMAND --help says more.")
-                return tyro.extras.subcommand_cli_from_dict(kind, args=args, **more)
-            return tyro.cli(kind, args=args, **more)
-    except SystemExit as stop:
-        if stop.code:
-            words = re.sub(r"[\u2500-\u257f]+", " ", captured.getvalue())
-            raise ValueError(" ".join(words.split())) from stop
-        raise
+def _choose(args: list[str]) -> NoReturn:
+    """What to say where no command is named: help, or which there are."""
+    if args[:1] == ["data"]:
+        args, prog, about = args[1:], "fv data", commands.Data.__doc__
+        kinds = {"inspect": commands.Inspect}
+    else:
+        prog, about = "fv", _ABOUT
+        kinds = {name: kind for name, (kind, _) in COMMANDS.items() if " " not in name}
+        kinds["data"] = commands.Data
+    parse(kinds, args, prog=prog, description=about)
+    raise ValueError(f"no command in {' '.join(args)!r}; {prog} --help lists them")
 
 
 def use_compilation_cache() -> None:

@@ -57,7 +57,7 @@ def run(command: "Report") -> int:
 
 def _needs(name: str) -> str:
     """What the paper's training of this experiment takes, and how it is measured."""
-    module = experiments.load(name)
+    module = experiments.load_training(name)
     stages = [module.get_config(stage=stage) for stage in _STAGES]
     each = [hours(config, devices=_GPUS, accelerator=_GPU) for config in stages]
     return (

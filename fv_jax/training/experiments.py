@@ -1,4 +1,4 @@
-"""Finding and running what `experiments/` holds: trainings and benches.
+"""Finding what `experiments/` holds: trainings and benches.
 
 An experiment is a file whose docstring is its record and whose `get_config()` gives its
 settings. It may have variants: keyword parameters of `get_config` that are `Literal`s with a
@@ -6,55 +6,21 @@ default become flags of the command line, `stage="tokenizer"` is `--stage tokeni
 A bench is `bench_NAME.py` with `Settings` (a dataclass) and `run(settings)`.
 """
 
-import argparse
-import dataclasses
 import importlib.util
 import inspect
 import sys
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn
-
-import tyro
 
 from fv_jax.config.training import (
     FeaturesExperiment,
     NetworkExperiment,
     TokenizerExperiment,
 )
-from fv_jax.training.loop import fit
-from fv_jax.training.mesh import check_batch, make_layout
 
-Parse = Callable[..., Any]
-OUT = Path("out")
-
-
-@dataclasses.dataclass(frozen=True)
-class Flags:
-    """What `fv train` is asked for beside the experiment's settings.
-
-    Attributes:
-        estimate: say what the training would cost, and do nothing else.
-        devices: that the estimate is for; None for as many as there are.
-        topology: TPU slice that the estimate is compiled for, such as "v5e:2x4".
-        profile: record some steps for a profiler.
-    """
-
-    estimate: bool = False
-    devices: int | None = None
-    topology: str | None = None
-    profile: bool = False
-
-    def __post_init__(self) -> None:
-        if self.devices is not None and self.devices < 1:
-            raise ValueError(f"--devices must be >= 1, got {self.devices}")
-        for name in ("devices", "topology"):
-            if getattr(self, name) is not None and not self.estimate:
-                raise ValueError(
-                    f"--{name} is only for --estimate; a training takes the devices that there are"
-                )
+OUT = Path("out")  # of every training that is not given another folder
 
 
 def folder() -> Path:
@@ -75,7 +41,8 @@ def load(name: str, prefix: str = "") -> ModuleType:
     if path.suffix != ".py":
         path = folder() / f"{prefix}{name.replace('-', '_')}.py"
     if not path.is_file():
-        raise FileNotFoundError(f"no experiment {name!r}; there are: {', '.join(names(prefix))}")
+        what = prefix.rstrip("_") or "experiment"
+        raise FileNotFoundError(f"no {what} {name!r}; there are: {', '.join(names(prefix))}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None  # a .py file always has a loader
     assert spec.loader is not None
@@ -88,60 +55,31 @@ def load(name: str, prefix: str = "") -> ModuleType:
     return module
 
 
+def load_training(name: str) -> ModuleType:
+    """`load`, for a training.
+
+    Raises:
+        ValueError: the file is none.
+    """
+    module = load(name)
+    if not hasattr(module, "get_config"):
+        raise ValueError(f"{name} has no get_config(), so it is no training; see experiments/")
+    return module
+
+
+def introduction(module: ModuleType) -> str:
+    """Two lines for `--help`: what it is, and where the rest of its docstring is to be read."""
+    first = " ".join((module.__doc__ or "").partition("\n\n")[0].split())
+    path = Path(module.__file__ or "")
+    return f"{first}\n\nIts record is in {path.parent.name}/{path.name}."
+
+
 def names(prefix: str = "") -> list[str]:
     """Trainings (`prefix` "") or benches ("bench_") by the name that the command line takes."""
     paths = sorted(folder().glob(f"{prefix}*.py"))
     if not prefix:
         return [path.stem for path in paths if "def get_config(" in path.read_text("utf-8")]
     return [path.stem.removeprefix(prefix).replace("_", "-") for path in paths]
-
-
-def train(name: str, args: Sequence[str], parse: Parse) -> int:
-    """`fv train NAME ARGS`: train or continue, and say where the result lies."""
-    module = load(name)
-    if not hasattr(module, "get_config"):
-        raise ValueError(f"{name} has no get_config(), so it is no training; see experiments/")
-    flags, variant, rest = split_flags(module.get_config, args)
-    default = module.get_config(**variant)
-    config = parse(
-        type(default), rest, default=default, prog=f"fv train {name}",
-        description=f"{module.__doc__}\n{_parser(module.get_config).format_help()}",
-        config=(tyro.conf.AvoidSubcommands,),
-    )  # fmt: skip
-    if flags.estimate:
-        if isinstance(default, FeaturesExperiment):
-            raise ValueError(f"--estimate knows no costs of {name}; it trains in minutes")
-        from fv_jax.planning.estimate import estimate
-
-        estimate(config, devices=flags.devices, topology=flags.topology)
-        return 0
-    from fv_jax.training import distributed as cluster
-
-    cluster.join()  # before anything asks JAX for a device
-    home = Path(config.run.folder or OUT / config.name)
-    with cluster.leaving_on_failure():
-        # Before the data, which may take long to read.
-        check_batch(make_layout(config.run.mesh), config.run.batch_size, config.run.accumulate)
-        task = build_task(config)
-        model = fit(task, config, home, profile=flags.profile)
-    if cluster.is_first():
-        print(f"trained weights: {model}")
-        print(f"go on with: {task.next_command(model)}")
-    return 0
-
-
-def split_flags(
-    get_config: Callable, args: Sequence[str]
-) -> tuple[Flags, dict[str, str], list[str]]:
-    """Flags, the variant that they choose, and the arguments that are settings.
-
-    Raises:
-        ValueError: a flag's value is none of those it can have.
-    """
-    known, rest = _parser(get_config).parse_known_args(args)
-    values = vars(known)
-    flags = Flags(**{field.name: values.pop(field.name) for field in dataclasses.fields(Flags)})
-    return flags, values, rest
 
 
 def variants(get_config: Callable) -> dict[str, tuple[tuple[str, ...], str]]:
@@ -161,31 +99,6 @@ def variants(get_config: Callable) -> dict[str, tuple[tuple[str, ...], str]]:
     return found
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(message)
-
-
-def _parser(get_config: Callable) -> argparse.ArgumentParser:
-    """Of the flags; tyro parses what it leaves."""
-    parser = _Parser(usage=argparse.SUPPRESS, add_help=False, allow_abbrev=False)
-    variant = parser.add_argument_group("variants, which change the settings' defaults")
-    for name, (choices, default) in variants(get_config).items():
-        variant.add_argument(
-            f"--{name.replace('_', '-')}", choices=choices, default=default,
-            help=f"(default: {default})",
-        )  # fmt: skip
-    more = parser.add_argument_group("instead of training, or beside it")
-    more.add_argument(
-        "--estimate", action="store_true",
-        help="say how many bytes, FLOPs and hours the training takes, and stop",
-    )  # fmt: skip
-    more.add_argument("--devices", type=int, metavar="N", help="estimate for so many devices")
-    more.add_argument("--topology", metavar="NAME", help="estimate for a TPU slice such as v5e:2x4")
-    more.add_argument("--profile", action="store_true", help="record some steps for a profiler")
-    return parser
-
-
 def build_task(config: NetworkExperiment | TokenizerExperiment | FeaturesExperiment):
     """The `loop.Task` of an experiment."""
     if isinstance(config, FeaturesExperiment):
@@ -199,11 +112,3 @@ def build_task(config: NetworkExperiment | TokenizerExperiment | FeaturesExperim
     from fv_jax.training.tasks.network import NetworkTask
 
     return NetworkTask(config, folder=OUT / "tokens")
-
-
-def bench(name: str, args: Sequence[str], parse: Parse) -> int:
-    """`fv bench NAME ARGS`: measure, print, and write the results."""
-    module = load(name, "bench_")
-    settings = parse(module.Settings, args, prog=f"fv bench {name}", description=module.__doc__)
-    module.run(settings)
-    return 0

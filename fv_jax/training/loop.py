@@ -73,7 +73,7 @@ class Task(Protocol):
         ...
 
 
-def fit(task: Task, config: Any, folder: Path, *, profile: bool = False) -> Path:
+def train(task: Task, config: Any, folder: Path, *, profile: bool = False) -> Path:
     """Train until `config.run.steps`, continuing what `folder` holds.
 
     Args:

@@ -5,11 +5,11 @@ import json
 
 import jsonschema
 import pytest
-import tyro
 import yaml
 from places import FIXTURES, ROOT
 
-from fv_jax.training.experiments import load, split_flags
+from fv_jax.cli.train import settings_of
+from fv_jax.training.experiments import load_training
 
 SCHEMA = jsonschema.Draft4Validator(json.loads((FIXTURES / "jobset.schema.json").read_text()))
 
@@ -102,9 +102,6 @@ def test_fv_takes_its_arguments(job, monkeypatch):
     [container] = job["template"]["spec"]["containers"]
     fv, train, experiment, *words = [*container["command"], *container["args"]]
     assert (fv, train) == (".venv/bin/fv", "train")
-    get_config = load(experiment).get_config
-    _, variant, rest = split_flags(get_config, words)
-    default = get_config(**variant)
-    config = tyro.cli(type(default), args=rest, default=default)
+    _, config = settings_of(load_training(experiment), words)
     assert config.run.folder == "/data/out/ucf101_key_frames"
     assert (config.run.mesh.data, config.run.mesh.fsdp) == (1, -1)

@@ -23,11 +23,11 @@ LINE = """
 import dataclasses, sys
 from pathlib import Path
 from tiny_task import Experiment, LineTask
-from fv_jax.training.loop import fit
+from fv_jax.training.loop import train
 config = Experiment()
 steps, every = map(int, sys.argv[2:])
 run = dataclasses.replace(config.run, steps=steps, checkpoint_every=every, sample_every=steps)
-fit(LineTask(), dataclasses.replace(config, run=run), Path(sys.argv[1]))
+train(LineTask(), dataclasses.replace(config, run=run), Path(sys.argv[1]))
 """
 NETWORK = (
     "--run.batch-size 2 --run.log-every 1 --run.sample-every 100000 --model.width 24 "

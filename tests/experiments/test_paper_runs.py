@@ -32,7 +32,7 @@ PAPER = {  # epochs, clips, key frames, frames that these span
 
 
 def config(name, stage="key_frames", preset="paper"):
-    return experiments.load(name).get_config(stage=stage, preset=preset)
+    return experiments.load_training(name).get_config(stage=stage, preset=preset)
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -76,83 +76,6 @@ def test_a_stage_begins_where_the_one_before_ended(name, preset):
     )  # fmt: skip
     assert first.key_frame_share == 1 > second.key_frame_share > 0
     assert first.fps == second.fps
-
-
-@pytest.mark.parametrize(
-    "args",
-    [
-        ["--stage", "interpolation", "--run.steps", "3", "--preset", "tiny"],
-        ["--run.steps=3", "--preset=tiny", "--stage=interpolation"],
-    ],
-)
-def test_flags_choose_the_variant_and_leave_the_settings(args):
-    get_config = experiments.load("ucf101").get_config
-    flags, variant, rest = experiments.split_flags(get_config, args)
-    assert flags == experiments.Flags()
-    assert variant == {"stage": "interpolation", "preset": "tiny"}
-    assert rest in (["--run.steps", "3"], ["--run.steps=3"])
-
-
-def test_other_flags_and_the_values_of_settings():
-    get_config = experiments.load("bair").get_config
-    args = ["--insertions", "4", "3", "--text", "", "--run.mesh.data", "-1", "--estimate"]
-    flags, variant, rest = experiments.split_flags(get_config, [*args, "--devices=8", "--profile"])
-    assert flags == experiments.Flags(estimate=True, devices=8, profile=True)
-    assert variant == {"stage": "key_frames", "preset": "paper"}
-    assert rest == args[:-1]
-
-
-def test_an_experiment_without_variants_has_only_the_other_flags():
-    get_config = experiments.load("shapes").get_config
-    flags, variant, rest = experiments.split_flags(get_config, ["--profile", "--stage", "x"])
-    assert flags.profile
-    assert not variant
-    assert rest == ["--stage", "x"]  # tyro will say that there is no such setting
-
-
-@pytest.mark.parametrize(
-    ("args", "words"),
-    [
-        (["ucf101", "--stage", "keyframes"], ["--stage", "'keyframes'", "key_frames"]),
-        (["ucf101", "--preset=large"], ["--preset", "'large'", "tiny"]),
-        (["ucf101", "--stage"], ["--stage"]),
-        (["shapes", "--stage", "tokenizer"], ["--stage"]),
-        (["shapes", "--estimate", "--devices", "many"], ["--devices", "'many'"]),
-        (["shapes", "--estimate", "--devices", "0"], ["--devices", "0"]),
-        (["shapes", "--devices", "8"], ["--devices", "--estimate"]),
-        (["shapes", "--topology", "v5e:2x4"], ["--topology", "--estimate"]),
-    ],
-)
-def test_wrong_flags_are_one_line(args, words, capsys):
-    assert main(["train", *args]) == 2
-    line = capsys.readouterr().err.strip()
-    assert line.startswith("fv: ")
-    assert "\n" not in line
-    assert all(word in line for word in words)
-
-
-def test_help_shows_the_flags_and_the_variant_s_defaults(capsys):
-    assert main(["train", "bair", "--preset", "tiny", "--stage=interpolation", "--help"]) == 0
-    shown = " ".join(capsys.readouterr().out.split())
-    for word in ("--stage {tokenizer,key_frames,interpolation}", "--preset {paper,tiny}",
-                 "--estimate", "--devices N", "--topology NAME", "--profile",
-                 "(default: bair_tiny_interpolation)"):  # fmt: skip
-        assert word in shown
-
-
-def test_an_estimate_takes_the_settings_and_trains_nothing(tmp_path, monkeypatch):
-    asked = []
-    fake = type(sys)("fv_jax.training.estimate")
-    fake.estimate = lambda config, **more: asked.append((config, more))  # pyright: ignore
-    monkeypatch.setitem(sys.modules, fake.__name__, fake)
-    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
-    monkeypatch.chdir(tmp_path)
-    args = ["--estimate", "--devices", "8", "--run.steps", "5", "--stage=interpolation"]
-    assert main(["train", "kinetics600", *args]) == 0
-    ((got, more),) = asked
-    assert (got.name, got.run.steps) == ("kinetics600_interpolation", 5)
-    assert more == {"devices": 8, "topology": None}
-    assert not (tmp_path / "out").exists()
 
 
 def real_pieces(count=40, size=(120, 160)):

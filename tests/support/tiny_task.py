@@ -17,7 +17,7 @@ from fv_jax.data.batches import Batches, OwnRows
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """What `loop.fit` wants of an experiment."""
+    """What `loop.train` wants of an experiment."""
 
     run: RunConfig = RunConfig(
         steps=6, batch_size=4, log_every=1, sample_every=4, checkpoint_every=2

@@ -13,7 +13,7 @@ from tiny_task import Experiment, LineTask
 from fv_jax.files import only_process_in
 from fv_jax.training.checkpoint import Checkpointer
 from fv_jax.training.interrupt import Interrupted, Terminated
-from fv_jax.training.loop import fit
+from fv_jax.training.loop import train
 from fv_jax.training.optimizer import build_optimizer
 from fv_jax.training.state import TrainState
 
@@ -46,7 +46,7 @@ def records(folder):
 def whole(tmp_path_factory):
     """The folder of a run that was never stopped."""
     folder = tmp_path_factory.mktemp("whole")
-    fit(LineTask(), CONFIG, folder)
+    train(LineTask(), CONFIG, folder)
     return folder
 
 
@@ -55,11 +55,11 @@ def crashed(tmp_path_factory):
     """... of one that crashed in step 4, of which only step 2 was saved, and was run again."""
     folder = tmp_path_factory.mktemp("crashed")
     with pytest.raises(CrashError):
-        fit(LineTask(crash), CONFIG, folder)
+        train(LineTask(crash), CONFIG, folder)
     assert [r["step"] for r in records(folder)] == [1, 2, 3, 4]
     with (folder / "log.jsonl").open("a") as log:
         log.write('{"step": 4, "lo')  # as a killed process leaves it
-    fit(LineTask(), CONFIG, folder)
+    train(LineTask(), CONFIG, folder)
     return folder
 
 
@@ -67,12 +67,12 @@ def stopped_by(number, folder):
     """... of one that was asked to stop in step 4, and was run again."""
     handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(Interrupted, match="stopped at step 4; the same command continues") as stop:
-        fit(LineTask(lambda: signal.raise_signal(number)), CONFIG, folder)
+        train(LineTask(lambda: signal.raise_signal(number)), CONFIG, folder)
     assert stop.value.exit_code == (0 if number == signal.SIGTERM else 130)
     assert isinstance(stop.value, Terminated) == (number == signal.SIGTERM)
     assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert int(final_state(folder)[0].step) == 4
-    fit(LineTask(), CONFIG, folder)
+    train(LineTask(), CONFIG, folder)
     return folder
 
 
@@ -122,7 +122,7 @@ def test_what_is_exported_is_the_average(whole):
     # A finished run that is started again trains no further, and exports again.
     before, _ = final_state(whole)
     task = LineTask(crash)
-    assert fit(task, CONFIG, whole) == whole / "model"
+    assert train(task, CONFIG, whole) == whole / "model"
     after, _ = final_state(whole)
     jax.tree.map(np.testing.assert_array_equal, after, before)
     jax.tree.map(np.testing.assert_array_equal, task.exported, before.ema)
@@ -137,7 +137,7 @@ def test_a_folder_of_another_config_is_refused_and_left_alone(whole, part, name,
     changed = dataclasses.replace(getattr(CONFIG, part), **{name: value})
     before = (whole / "log.jsonl").read_bytes()
     with pytest.raises(ValueError, match=rf"holds a run with other settings \({part}\.{name}\)"):
-        fit(LineTask(), dataclasses.replace(CONFIG, **{part: changed}), whole)
+        train(LineTask(), dataclasses.replace(CONFIG, **{part: changed}), whole)
     assert (whole / "log.jsonl").read_bytes() == before
     assert int(final_state(whole)[0].step) == 6
 
@@ -160,7 +160,7 @@ def test_a_stopped_run_leaves_its_weights_so_far(tmp_path):
 
     task = StoppedInItsFirstStep()
     with pytest.raises(Interrupted, match="stopped at step 1"):
-        fit(task, CONFIG, tmp_path)
+        train(task, CONFIG, tmp_path)
     jax.tree.map(np.testing.assert_array_equal, task.exported, final_state(tmp_path)[0].ema)
     assert json.loads((tmp_path / "model" / "record.json").read_text())["steps"] == 1
 
@@ -194,7 +194,7 @@ class PoisonedTask(LineTask):
 def test_a_step_that_is_not_finite_changes_nothing_and_its_batch_is_kept(tmp_path, capsys):
     task = PoisonedTask()
     task.steps = (2, 5)
-    fit(task, CONFIG, tmp_path)
+    train(task, CONFIG, tmp_path)
     lines = [r for r in records(tmp_path) if "loss" in r]
     assert [r["loss"] is None for r in lines] == [s in (2, 5) for s in range(1, 7)]
     assert [r["skipped"] for r in lines] == [0, 1, 1, 1, 2, 2]
@@ -216,8 +216,8 @@ def test_too_many_skipped_steps_stop_the_run_and_more_may_be_allowed(tmp_path):
     task.steps = (1, 3, 4)
     strict = dataclasses.replace(CONFIG.run, max_skipped=1)
     with pytest.raises(ValueError, match=r"step 3 was skipped.*number 2, and max_skipped is 1"):
-        fit(task, dataclasses.replace(CONFIG, run=strict), tmp_path)
-    fit(task, CONFIG, tmp_path)
+        train(task, dataclasses.replace(CONFIG, run=strict), tmp_path)
+    train(task, CONFIG, tmp_path)
     assert [r["skipped"] for r in records(tmp_path) if "skipped" in r][-1] == 3
 
 
@@ -231,7 +231,7 @@ def test_every_line_says_what_the_step_cost(whole):
 
 
 def test_a_profile_is_written_if_asked_for(tmp_path, capsys):
-    fit(LineTask(), CONFIG, tmp_path, profile=True)
+    train(LineTask(), CONFIG, tmp_path, profile=True)
     (trace,) = (tmp_path / "profile").rglob("*.xplane.pb")
     planes = list(jax.profiler.ProfileData.from_file(str(trace)).planes)
     assert any(list(line.events) for plane in planes for line in plane.lines)
@@ -240,12 +240,12 @@ def test_a_profile_is_written_if_asked_for(tmp_path, capsys):
 
 def test_a_folder_that_another_process_trains_in_is_refused(tmp_path):
     with only_process_in(tmp_path), pytest.raises(ValueError, match="another process works in"):
-        fit(LineTask(), CONFIG, tmp_path)
+        train(LineTask(), CONFIG, tmp_path)
 
 
 def test_a_run_may_be_lengthened_and_watched_differently(tmp_path):
-    fit(LineTask(), CONFIG, tmp_path)
+    train(LineTask(), CONFIG, tmp_path)
     longer = dataclasses.replace(CONFIG.run, steps=8, log_every=2, sample_every=8)
-    fit(LineTask(), dataclasses.replace(CONFIG, run=longer), tmp_path)
+    train(LineTask(), dataclasses.replace(CONFIG, run=longer), tmp_path)
     assert int(final_state(tmp_path)[0].step) == 8
     assert [r["step"] for r in records(tmp_path) if "loss" in r] == [1, 2, 3, 4, 5, 6, 8]

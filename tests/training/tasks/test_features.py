@@ -2,12 +2,11 @@
 
 import jax
 import numpy as np
-import pytest
 
 from fv_jax.config.training import FeaturesExperiment, OptimizerConfig, RunConfig
 from fv_jax.shapes.features import FeatureExtractor
 from fv_jax.training import experiments
-from fv_jax.training.loop import fit
+from fv_jax.training.loop import train
 from fv_jax.training.tasks.features import FeaturesTask
 
 CONFIG = FeaturesExperiment(
@@ -21,7 +20,7 @@ CONFIG = FeaturesExperiment(
 def test_it_trains_and_what_it_leaves_can_be_loaded(tmp_path):
     task = experiments.build_task(CONFIG)
     assert isinstance(task, FeaturesTask)
-    model = fit(task, CONFIG, tmp_path)
+    model = train(task, CONFIG, tmp_path)
     assert {path.name for path in model.iterdir()} == {"network.safetensors", "training.json"}
     extractor = FeatureExtractor.load(model / "network.safetensors")
     assert extractor(np.zeros((2, 5, 64, 64, 3), np.uint8)).shape == (2, 64)
@@ -31,8 +30,3 @@ def test_rows_are_those_of_the_whole_batch():
     task = FeaturesTask(CONFIG)
     whole, part = next(iter(task.data(range(4)))), next(iter(task.data(range(1, 3))))
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[1:3], b), whole, part)
-
-
-def test_no_estimate():
-    with pytest.raises(ValueError, match="knows no costs"):
-        experiments.train("shapes_features", ["--estimate"], lambda kind, rest, **more: CONFIG)

@@ -11,7 +11,7 @@ import tiny
 from fv_jax.config.training import NetworkExperiment, OptimizerConfig, RunConfig
 from fv_jax.generation.generator import Generator
 from fv_jax.sequence.packing import unpack
-from fv_jax.training.loop import fit
+from fv_jax.training.loop import train
 from fv_jax.training.tasks.network import NetworkTask
 
 STEPS = 60
@@ -48,7 +48,7 @@ def task(config, tmp_path_factory):
 def folder(task, config, tmp_path_factory):
     """Of a finished run."""
     home = tmp_path_factory.mktemp("run")
-    assert fit(task, config, home) == home / "model"
+    assert train(task, config, home) == home / "model"
     return home
 
 

@@ -16,7 +16,7 @@ from fv_jax.data.split import held_out
 from fv_jax.media.writers import write_mp4
 from fv_jax.metrics.lpips import LPIPS
 from fv_jax.tokenizers.fsq import FSQTokenizer
-from fv_jax.training.loop import fit
+from fv_jax.training.loop import train
 from fv_jax.training.tasks.tokenizer import TokenizerTask
 
 STEPS = 40
@@ -44,7 +44,7 @@ def batches():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     home = tmp_path_factory.mktemp("run")
-    fit(TASK, CONFIG, home)
+    train(TASK, CONFIG, home)
     return home
 
 
@@ -223,7 +223,7 @@ def test_a_training_starts_from_an_exported_tokenizer(tmp_path):
     np.testing.assert_array_equal(actual.encode(frames), expected.encode(frames))
     # The steps of a run donate their weights: another run may start from the same ones.
     for home in (tmp_path / "one", tmp_path / "two"):
-        fit(task, dataclasses.replace(CONFIG, run=dataclasses.replace(CONFIG.run, steps=1)), home)
+        train(task, dataclasses.replace(CONFIG, run=dataclasses.replace(CONFIG.run, steps=1)), home)
 
 
 def test_weights_to_start_from_keep_their_order_beyond_ten_blocks(tmp_path):
