@@ -12,8 +12,7 @@ from fv_jax.cli.commands import Train
 from fv_jax.cli.parsing import parse
 from fv_jax.config.training import FeaturesExperiment
 from fv_jax.training import distributed as cluster
-from fv_jax.training import experiments
-from fv_jax.training.loop import train as train_task
+from fv_jax.training import experiments, loop
 from fv_jax.training.mesh import check_batch, make_layout
 
 
@@ -57,7 +56,7 @@ def train(command: Train) -> int:
         # Before the data, which may take long to read.
         check_batch(make_layout(config.run.mesh), config.run.batch_size, config.run.accumulate)
         task = experiments.build_task(config)
-        model = train_task(task, config, home, profile=flags.profile)
+        model = loop.train(task, config, home, profile=flags.profile)
     if cluster.is_first():
         print(f"trained weights: {model}")
         print(f"go on with: {task.next_command(model)}")
