@@ -97,7 +97,7 @@ def _blur(sigma: float) -> Damage:
 
 def _noise(sigma: float) -> Damage:
     def make(clip, rng):
-        frames = scenes.render(clip) + rng.normal(0, sigma, (len(clip.centres()), 64, 64, 3))
+        frames = scenes.render(clip) + rng.normal(0, sigma, (len(clip.centers()), 64, 64, 3))
         return np.clip(np.round(frames), 0, 255).astype(np.uint8)
 
     return make

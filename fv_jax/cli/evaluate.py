@@ -115,7 +115,8 @@ def _metrics(
     command: "Evaluate", rules: Protocol, length: int, whose: str
 ) -> dict[str, Metric | Missing]:
     """What can be computed; prints what cannot, and why."""
-    weights = Weights(vars(command.weights), command.allow_unverified_weights)
+    files = {name: path for name, path in vars(command.weights).items() if path}
+    weights = Weights(files, command.allow_unverified_weights)
     metrics = make_metrics(rules, weights, length, whose, command.changes.metrics or ())
     for name, metric in metrics.items():
         if isinstance(metric, Missing):

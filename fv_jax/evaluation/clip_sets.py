@@ -1,7 +1,7 @@
 """Sets of clips to compare: a folder of videos, GIFs, folders of pictures and .npz, or one .npz.
 
-    clips.npz            `frames` or `videos` uint8 [N, T, Y, X, 3]: N clips
-    clips/000.npz        `frames` uint8 [T, Y, X, 3]: one clip, as `fv generate` writes it
+    clips.npz            `frames` or `videos` uint8 [N, F, Y, X, 3]: N clips
+    clips/000.npz        `frames` uint8 [F, Y, X, 3]: one clip, as `fv generate` writes it
     clips/001.mp4 ..     anything `fv data inspect` reads
 
 Floats are taken where they are in [0, 1], and rounded. Clips are read one at a time; all of a set
@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import UInt8
 
+from fv_jax.array_types import Frames
 from fv_jax.evaluation.protocols import Protocol
 from fv_jax.media.frames import fit, in_parts
 from fv_jax.media.npz import NpzClips
@@ -34,7 +34,7 @@ class ClipFile:
     """
 
     name: str
-    read: Callable[[], UInt8[np.ndarray, "T Y X 3"]]
+    read: Callable[[], Frames]
 
 
 def open_set(place: Path) -> list[ClipFile]:
@@ -57,7 +57,7 @@ def open_set(place: Path) -> list[ClipFile]:
     return list(_file(place, one=False))
 
 
-def scored(clip: ClipFile, protocol: Protocol) -> UInt8[np.ndarray, "T Y X 3"]:
+def scored(clip: ClipFile, protocol: Protocol) -> Frames:
     """A clip's first frames as they are compared: cut to the protocol's length, scaled to its size.
 
     Raises:
@@ -110,7 +110,7 @@ def paired(
     return [list(fake[i * each : (i + 1) * each]) for i in range(len(real))], "order"
 
 
-def pieces(frames: UInt8[np.ndarray, "M Y X 3"], protocol: Protocol) -> list[np.ndarray]:
+def pieces(frames: Frames, protocol: Protocol) -> list[np.ndarray]:
     """The windows and crops of a whole real clip, each of the protocol's length and size.
 
     Raises:

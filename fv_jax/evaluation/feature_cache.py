@@ -8,15 +8,16 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
+from fv_jax.array_types import Frames
 from fv_jax.files import write_text
 from fv_jax.journal import Journal
 
 _HASH = 32  # bytes
 
 
-def clip_hash(frames: UInt8[np.ndarray, "T Y X 3"]) -> bytes:
+def clip_hash(frames: Frames) -> bytes:
     """The same for the same pixels in the same shape."""
     hasher = hashlib.sha256(f"{frames.shape}".encode())
     hasher.update(np.ascontiguousarray(frames).tobytes())
@@ -24,7 +25,7 @@ def clip_hash(frames: UInt8[np.ndarray, "T Y X 3"]) -> bytes:
 
 
 def joint_hash(*parts: bytes) -> bytes:
-    """Of several clips in this order."""
+    """The same for the same clips in the same order, by their hashes."""
     return hashlib.sha256(b"".join(parts)).digest()
 
 

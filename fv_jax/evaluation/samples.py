@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
 
+from fv_jax.array_types import Frames
 from fv_jax.batching import filled
 from fv_jax.config.model import Options, to_json
 from fv_jax.config.training import NetworkExperiment
@@ -54,7 +54,7 @@ class Unseen:
 
     id: str
     text: str
-    read: Callable[[int], UInt8[np.ndarray, "T Y X 3"]]
+    read: Callable[[int], Frames]
     count: int
 
     @property

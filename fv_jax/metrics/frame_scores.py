@@ -1,6 +1,6 @@
 """Scores of videos frame by frame, as the video papers' common tool takes them.
 
-    frame_scores(real, fake, {"psnr": PSNR(), "ssim": SSIM(), "lpips": lpips})    one pass, [N, T]
+    frame_scores(real, fake, {"psnr": PSNR(), "ssim": SSIM(), "lpips": lpips})    one pass, [N, F]
 
 The tool is JunyaoHu/common_metrics_on_video_quality (5f75173). Its PSNR, SSIM and LPIPS compare a
 frame with its frame and average the frames' scores, over videos and times alike. Other tools'
@@ -65,11 +65,11 @@ def frame_scores(
     *,
     batch: int = BATCH,
     devices: Sequence[jax.Device] | None = None,
-) -> dict[str, Float[np.ndarray, "N T"]]:
+) -> dict[str, Float[np.ndarray, "N F"]]:
     """Every measure's score of every frame, in one pass over both sets.
 
     Args:
-        real: clips [T, Y, X, 3] of uint8 or floats in [0, 1], one after the other (`videos.py`).
+        real: clips [F, Y, X, 3] of uint8 or floats in [0, 1], one after the other (`videos.py`).
         fake: as many, of the same shape.
         measures: a `Measure` by each name that the result shall have.
         batch: frames on each device at a time.
@@ -115,7 +115,7 @@ def mean_score(measure: Measure, real: Videos, fake: Videos, batch: int = BATCH)
 
 def per_frame(
     measure: Measure, real: np.ndarray, fake: np.ndarray, batch: int = BATCH
-) -> Float[np.ndarray, "*n"]:
+) -> Float[np.ndarray, "*b"]:
     """A measure's score of each frame of two arrays [..., Y, X, 3].
 
     Raises:

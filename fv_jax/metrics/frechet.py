@@ -8,7 +8,7 @@ common tools with it (google-research frechet_video_distance, VideoGPT, TATS); S
 cd-fvd divide by N. A single video has no covariance: only the means count then.
 
 No square root of a matrix is taken, the step that fails most often in other tools (scipy's sqrtm,
-fewer videos than features). Let F hold the centred features of a set, divided by sqrt(N - 1), so
+fewer videos than features). Let F hold the centered features of a set, divided by sqrt(N - 1), so
 that S = F^T F. Then S1 S2 has the eigenvalues of (F1 F2^T)(F1 F2^T)^T, and
 
     tr sqrt(S1 S2) = sum of the singular values of F1 F2^T      (the nuclear norm)
@@ -30,24 +30,24 @@ class Moments:
 
     Attributes:
         count: vectors seen.
-        mean: [D].
-        factor: [R, D], R <= D; factor^T factor is the sum over vectors of (x - mean)(x - mean)^T.
+        mean: of all vectors.
+        factor: at most C rows; factor^T factor is the sum over vectors of (x - mean)(x - mean)^T.
     """
 
     count: int
-    mean: Float[np.ndarray, " D"]
-    factor: Float[np.ndarray, "R D"]
+    mean: Float[np.ndarray, " C"]
+    factor: Float[np.ndarray, "rows C"]
 
     @classmethod
-    def of(cls, features: Float[np.ndarray, "N D"], name: str = "features") -> "Moments":
+    def of(cls, features: Float[np.ndarray, "N C"], name: str = "features") -> "Moments":
         """Moments of vectors of any float type.
 
         Raises:
-            ValueError: not [N, D], or not all finite; says which row of `name`.
+            ValueError: not [N, C], or not all finite; says which row of `name`.
         """
         rows = np.asarray(features)
         if rows.ndim != 2 or not rows.shape[1]:
-            raise ValueError(f"{name} must be [N, D], got {list(rows.shape)}")
+            raise ValueError(f"{name} must be [N, C], got {list(rows.shape)}")
         rows = rows.astype(np.float64)
         bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
         if len(bad):
@@ -58,7 +58,7 @@ class Moments:
         return cls(len(rows), mean, _shortened(rows - mean))
 
     @property
-    def spread(self) -> Float[np.ndarray, "R D"]:
+    def spread(self) -> Float[np.ndarray, "rows C"]:
         """F, with the covariance F^T F."""
         return self.factor / np.sqrt(max(self.count - 1, 1))
 
@@ -81,16 +81,16 @@ def frechet(a: Moments, b: Moments) -> float:
 
 
 def frechet_distance(
-    features_a: Float[np.ndarray, "N D"], features_b: Float[np.ndarray, "M D"]
+    features_a: Float[np.ndarray, "N C"], features_b: Float[np.ndarray, "other C"]
 ) -> float:
     """The Fréchet distance of two sets of features, in float64, whatever their own type.
 
     Args:
         features_a: of the one set; FVD's are the 400 logits of I3D.
-        features_b: of the other; their numbers N and M may differ.
+        features_b: of the other; there may be more or fewer.
 
     Raises:
-        ValueError: not [N, D] and [M, D] with N, M >= 1, or not all finite.
+        ValueError: not [N, C] with N >= 1, vectors of other lengths, or not all finite.
     """
     return frechet(Moments.of(features_a, "features_a"), Moments.of(features_b, "features_b"))
 

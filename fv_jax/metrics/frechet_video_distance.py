@@ -64,8 +64,8 @@ def fvd(
     """Fréchet video distance of two sets, >= 0; see the module for what is in the number.
 
     Args:
-        real: uint8 [N, T, Y, X, 3], or any iterable of clips (`videos.py`), T >= 9.
-        fake: likewise, of the same T, Y and X; there may be more or fewer.
+        real: uint8 [N, F, Y, X, 3], or any iterable of clips (`videos.py`), F >= 9.
+        fake: likewise, of the same F, Y and X; there may be more or fewer.
         i3d: the network with its weights.
         batch: clips on each device at a time.
         devices: all of this process by default.

@@ -6,7 +6,7 @@
 
 How frames come to 224x224 px (`resize`), always without antialias:
 
-    half_pixel        the shorter side is scaled to 224, bilinearly with pixel centres at halves,
+    half_pixel        the shorter side is scaled to 224, bilinearly with pixel centers at halves,
                       and the middle is cut out: the common tools (VideoGPT, StyleGAN-V's path in
                       JunyaoHu/common_metrics_on_video_quality 5f75173)
     legacy_bilinear   both sides are scaled to 224, whatever the shape, as TensorFlow 1 does it,
@@ -53,7 +53,7 @@ class I3D:
     """The network and its weights: a pytree. Give it to `jax.jit` as an argument.
 
     Attributes:
-        convolutions: kernel [T, Y, X, in, out] and bias [out] by name, batch norm folded in.
+        convolutions: kernel [t, y, x, in, out] and bias [out] by name, batch norm folded in.
         bn_epsilon: that was folded in.
         verdict: whether these are the published weights.
         resize: how frames come to 224x224 px.
@@ -145,7 +145,7 @@ class I3D:
             add_smoke(record, "FVD", value, SMOKE_VALUE, i3d.smoke_agrees(value))
         return i3d, record
 
-    def logits(self, pixels: Float[Array, "B T 224 224 3"]) -> Float[Array, "B 400"]:
+    def logits(self, pixels: Float[Array, "B F 224 224 3"]) -> Float[Array, "B 400"]:
         """Logits of pixels in [-1, 1], at least 9 frames; the matmul precision is the caller's."""
         return i3d_network.logits(self.convolutions, pixels)
 
@@ -160,7 +160,7 @@ class I3D:
         """Logits of every clip, float32, computed in full float32 precision.
 
         Args:
-            videos: clips [T, Y, X, 3] of uint8 or floats in [0, 1], all of one shape, T >= 9.
+            videos: clips [F, Y, X, 3] of uint8 or floats in [0, 1], all of one shape, F >= 9.
             batch: clips on each device at a time.
             devices: all of this process by default.
             check: what the clips must be, from `checker`, where another set has a say in it.
@@ -198,11 +198,11 @@ class I3D:
         return bool(abs(value / SMOKE_VALUE - 1) < _SMOKE_TOLERANCE)
 
 
-def preprocessed(videos: Array, resize: str = "half_pixel") -> Float[Array, "B T 224 224 3"]:
+def preprocessed(videos: Array, resize: str = "half_pixel") -> Float[Array, "B F 224 224 3"]:
     """What I3D sees, in [-1, 1]; for use under jit.
 
     Args:
-        videos: [B, T, Y, X, 3], uint8 or floats in [0, 1].
+        videos: [B, F, Y, X, 3], uint8 or floats in [0, 1].
         resize: see the module.
     """
     pixels = unit(videos)
@@ -228,7 +228,7 @@ def _legacy_shares(size: int) -> Float[np.ndarray, "224 size"]:
     return _bilinear(np.arange(SIDE) * size / SIDE, size)
 
 
-def _bilinear(at: np.ndarray, size: int) -> Float[np.ndarray, "n size"]:
+def _bilinear(at: np.ndarray, size: int) -> Float[np.ndarray, "seen size"]:
     """The share of each of `size` pixels in what is seen at `at`; beyond the edge it goes on."""
     places = np.arange(size)
     shares = np.stack([np.interp(at, places, one) for one in np.eye(size)], axis=1)

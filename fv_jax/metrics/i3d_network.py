@@ -1,6 +1,6 @@
 """The network of I3D: Inception-v1 with its filters inflated over time (arXiv:1705.07750).
 
-    pixels [B, T, 224, 224, 3] in [-1, 1]
+    pixels [B, F, 224, 224, 3] in [-1, 1]
     1a conv 7x7x7 /2   2a pool /2 in space   2b conv 1x1x1   2c conv 3x3x3   3a pool /2 in space
     3b 3c   4a pool /2   4b 4c 4d 4e 4f   5a pool /2   5b 5c        nine Inception modules
     mean over 2x7x7, classifier 1x1x1, mean over time                400 logits
@@ -38,11 +38,11 @@ _MODULES = {
 }
 _POOLS_BEFORE = {"Mixed_4b": (3, 3, 3), "Mixed_5b": (2, 2, 2)}
 
-Convolutions = Mapping[str, tuple[Any, Any]]  # kernel [T, Y, X, in, out] and bias [out] by name
+Convolutions = Mapping[str, tuple[Any, Any]]  # kernel [t, y, x, in, out] and bias [out] by name
 
 
 def kernel_shapes() -> dict[str, tuple[int, int, int, int, int]]:
-    """Shape [T, Y, X, in, out] of every convolution's kernel, by torch's name of its module."""
+    """Shape [t, y, x, in, out] of every convolution's kernel, by torch's name of its module."""
     shapes = {
         "Conv3d_1a_7x7": (7, 7, 7, 3, 64),
         "Conv3d_2b_1x1": (1, 1, 1, 64, 64),
@@ -62,7 +62,7 @@ def kernel_shapes() -> dict[str, tuple[int, int, int, int, int]]:
 
 
 def logits(
-    convolutions: Convolutions, pixels: Float[Array, "B T 224 224 3"]
+    convolutions: Convolutions, pixels: Float[Array, "B F 224 224 3"]
 ) -> Float[Array, "B 400"]:
     """The class logits, before softmax, averaged over time; a pure function.
 
@@ -92,11 +92,11 @@ def logits(
 
 
 def _conv(
-    kernel: Float[Array, "kt ky kx C O"],
+    kernel: Float[Array, "_ _ _ I O"],
     bias: Float[Array, " O"],
-    x: Float[Array, "B T Y X C"],
+    x: Float[Array, "B F Y X I"],
     stride: int,
-) -> Float[Array, "B t y x O"]:
+) -> Float[Array, "B _ _ _ O"]:
     """A convolution over time and space, as one over space.
 
     The frames that a kernel sees at once are laid beside each other as channels. XLA's own 3-D
@@ -125,8 +125,8 @@ def _conv(
 
 
 def _max_pool(
-    x: Float[Array, "B T Y X C"], window: tuple[int, int, int], strides: tuple[int, int, int]
-) -> Float[Array, "B t y x C"]:
+    x: Float[Array, "B F Y X C"], window: tuple[int, int, int], strides: tuple[int, int, int]
+) -> Float[Array, "B _ _ _ C"]:
     """One axis after the other: far fewer comparisons than a window of 27 places."""
     for axis, (size, stride) in enumerate(zip(window, strides), start=1):
         if size == 1:

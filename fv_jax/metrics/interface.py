@@ -19,7 +19,7 @@ from jaxtyping import Float, UInt8
 
 from fv_jax.metrics.frechet import frechet_distance
 
-Clips = UInt8[np.ndarray, "N T Y X 3"]
+Clips = UInt8[np.ndarray, "N F Y X 3"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Weights:
         allow_unverified: take others than the published ones.
     """
 
-    files: Mapping[str, Path | None] = dataclasses.field(default_factory=dict)
+    files: Mapping[str, Path] = dataclasses.field(default_factory=dict)
     allow_unverified: bool = False
 
 
@@ -95,7 +95,7 @@ class Metric:
 
     @classmethod
     def heading(cls) -> str:
-        """Of a column of a table: label, unit, and an arrow to where it gets better."""
+        """Head of a table's column: label, unit, and an arrow to where it gets better."""
         unit = f", {cls.unit}" if cls.unit else ""
         return f"{cls.label}{unit} {'↑' if cls.higher_is_better else '↓'}"
 
@@ -129,6 +129,6 @@ class SetMetric(Metric):
         """Features of every clip, of uint8 clips of one shape."""
         raise NotImplementedError
 
-    def distance(self, real: Float[np.ndarray, "N C"], fake: Float[np.ndarray, "M C"]) -> float:
+    def distance(self, real: Float[np.ndarray, "N C"], fake: Float[np.ndarray, "fakes C"]) -> float:
         """The distance of two sets of features: Fréchet's, unless a metric has another."""
         return frechet_distance(real, fake)

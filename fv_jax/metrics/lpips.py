@@ -33,7 +33,7 @@ from jaxtyping import Array, Float
 from fv_jax.metrics.device_batches import on_every
 from fv_jax.metrics.frame_scores import BATCH, FrameMetric, mean_score, per_frame
 from fv_jax.metrics.interface import Weights
-from fv_jax.metrics.videos import Frames, Videos, unit
+from fv_jax.metrics.videos import AnyFrames, Videos, unit
 from fv_jax.metrics.weights import lpips as lpips_weights
 from fv_jax.metrics.weights.files import origin, read_tensors
 from fv_jax.metrics.weights.lpips import NETS, Tensors
@@ -163,7 +163,7 @@ class LPIPS:
         """Mean distance over all frames.
 
         Args:
-            real: uint8 [N, T, Y, X, 3], images [B, Y, X, 3], or any iterable of clips
+            real: uint8 [N, F, Y, X, 3], images [B, Y, X, 3], or any iterable of clips
                 (`videos.py`).
             fake: as many, of the same shape.
             batch: frames on each device whose features are in memory at a time.
@@ -176,7 +176,9 @@ class LPIPS:
         )
         return mean_score(self, one, other, batch)
 
-    def per_frame(self, real: Frames, fake: Frames, batch: int = BATCH) -> Float[np.ndarray, "*n"]:
+    def per_frame(
+        self, real: AnyFrames, fake: AnyFrames, batch: int = BATCH
+    ) -> Float[np.ndarray, "*b"]:
         """Distance of each frame, float32, with matmuls of full float32 precision.
 
         Raises:

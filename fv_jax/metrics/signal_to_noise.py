@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from fv_jax.metrics.frame_scores import BATCH, FrameMetric, mean_score, per_frame
 from fv_jax.metrics.interface import Weights
-from fv_jax.metrics.videos import Frames, Videos, unit
+from fv_jax.metrics.videos import AnyFrames, Videos, unit
 
 _IDENTICAL_PSNR = 100.0  # dB
 _IDENTICAL_ERROR = 1e-10  # mean squared error of pixels in [0, 1] below which it counts
@@ -53,7 +53,7 @@ def psnr(real: Videos, fake: Videos, batch: int = BATCH) -> float:
     """Mean peak signal-to-noise ratio over all frames, dB. Identical frames count as 100 dB.
 
     Args:
-        real: uint8 [N, T, Y, X, 3], or any iterable of clips (`videos.py`).
+        real: uint8 [N, F, Y, X, 3], or any iterable of clips (`videos.py`).
         fake: as many, of the same shape.
         batch: frames on each device at a time.
 
@@ -63,7 +63,7 @@ def psnr(real: Videos, fake: Videos, batch: int = BATCH) -> float:
     return mean_score(PSNR(), real, fake, batch)
 
 
-def psnr_per_frame(real: Frames, fake: Frames) -> Float[np.ndarray, "*n"]:
+def psnr_per_frame(real: AnyFrames, fake: AnyFrames) -> Float[np.ndarray, "*b"]:
     """PSNR of each frame, dB; a single image is a frame.
 
     Raises:

@@ -52,7 +52,7 @@ def ssim(real: Videos, fake: Videos, batch: int = BATCH) -> float:
     """Mean structural similarity over all frames, in [-1, 1]; frames of at least 11x11 px.
 
     Args:
-        real: uint8 [N, T, Y, X, 3], or any iterable of clips (`videos.py`).
+        real: uint8 [N, F, Y, X, 3], or any iterable of clips (`videos.py`).
         fake: as many, of the same shape.
         batch: frames on each device at a time.
 
@@ -62,7 +62,7 @@ def ssim(real: Videos, fake: Videos, batch: int = BATCH) -> float:
     return mean_score(SSIM(), real, fake, batch)
 
 
-def _gray(frames: UInt8[np.ndarray, "*n 3"]) -> UInt8[np.ndarray, "*n 3"]:
+def _gray(frames: UInt8[np.ndarray, "*b 3"]) -> UInt8[np.ndarray, "*b 3"]:
     """Frames in 8-bit gray, three times: the mean over channels is then that of the gray."""
     gray = np.round(frames @ np.asarray(_LUMA)).clip(0, 255).astype(np.uint8)
     return np.repeat(gray[..., None], 3, axis=-1)

@@ -13,7 +13,7 @@ MOVED = 8
 
 
 def stability(
-    frames: UInt8[np.ndarray, "N T Y X 3"], ids: Int[np.ndarray, "N T h w"], patch: int
+    frames: UInt8[np.ndarray, "N F Y X 3"], ids: Int[np.ndarray, "N F h w"], patch: int
 ) -> dict[str, float]:
     """Shares of ids that two consecutive frames have in common.
 

@@ -1,7 +1,7 @@
 """Sets of videos as every metric takes them: one clip after the other, checked, with a name.
 
-A set is anything that can be iterated over and gives clips, each an array [T, Y, X, 3]: an array
-[N, T, Y, X, 3] (in memory or memory-mapped), a list, or a generator that reads files. Only the
+A set is anything that can be iterated over and gives clips, each an array [F, Y, X, 3]: an array
+[N, F, Y, X, 3] (in memory or memory-mapped), a list, or a generator that reads files. Only the
 clips that are being looked at are in memory.
 
 Pixels are uint8, or floats in [0, 1]. Floats in [-1, 1] or up to 255 are errors here: numbers that
@@ -19,8 +19,8 @@ from jaxtyping import Array, Float, UInt8
 
 from fv_jax.array_types import checked_floats
 
-Videos = Iterable[Any]  # of clips: arrays [T, Y, X, 3], or what has such `frames` and a `name`
-Frames = UInt8[np.ndarray, "*n Y X 3"] | Float[np.ndarray, "*n Y X 3"]  # one array of them
+Videos = Iterable[Any]  # of clips: arrays [F, Y, X, 3], or what has such `frames` and a `name`
+AnyFrames = UInt8[np.ndarray, "*b Y X 3"] | Float[np.ndarray, "*b Y X 3"]  # one array of them
 
 
 class NamedClip(NamedTuple):
@@ -28,7 +28,7 @@ class NamedClip(NamedTuple):
 
     Attributes:
         name: file, or name of the set and number.
-        frames: [T, Y, X, 3].
+        frames: [F, Y, X, 3].
     """
 
     name: str
@@ -58,13 +58,13 @@ class Checker:
         """The clip; floats as float32.
 
         Raises:
-            ValueError: not [T, Y, X, 3] with a frame; neither uint8 nor floats in [0, 1]; too few
+            ValueError: not [F, Y, X, 3] with a frame; neither uint8 nor floats in [0, 1]; too few
                 or too small frames; another length, size or type than the first one's.
         """
         name, frames = clip
         if frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
             raise ValueError(
-                f"{name} must be [T, Y, X, 3] with at least one frame, got {list(frames.shape)}"
+                f"{name} must be [F, Y, X, 3] with at least one frame, got {list(frames.shape)}"
             )
         if len(frames) < self.least_frames:
             raise ValueError(

@@ -13,8 +13,9 @@ import dataclasses
 
 import numpy as np
 import scipy.ndimage
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
+from fv_jax.array_types import Frames
 from fv_jax.shapes import scenes
 
 _THRESHOLD = 136  # of the brightest channel: half-way between 72 and 200
@@ -39,11 +40,11 @@ class Reading:
     colour: str
     shape: str
     direction: str
-    centroids: Float[np.ndarray, "M 2"]
+    centroids: Float[np.ndarray, "F 2"]
     stray: float
 
 
-def read(frames: UInt8[np.ndarray, "M Y X 3"]) -> Reading:
+def read(frames: Frames) -> Reading:
     """Measure a clip."""
     objects = [_largest_region(frame) for frame in frames]
     centroids = np.asarray([_centroid(region) for region, _ in objects])
@@ -72,7 +73,7 @@ def agreement(reading: Reading, caption: str) -> dict[str, bool]:
     return right | {"all": all(right.values())}
 
 
-def off_line(centroids: Float[np.ndarray, "M 2"], key_frame: np.ndarray) -> tuple[float, float]:
+def off_line(centroids: Float[np.ndarray, "F 2"], key_frame: np.ndarray) -> tuple[float, float]:
     """Mean distance (px) from uniform straight motion, of key frames and of inserted frames.
 
     The motion is the least-squares line, position over time, through the key frames' centroids.

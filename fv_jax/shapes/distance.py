@@ -42,8 +42,8 @@ class RealClips:
         self._next = _FIRST + count
         self._moments = Moments.of(real_features(_FIRST, count, extractor, split))
 
-    def distance(self, videos: UInt8[np.ndarray, "N M Y X 3"]) -> float:
-        """shapes-FVD of generated clips, all M = 17 frames of them.
+    def distance(self, videos: UInt8[np.ndarray, "N F Y X 3"]) -> float:
+        """shapes-FVD of generated clips, all F = 17 frames of them.
 
         Raises:
             ValueError: clips of another length or size, or not uint8.
@@ -79,7 +79,7 @@ class ShapesFVDMetric(SetMetric):
 
 def real_features(
     first: int, count: int, extractor: FeatureExtractor, split: str = "test"
-) -> Float[np.ndarray, "N F"]:
+) -> Float[np.ndarray, "N C"]:
     """Features of rendered clips `first`, `first` + 1, .. of a split, a few at a time."""
     parts = []
     for start in range(first, first + count, _AT_A_TIME):

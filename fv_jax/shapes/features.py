@@ -4,14 +4,14 @@ A small network of our own, trained here on rendered clips (`experiments/shapes_
 name the five attributes of a caption and to measure radius, place and velocity. Its features are
 the 64 numbers from which all of these are read off. It knows nothing but `shapes`.
 
-    frames [M, 64, 64, 3]
+    frames [F, 64, 64, 3]
       -> 4x4 patches, two convolutions, one vector a frame        what there is, and where
       -> two convolutions over time                               how it moves
       -> mean over time -> 64 features -> attributes, radius, place, velocity
 
 Its sizes are fixed: with others the distances would be other numbers.
 
-Shapes: B clips, M frames of 64x64 px, F = 64 features.
+Shapes: B clips of F frames of 64x64 px, C = 64 features.
 """
 
 import functools
@@ -63,7 +63,7 @@ class ShapesFeatures(nnx.Module):
         self.words = nnx.Linear(FEATURES, sum(map(len, WORDS.values())), rngs=rngs)
         self.numbers = nnx.Linear(FEATURES, len(NUMBERS), rngs=rngs)
 
-    def __call__(self, frames: UInt8[Array, "B M Y X 3"]) -> Float[Array, "B F"]:
+    def __call__(self, frames: UInt8[Array, "B F Y X 3"]) -> Float[Array, "B C"]:
         b, m = frames.shape[:2]
         x = frames.reshape(b * m, *frames.shape[2:]).astype(jnp.float32) / 127.5 - 1
         x = nnx.silu(self.patches(x))
@@ -78,8 +78,8 @@ class ShapesFeatures(nnx.Module):
         return self.features(x.mean(1))
 
     def read(
-        self, features: Float[Array, "B F"]
-    ) -> tuple[dict[str, Float[Array, "B _"]], Float[Array, "B N"]]:
+        self, features: Float[Array, "B C"]
+    ) -> tuple[dict[str, Float[Array, "B _"]], Float[Array, "B numbers"]]:
         """Logits of each attribute's words; numbers in units of `NUMBERS`."""
         ends = np.cumsum([len(words) for words in WORDS.values()])[:-1]
         logits = jnp.split(self.words(features), ends, axis=-1)
@@ -89,10 +89,10 @@ class ShapesFeatures(nnx.Module):
 def truth(clip: scenes.ShapeClip) -> tuple[np.ndarray, np.ndarray]:
     """What `read` should say: index of each attribute's word, and the numbers in their units."""
     words = [WORDS[name].index(getattr(clip, name)) for name in WORDS]
-    centres = clip.centres()
+    centers = clip.centers()
     # Off the middle of the frame, px; px per frame.
-    place = centres.mean(0) - scenes.FRAME_SIZE / 2
-    velocity = (centres[-1] - centres[0]) / (len(centres) - 1)
+    place = centers.mean(0) - scenes.FRAME_SIZE / 2
+    velocity = (centers[-1] - centers[0]) / (len(centers) - 1)
     radius = clip.radius - 10.0
     values = np.asarray([radius, *place, *velocity]) / list(NUMBERS.values())
     return np.asarray(words, np.int32), values.astype(np.float32)
@@ -123,8 +123,8 @@ class FeatureExtractor:
         """Write the weights as bfloat16."""
         write_params(path, self.params, {})
 
-    def __call__(self, videos: np.ndarray) -> Float[np.ndarray, "N F"]:
-        """Features of clips, uint8 [N, M, 64, 64, 3]; float32.
+    def __call__(self, videos: np.ndarray) -> Float[np.ndarray, "N C"]:
+        """Features of clips, uint8 [N, F, 64, 64, 3]; float32.
 
         Raises:
             ValueError: not uint8 clips of at least 3 frames of 64x64 px.

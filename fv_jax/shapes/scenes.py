@@ -16,7 +16,9 @@ import dataclasses
 import zlib
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
+
+from fv_jax.array_types import Frames
 
 FRAME_SIZE = 64
 NUM_FRAMES = 17
@@ -46,9 +48,9 @@ _EXTENT = {"circle": (1.0, 1.0), "square": (0.9, 0.9), "triangle": (1.08, 0.9)}
 
 @dataclasses.dataclass(frozen=True)
 class ShapeClip:
-    """What a clip shows. Positions are of the bounding box's centre, in px, y down.
+    """What a clip shows. Positions are of the bounding box's center, in px, y down.
 
-    A pixel (row i, column j) is centred at (x, y) = (j + 0.5, i + 0.5).
+    A pixel (row i, column j) is centerd at (x, y) = (j + 0.5, i + 0.5).
     """
 
     size: str
@@ -65,8 +67,8 @@ class ShapeClip:
         """The sentence of the grammar that describes this clip."""
         return caption(self.size, self.colour, self.shape, self.direction, self.background)
 
-    def centres(self) -> Float[np.ndarray, "M 2"]:
-        """(x, y) of the bounding box's centre in every frame."""
+    def centers(self) -> Float[np.ndarray, "F 2"]:
+        """(x, y) of the bounding box's center in every frame."""
         share = np.arange(NUM_FRAMES) / (NUM_FRAMES - 1)
         step = np.asarray(DIRECTIONS[self.direction], float) * self.travel
         return np.asarray(self.start) + share[:, None] * step
@@ -113,7 +115,7 @@ def clip(split: str, index: int) -> ShapeClip:
     background = BACKGROUNDS[rng.integers(len(BACKGROUNDS))]
     radius = rng.uniform(*SIZES[size])
     half = np.asarray(_EXTENT[shape]) * radius
-    room = FRAME_SIZE - 2 * half  # how far the centre may travel along x and y
+    room = FRAME_SIZE - 2 * half  # how far the center may travel along x and y
     sign = np.asarray(DIRECTIONS[direction], float)
     axis = int(np.argmax(np.abs(sign)))
     travel = min(rng.uniform(*TRAVEL), room[axis])
@@ -132,17 +134,15 @@ def clip(split: str, index: int) -> ShapeClip:
     )
 
 
-def render(
-    spec: ShapeClip, frames: Int[np.ndarray, " M"] | None = None
-) -> UInt8[np.ndarray, "M Y X 3"]:
+def render(spec: ShapeClip, frames: Int[np.ndarray, " F"] | None = None) -> Frames:
     """Pixels of the chosen frames (0-based; all 17 by default)."""
-    centres = spec.centres()
-    centres = centres if frames is None else centres[np.asarray(frames)]
+    centers = spec.centers()
+    centers = centers if frames is None else centers[np.asarray(frames)]
     grid = np.arange(FRAME_SIZE, dtype=np.float32) + 0.5
-    dx = grid[None, None, :] - centres[:, 0, None, None].astype(np.float32)
-    dy = grid[None, :, None] - centres[:, 1, None, None].astype(np.float32)
+    dx = grid[None, None, :] - centers[:, 0, None, None].astype(np.float32)
+    dy = grid[None, :, None] - centers[:, 1, None, None].astype(np.float32)
     distance = _signed_distance(spec.shape, dx, dy, spec.radius)
-    # A pixel is one unit wide, so an edge that passes d from its centre covers 1/2 - d of it.
+    # A pixel is one unit wide, so an edge that passes d from its center covers 1/2 - d of it.
     coverage = np.clip(0.5 - distance, 0.0, 1.0)[..., None]
     colour = np.asarray(COLOURS[spec.colour], np.float32)
     pixels = background(spec.background) * (1 - coverage) + colour * coverage
@@ -150,7 +150,7 @@ def render(
 
 
 def _signed_distance(shape: str, dx: np.ndarray, dy: np.ndarray, radius: float) -> np.ndarray:
-    """Distance to the outline, negative inside, px. Broadcasts to [M, Y, X]."""
+    """Distance to the outline, negative inside, px. Broadcasts to [F, Y, X]."""
     if shape == "circle":
         return np.sqrt(dx**2 + dy**2) - radius
     if shape == "square":

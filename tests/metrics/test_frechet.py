@@ -116,5 +116,5 @@ def test_unfit_features_are_refused(a, b, message):
 
 def test_a_single_vector_is_no_set():
     unchecked = inspect.unwrap(Moments.of.__func__)  # type: ignore[attr-defined]
-    with pytest.raises(ValueError, match=r"rows must be \[N, D\], got \[7\]"):
+    with pytest.raises(ValueError, match=r"rows must be \[N, C\], got \[7\]"):
         unchecked(Moments, features(0, 3)[0], "rows")

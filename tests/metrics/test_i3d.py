@@ -178,7 +178,7 @@ def test_the_resize_reaches_the_network():
         (clips(0, 2, 8, 20, 20), r"at least 9 frames, videos\[0\] has 8"),
         ([clips(0, 9, 20, 20), clips(0, 10, 20, 20)], r"\[1\]: got 10 .*, want 9 .*\[0\] has"),
         ([clips(0, 9, 20, 20), clips(0, 9, 20, 24)], r"videos\[1\]: got 9 frames of 24x20 px"),
-        (clips(0, 1, 9, 20, 20)[..., 0], r"must be \[T, Y, X, 3\].*got \[9, 20, 20\]"),
+        (clips(0, 1, 9, 20, 20)[..., 0], r"must be \[F, Y, X, 3\].*got \[9, 20, 20\]"),
         (clips(0, 1, 9, 20, 20) / 127.5 - 1, r"in \[0, 1\], got -1 to 1 in videos\[0\]"),
         (clips(0, 1, 9, 20, 20).astype(np.int32), "got int32"),
         ([clips(0, 9, 20, 20), clips(0, 9, 20, 20) / 255], "all uint8 or all floats.*float32"),

@@ -51,7 +51,7 @@ def test_a_named_set_is_called_by_its_name():
 @pytest.mark.parametrize(
     ("frames", "message"),
     [
-        (clip(4, 4), r"a\.mp4 must be \[T, Y, X, 3\] with at least one frame, got \[4, 4, 3\]"),
+        (clip(4, 4), r"a\.mp4 must be \[F, Y, X, 3\] with at least one frame, got \[4, 4, 3\]"),
         (clip(0, 4, 4), r"got \[0, 4, 4, 3\]"),
         (clip(2, 4, 4)[..., :1], r"got \[2, 4, 4, 1\]"),
         (clip(1, 4, 4), r"a metric needs clips of at least 2 frames, a\.mp4 has 1"),

@@ -123,14 +123,14 @@ def test_travel_fills_its_range():
 def test_objects_never_leave_the_frame():
     for spec in clips():
         half = np.asarray(BOXES[spec.shape]) * spec.radius
-        assert (spec.centres() - half >= -1e-9).all()
-        assert (spec.centres() + half <= 64 + 1e-9).all()
+        assert (spec.centers() - half >= -1e-9).all()
+        assert (spec.centers() + half <= 64 + 1e-9).all()
 
 
 def test_motion_is_straight_and_of_constant_speed():
     ways = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
     for spec in clips():
-        steps = np.diff(spec.centres(), axis=0)
+        steps = np.diff(spec.centers(), axis=0)
         assert len(steps) == 16
         expected = np.asarray(ways[spec.direction]) * spec.travel / 16
         np.testing.assert_allclose(steps, np.broadcast_to(expected, (16, 2)), atol=1e-9)
@@ -145,7 +145,7 @@ def test_pixels_move_as_the_clip_says(spec):
     centroid /= weight.sum((1, 2))[:, None]
     # A triangle's centre of mass lies a third of its height above its base.
     middle = (0, 0.3 * spec.radius) if spec.shape == "triangle" else (0, 0)
-    np.testing.assert_allclose(centroid, spec.centres() + middle, atol=0.08)
+    np.testing.assert_allclose(centroid, spec.centers() + middle, atol=0.08)
 
 
 def test_frames_are_17_at_8_fps_and_64_px_square():
@@ -174,7 +174,7 @@ def test_backgrounds_are_dark_static_and_untouched_outside_the_object(background
     assert (plain == np.round(plain)).all()
     spec = dataclasses.replace(scenes.clip("train", 1), background=background)
     frames = scenes.render(spec)
-    x, y = spec.centres().T
+    x, y = spec.centers().T
     rows, columns = np.mgrid[:64, :64] + 0.5
     reach = 1.5 * spec.radius + 2
     for frame, cx, cy in zip(frames, x, y):

@@ -181,7 +181,7 @@ def convert(source: Path, out: Path) -> Converted:
     if out.suffix != ".safetensors":
         raise ValueError(f"the converted file must be .safetensors, got {str(out)!r}")
     tensors, header = read_tensors(source, "`fv convert-weights --help` says what it takes")
-    network, kept = _recognised(tensors, str(source))
+    network, kept = _recognized(tensors, str(source))
     came = origin(source, header, kept)
     if network == "I3D":
         verified, about = i3d_weights.verdict(kept, str(source))
@@ -205,7 +205,7 @@ def convert(source: Path, out: Path) -> Converted:
     return Converted(network, verified, text)
 
 
-def _recognised(tensors: Mapping[str, Any], source: str) -> tuple[str, dict[str, np.ndarray]]:
+def _recognized(tensors: Mapping[str, Any], source: str) -> tuple[str, dict[str, np.ndarray]]:
     """Name of the network, and its tensors in float32."""
     if "Conv3d_1a_7x7.conv3d.weight" in tensors:
         return "I3D", _contiguous(i3d_weights.complete(tensors, source))

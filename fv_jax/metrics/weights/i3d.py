@@ -174,7 +174,7 @@ def read_tensorflow(path: Path) -> dict[str, np.ndarray]:
 
 
 def folded(tensors: Mapping[str, np.ndarray], bn_epsilon: float) -> Convolutions:
-    """Kernel [T, Y, X, in, out] and bias of every convolution, float32, batch norm folded in.
+    """Kernel [t, y, x, in, out] and bias of every convolution, float32, batch norm folded in.
 
     Args:
         tensors: from `complete`.

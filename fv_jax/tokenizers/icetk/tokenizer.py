@@ -31,7 +31,6 @@ from fv_jax.files import replacing
 from fv_jax.tokenizers.icetk import weights as icetk_weights
 from fv_jax.tokenizers.icetk.network import RATES, IceConfig, nearest, with_parameters
 from fv_jax.tokenizers.icetk.text import IceText
-from fv_jax.tokenizers.interface import FrameTokenizer
 from fv_jax.weights.tensors import read_safetensors
 from fv_jax.weights.torch_checkpoint import read_checkpoint, state_dict
 
@@ -46,7 +45,7 @@ _FILES = (
 )
 
 
-class IceTokenizer(FrameTokenizer):
+class IceTokenizer:
     """Encode and decode frames and text.
 
     Attributes:
@@ -54,10 +53,6 @@ class IceTokenizer(FrameTokenizer):
         params: float32 arrays by their names here (`weights.py`).
         text: text ids, or None without a text model.
     """
-
-    header_key = "icetk"
-    suffixes = (".pt", ".pth")
-    file_name = "ice_image.pt"
 
     def __init__(self, config: IceConfig, params: dict[str, Array], text: IceText | None = None):
         self.config = config
@@ -98,12 +93,6 @@ class IceTokenizer(FrameTokenizer):
         text = None if text_model is None else IceText.load(text_model)
         return cls(sizes, icetk_weights.params_of(tensors, sizes, source), text)
 
-    @classmethod
-    def from_file(cls, path: Path) -> "IceTokenizer":
-        """Read a file of weights, and an ice_text.model if one lies beside it. Raises as `load`."""
-        text = path.parent / "ice_text.model"
-        return cls.load(path, text_model=text if text.is_file() else None)
-
     def save(self, path: str | os.PathLike) -> None:
         """Write the weights as safetensors by icetk's names, with the config in the header.
 
@@ -114,7 +103,7 @@ class IceTokenizer(FrameTokenizer):
             name: np.ascontiguousarray(_shortened(tensor))
             for name, tensor in icetk_weights.tensors_of(self.params).items()
         }
-        header = {self.header_key: json.dumps(to_json(self.config))}
+        header = {"icetk": json.dumps(to_json(self.config))}
         with replacing(Path(path)) as temporary:
             safetensors.numpy.save_file(tensors, temporary, metadata=header)
 
@@ -280,8 +269,7 @@ def _read(weights: Any) -> tuple[Mapping[str, Any], IceConfig | None]:
     if path.suffix != ".safetensors":
         return state_dict(read_checkpoint(path), path), None
     tensors, header = read_safetensors(path)
-    key = IceTokenizer.header_key
-    return tensors, _config(json.loads(header[key])) if key in header else None
+    return tensors, _config(json.loads(header["icetk"])) if "icetk" in header else None
 
 
 def _config(values: Mapping[str, Any]) -> IceConfig:
