@@ -43,7 +43,7 @@ class Settings:
     """Of the first prompt."""
     batch_size: int = 16
     """Prompts sampled at a time."""
-    options: Options = Options()
+    sampling: Options = Options()
     """How to sample."""
     out: Path = Path("out/bench")
     """Where to write; `experiments` records the result in the tree."""
@@ -57,7 +57,7 @@ def run(settings: Settings) -> None:
         "trained pairs": _spread(scenes.all_captions(held_out=False), settings.prompts),
         "held-out pairs": _spread(scenes.all_captions(held_out=True), settings.held_out),
     }
-    values = {"model": settings.model, "options": dataclasses.asdict(settings.options)}
+    values = {"model": settings.model, "options": dataclasses.asdict(settings.sampling)}
     rows = []
     seed = settings.seed
     for name, captions in groups.items():
@@ -90,7 +90,7 @@ def _generate(generator, captions, seed, settings) -> list[Clip]:
     for start in tqdm(range(0, len(captions), size), unit="batch"):
         part = captions[start : start + size]
         padded = part + part[-1:] * (size - len(part))
-        made = generator.generate(padded, seed=seed + start, options=settings.options)
+        made = generator.generate(padded, seed=seed + start, options=settings.sampling)
         clips += made[: len(part)]
     return clips
 

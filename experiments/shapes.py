@@ -13,7 +13,7 @@
 
 The run stopped at 6,000 steps as planned (loss 0.124) and was continued with `--run.steps 8000`.
 The last 2,000 steps changed little (200 prompts; two standard errors are 4%). Without guidance
-(`--options.guidance 1`) all four are right in 93.5%, held-out pairs in 85.4%. What is left are
+(`--sampling.guidance 1`) all four are right in 93.5%, held-out pairs in 85.4%. What is left are
 objects that stand still, and small squares with round corners.
 
 What made the difference, each found with short runs from scratch:

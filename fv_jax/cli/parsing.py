@@ -8,7 +8,7 @@ from typing import Any
 
 import tyro
 
-_BOX = re.compile(r"[\u2500-\u257f]+")
+_BOX = re.compile(r"[\u2500-\u257f]+|-{4,}")
 # What is wrong with a value: without tyro's name of the field, and a flag's help text.
 _VALUE = re.compile(
     r"^Error parsing (?:(-\S+: )|\S+: )(.*?)(?: Argument helptext: .*)?(?: For full helptext.*)?$"

@@ -29,25 +29,22 @@ def at_least(config: Any, **bounds: float) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class TokenizerConfig:
-    """Sizes of the frame tokenizer (`tokenizers/fsq.py`).
-
-    Attributes:
-        levels: FSQ levels per channel; their product is the number of ids.
-        patch: side of the square that one id stands for, px.
-        halo: how many px around its patch the encoder sees.
-        width: channels of encoder and decoder.
-        encoder_depth: residual MLPs of the encoder.
-        decoder_depth: residual blocks of the decoder, each with one 3x3 convolution.
-        hysteresis: how far beyond half a step a channel may drift before a clip's id changes.
-    """
+    """Sizes of the frame tokenizer (`tokenizers/fsq.py`)."""
 
     levels: tuple[int, ...] = (5, 5, 5, 5, 4)
+    """FSQ levels per channel; their product is the number of ids."""
     patch: int = 8
+    """Side of the square that one id stands for, px."""
     halo: int = 0
+    """How many px around its patch the encoder sees."""
     width: int = 192
+    """Channels of encoder and decoder."""
     encoder_depth: int = 3
+    """Residual MLPs of the encoder."""
     decoder_depth: int = 2
+    """Residual blocks of the decoder, each with one 3x3 convolution."""
     hysteresis: float = 0.15
+    """How far beyond half a step a channel may drift before a clip's id changes."""
 
     def __post_init__(self) -> None:
         at_least(self, patch=1, width=1, encoder_depth=1, decoder_depth=1, halo=0, hysteresis=0)
@@ -63,39 +60,36 @@ class TokenizerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RetNetConfig:
-    """Sizes of the RetNet (pre-norm, no biases, RMSNorm, GLU).
-
-    Attributes:
-        width: D, channels of the residual stream.
-        layers: number of blocks.
-        heads: H; width and value_width must be divisible by it, key width K = D / H even.
-        value_width: channels of all heads' values together (H * E).
-        hidden: channels inside the GLU.
-        memory_tokens: half-lives of the shortest and the longest head, in tokens; the heads
-            between are spaced geometrically. None gives RetNet's gamma_h = 1 - 2^(-5-h).
-        angles: how the rotation angles of a head are spaced, "geometric" as RetNet has them (from 1
-            down to 1e-4 rad per token) or "even" between 0 and pi; with these a head can tell one
-            distance from those next to it, which images need (`ops/rope.py`).
-        chunk: tokens per chunk of the chunkwise form.
-        slots: length of a block if its slots have learned embeddings, added to those of the ids;
-            0 for none. They tell the network where in a frame it is.
-        code_levels: FSQ levels of the frame codes, if ids are also read and scored level by level:
-            codes that look alike then share what is learned of them. () for none.
-        matmul_dtype: dtype of matmul inputs. Parameters, accumulation, decays, norms and the
-            retention state stay float32 (float64 when the inputs are).
-    """
+    """Sizes of the RetNet (pre-norm, no biases, RMSNorm, GLU)."""
 
     width: int = 160
+    """D, channels of the residual stream."""
     layers: int = 4
+    """Number of blocks."""
     heads: int = 5
+    """H; width and value_width must be divisible by it, key width K = D / H even."""
     value_width: int = 320
+    """Channels of all heads' values together (H * E)."""
     hidden: int = 216
+    """Channels inside the GLU."""
     memory_tokens: tuple[float, float] | None = (8.0, 1024.0)
+    """Half-lives of the shortest and the longest head, in tokens; the heads between are spaced
+    geometrically. None gives RetNet's gamma_h = 1 - 2^(-5-h)."""
     angles: str = "geometric"
+    """How the rotation angles of a head are spaced, "geometric" as RetNet has them (from 1 down to
+    1e-4 rad per token) or "even" between 0 and pi; with these a head can tell one distance from
+    those next to it, which images need (`ops/rope.py`)."""
     chunk: int = 77
+    """Tokens per chunk of the chunkwise form."""
     slots: int = 0
+    """Length of a block if its slots have learned embeddings, added to those of the ids; 0 for
+    none. They tell the network where in a frame it is."""
     code_levels: tuple[int, ...] = ()
+    """FSQ levels of the frame codes, if ids are also read and scored level by level: codes that
+    look alike then share what is learned of them. () for none."""
     matmul_dtype: str = "float32"
+    """Dtype of matmul inputs. Parameters, accumulation, decays, norms and the retention state stay
+    float32 (float64 when the inputs are)."""
 
     def __post_init__(self) -> None:
         at_least(self, width=1, layers=1, heads=1, value_width=1, hidden=1, chunk=1, slots=0)
@@ -140,21 +134,18 @@ class RetNetConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SequenceConfig:
-    """What a packed sequence is made of (`vocab.py`, `sequence.py`).
-
-    Attributes:
-        text_tokens: text slots before every frame; shorter prompts are padded.
-        frame_grid: (h, w) ids of a frame.
-        text_vocabulary: number of text ids.
-        frame_codes: number of frame ids (the tokenizer's codebook).
-        serial_numbers: how many serial-number tokens exist (SN_1 .. SN_n).
-    """
+    """What a packed sequence is made of (`vocab.py`, `sequence.py`)."""
 
     text_tokens: int = 12
+    """Text slots before every frame; shorter prompts are padded."""
     frame_grid: tuple[int, int] = (8, 8)
+    """(h, w) ids of a frame."""
     text_vocabulary: int = 32
+    """Number of text ids."""
     frame_codes: int = 2500
+    """Number of frame ids (the tokenizer's codebook)."""
     serial_numbers: int = 16
+    """How many serial-number tokens exist (SN_1 .. SN_n)."""
 
     def __post_init__(self) -> None:
         at_least(self, text_tokens=1, text_vocabulary=1, frame_codes=2, serial_numbers=1)

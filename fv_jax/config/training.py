@@ -13,12 +13,19 @@ class OptimizerConfig:
     """Adam with warm-up, cosine decay, clipping, decoupled weight decay and weight averaging."""
 
     learning_rate: float = 3e-3
+    """Adam's step size after the warm-up."""
     final_learning_rate: float = 3e-5
+    """Adam's step size at the last step, where the cosine ends."""
     warmup_steps: int = 200
+    """Steps in which the learning rate rises from 0."""
     clip_norm: float = 1.0
+    """Gradients of a larger norm are scaled down to it."""
     weight_decay: float = 1e-4
+    """Share of a weight, times the learning rate, that a step takes away."""
     beta2: float = 0.98
+    """Adam's memory of squared gradients, per step."""
     ema_decay: float = 0.998
+    """Memory of the average of the weights, per step; the average is what is exported."""
 
     def __post_init__(self) -> None:
         at_least(self, learning_rate=0, warmup_steps=0, weight_decay=0)
@@ -31,20 +38,20 @@ class OptimizerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """How a training is spread over devices (`training/mesh.py`). One size may be -1: what is left.
+    """How a training is spread over devices (`training/mesh.py`).
 
-    Attributes:
-        data: copies of the weights, each with rows of its own.
-        fsdp: parts that every weight, its average and its optimizer state are cut into; each part
-            has rows of its own, too.
-        tensor: parts of the heads, the GLU's channels and the vocabulary.
-        sequence: parts of every row's tokens.
+    One size may be -1: what is left.
     """
 
     data: int = -1
+    """Copies of the weights, each with rows of its own."""
     fsdp: int = 1
+    """Parts that every weight, its average and its optimizer state are cut into; each part has rows
+    of its own, too."""
     tensor: int = 1
+    """Parts of the heads, the GLU's channels and the vocabulary."""
     sequence: int = 1
+    """Parts of every row's tokens."""
 
     def __post_init__(self) -> None:
         sizes = dataclasses.asdict(self)
@@ -57,35 +64,33 @@ class MeshConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """How long to train, and how often to look.
-
-    Attributes:
-        steps: optimizer steps in all; the learning rate's schedule ends there.
-        batch_size: rows of one step, on all devices together.
-        accumulate: parts that a batch is cut into, one after the other; the step is the same
-            and needs the memory of one part.
-        mesh: how it is spread over devices.
-        seed: of the initialisation and of the order of the data.
-        folder: where checkpoints, logs and samples go ("" means out/EXPERIMENT).
-        log_every / sample_every / checkpoint_every: in steps.
-        keep_checkpoints: how many of the newest checkpoints stay on disk.
-        keep_every: beside them those whose step is a multiple of this stay; 0 for none.
-        max_skipped: how many steps may be left out because their loss or gradient is not finite
-            before the run stops.
-    """
+    """How long to train, and how often to look."""
 
     steps: int = 1000
+    """Optimizer steps in all; the learning rate's schedule ends there."""
     batch_size: int = 16
+    """Rows of one step, on all devices together."""
     accumulate: int = 1
+    """Parts that a batch is cut into, one after the other; the step is the same and needs the
+    memory of one part."""
     mesh: MeshConfig = MeshConfig()
     seed: int = 0
+    """Seed of the first weights and of the order of the data."""
     folder: str = ""
+    """Where checkpoints, logs and samples go ("" means out/EXPERIMENT)."""
     log_every: int = 20
+    """Steps from one line of the log to the next."""
     sample_every: int = 500
+    """Steps from one picture of samples to the next."""
     checkpoint_every: int = 200
+    """Steps from one checkpoint to the next."""
     keep_checkpoints: int = 2
+    """Newest checkpoints that stay on disk."""
     keep_every: int = 0
+    """Checkpoints whose step is a multiple of this stay, too; 0 for none."""
     max_skipped: int = 20
+    """Steps that may be left out, since their loss or gradient is not finite, before the run
+    stops."""
 
     def __post_init__(self) -> None:
         at_least(
@@ -101,59 +106,58 @@ class RunConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TokenizerExperiment:
-    """A run of `fv train` that makes a frame tokenizer.
-
-    Attributes:
-        data: a source of clips (`fv data inspect --help` lists the kinds).
-        valid: another one for evaluation; "" holds clips of `data` out.
-        valid_share: share of the clips that is held out.
-        size: side of the square frames that videos are scaled to, px; `shapes` keeps its own.
-        pairs: consecutive frames that are read once from videos, to train on.
-        augment: turn pairs of videos, swap their colours, change brightness and contrast at every
-            draw: a few clips then teach more than how they look themselves.
-        strict: stop at a clip that cannot be read, instead of leaving it out.
-        start: file or folder of the tokenizer whose weights the training starts from; "" for
-            random ones.
-        crop: side of the training crops, in patches. Crops are taken where two frames differ.
-        changed_weight / plain_weight: loss weights of patches that differ between the two
-            frames and of those that do not. Plain background fills most of a frame, and a loss
-            that ignores this collapses onto it.
-        gradient_weight: of the absolute error of differences between neighbouring pixels.
-        noise: standard deviation of the noise on the encoder's input, in levels of 255; drawn
-            from 0 to this, so that ids are stable under camera noise.
-        noise_consistency: weight of how far noise moves the latents, in steps squared.
-        still_consistency: weight of how far latents move from one frame to the next where no
-            pixel of the patch changes by more than two levels.
-        adversarial_weight: of the discriminator's opinion; begin without (`start`).
-        lpips_weight: of the LPIPS distance, with the user's own weights:
-        lpips_trunk / lpips_heads: files of them (`metrics/lpips.py`).
-        evaluation_clips: unseen clips for the sample grid and the numbers beside it.
-    """
+    """A run of `fv train` that makes a frame tokenizer."""
 
     name: str
+    """Name of the run, and of its folder in out/."""
     data: str = "shapes"
+    """A source of clips (`fv data inspect --help` lists the kinds)."""
     valid: str = ""
+    """A source for evaluation; "" holds clips of `data` out."""
     valid_share: float = 0.1
+    """Share of the clips that is held out."""
     size: int = 64
+    """Side of the square frames that videos are scaled to, px; `shapes` keeps its own."""
     pairs: int = 4000
+    """Consecutive frames that are read once from videos, to train on."""
     augment: bool = False
+    """Turn pairs of videos, swap their colors, change brightness and contrast at every draw: a few
+    clips then teach more than how they look themselves."""
     strict: bool = False
+    """Stop at a clip that cannot be read, instead of leaving it out."""
     start: str = ""
+    """File or folder of the tokenizer whose weights the training starts from; "" for random
+    ones."""
     tokenizer: TokenizerConfig = TokenizerConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     run: RunConfig = RunConfig()
     crop: int = 5
+    """Side of the training crops, in patches. Crops are taken where two frames differ."""
     changed_weight: float = 8.0
+    """Loss weight of patches that differ between the two frames. Plain background fills most of a
+    frame, and a loss that ignores this collapses onto it."""
     plain_weight: float = 0.3
+    """Loss weight of patches that do not differ."""
     gradient_weight: float = 0.0
+    """Loss weight of the absolute error of differences between neighboring pixels."""
     noise: float = 2.0
+    """Standard deviation of the noise on the encoder's input, in levels of 255; drawn from 0 to
+    this, so that ids are stable under camera noise."""
     noise_consistency: float = 0.0
+    """Loss weight of how far noise moves the latents, in steps squared."""
     still_consistency: float = 0.0
+    """Loss weight of how far latents move from one frame to the next where no pixel of the patch
+    changes by more than two levels."""
     adversarial_weight: float = 0.0
+    """Loss weight of the discriminator's opinion; begin without (`start`)."""
     lpips_weight: float = 0.0
+    """Loss weight of the LPIPS distance, which needs the next two files."""
     lpips_trunk: str = ""
+    """LPIPS's network, a file of the user's (`metrics/lpips.py`)."""
     lpips_heads: str = ""
+    """LPIPS's heads, a file of the user's."""
     evaluation_clips: int = 32
+    """Unseen clips for the sample grid and the numbers beside it."""
 
     def __post_init__(self) -> None:
         at_least(
@@ -181,17 +185,15 @@ class TokenizerExperiment:
 class FeaturesExperiment:
     """A run of `fv train` that makes the feature network of `shapes-FVD`.
 
-    Its clips are rendered as they are needed, and its sizes are fixed
-    (`shapes/features.py`).
-
-    Attributes:
-        valid_clips: unseen clips for evaluation.
+    Its clips are rendered as they are needed, and its sizes are fixed (`shapes/features.py`).
     """
 
     name: str
+    """Name of the run, and of its folder in out/."""
     optimizer: OptimizerConfig = OptimizerConfig()
     run: RunConfig = RunConfig()
     valid_clips: int = 256
+    """Unseen clips for evaluation."""
 
     def __post_init__(self) -> None:
         at_least(self, valid_clips=1)
@@ -202,21 +204,18 @@ REMAT = ("none", "block", "cheap")
 
 @dataclasses.dataclass(frozen=True)
 class ExpectedData:
-    """Sizes of a data set and its ids, known without reading them.
-
-    Attributes:
-        clips: of one epoch.
-        frame_grid: (h, w) ids of a frame.
-        frame_codes: of the tokenizer's codebook.
-        text_vocabulary: text ids.
-        code_levels: FSQ levels of the codes, if they have any.
-    """
+    """Sizes of a data set and its ids, known without reading them."""
 
     clips: int
+    """Clips of one epoch."""
     frame_grid: tuple[int, int]
+    """(h, w) ids of a frame."""
     frame_codes: int
+    """Codes of the tokenizer's codebook."""
     text_vocabulary: int
+    """Number of text ids."""
     code_levels: tuple[int, ...] = ()
+    """FSQ levels of the codes, if they have any."""
 
     def __post_init__(self) -> None:
         at_least(self, clips=1, frame_codes=2, text_vocabulary=1)
@@ -224,64 +223,63 @@ class ExpectedData:
 
 @dataclasses.dataclass(frozen=True)
 class NetworkExperiment:
-    """A run of `fv train` that makes a text-to-video network.
-
-    Attributes:
-        data: a folder that `fv tokenize` wrote, or a source of clips (`fv data inspect --help`
-            lists the kinds), which is tokenized first.
-        valid: the same for evaluation; "" holds clips of `data` out.
-        valid_share: share of the clips that is held out.
-        tokenizer: for a source: a trained tokenizer's file, or the name of a shipped model.
-        fps / size: for a source: frames per second, and side of the square frames, px.
-        live: tokenize a source while training, a new window of the video at every draw.
-        mirror: with `live`, show half of the draws mirrored left to right.
-        strict: stop at a clip that cannot be used, instead of leaving it out.
-        workers: processes that make the batches; 0 for threads. Not with `live`.
-        text: sentencepiece file; "" makes one of the words of the training texts.
-        start: model folder (or shipped model) whose weights the training starts from; "" for
-            random ones. Its network and sequence must be the same.
-        slot_embeddings: give every slot of a block a learned embedding (`RetNetConfig.slots`).
-        level_embeddings: read and score ids by their FSQ levels, too (`RetNetConfig.code_levels`).
-        key_frame_share: share of rows that are the key-frame task; the rest interpolate.
-        key_frames: M, key frames of a clip; 1 for images.
-        key_frame_stride: frames from one key frame to the next.
-        insertions: (gap, inserted) pairs that the interpolation task draws from: `gap` frames
-            lie from A to B, of which `inserted` are put between.
-        text_tokens: text slots of a block; 0 for as many as the longest text of the data needs.
-        text_drop: share of rows that are trained without their text (for guidance).
-        remat: what the backward pass computes again instead of keeping it: "none", "block" (all
-            of a layer but its input) or "cheap" (all but the results of matmuls).
-        loss_chunk: codes that are scored at a time; logits of all of them never exist at once.
-        expected: sizes of the data, for `--estimate` where the data is not at hand.
-    """
+    """A run of `fv train` that makes a text-to-video network."""
 
     name: str
+    """Name of the run, and of its folder in out/."""
     data: str = "shapes,split=train,count=10000"
+    """A folder that `fv tokenize` wrote, or a source of clips (`fv data inspect --help` lists the
+    kinds), which is tokenized first."""
     valid: str = ""
+    """Tokens or a source for evaluation; "" holds clips of `data` out."""
     valid_share: float = 0.1
+    """Share of the clips that is held out."""
     tokenizer: str = "shapes"
+    """For a source: a trained tokenizer's file, or the name of a shipped model."""
     fps: float = 8.0
+    """For a source: frames per second that are read."""
     size: int = 64
+    """For a source: side of the square frames, px."""
     live: bool = False
+    """Tokenize a source while training, a new window of the video at every draw."""
     mirror: bool = False
+    """With `live`, show half of the draws mirrored left to right."""
     strict: bool = False
+    """Stop at a clip that cannot be used, instead of leaving it out."""
     workers: int = 0
+    """Processes that make the batches; 0 for threads. Not with `live`."""
     text: str = ""
+    """A sentencepiece file; "" makes one of the words of the training texts."""
     start: str = ""
+    """Model folder (or shipped model) whose weights the training starts from; "" for random ones.
+    Its network and sequence must be the same."""
     model: RetNetConfig = RetNetConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     run: RunConfig = RunConfig()
     slot_embeddings: bool = True
+    """Give every slot of a block a learned embedding (`RetNetConfig.slots`)."""
     level_embeddings: bool = True
+    """Read and score ids by their FSQ levels, too (`RetNetConfig.code_levels`)."""
     text_tokens: int = 12
+    """Text slots of a block; 0 for as many as the longest text of the data needs."""
     serial_numbers: int = 16
+    """Serial numbers that the network knows: 1 to this."""
     key_frame_share: float = 0.5
+    """Share of rows that are the key-frame task; the rest interpolate."""
     key_frames: int = 5
+    """M, key frames of a clip; 1 for images."""
     key_frame_stride: int = 4
+    """Frames from one key frame to the next."""
     insertions: tuple[tuple[int, int], ...] = ((4, 3),)
+    """(gap, inserted) pairs that the interpolation task draws from: `gap` frames lie from A to B,
+    of which `inserted` are put between."""
     text_drop: float = 0.1
+    """Share of rows that are trained without their text (for guidance)."""
     remat: str = "none"
+    """What the backward pass computes again instead of keeping it: "none", "block" (all of a layer
+    but its input) or "cheap" (all but the results of matmuls)."""
     loss_chunk: int = 4096
+    """Codes that are scored at a time; logits of all of them never exist at once."""
     expected: ExpectedData | None = None
 
     def __post_init__(self) -> None:
