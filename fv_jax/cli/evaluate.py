@@ -138,8 +138,9 @@ def _finish(
         command=" ".join(["fv evaluate", *map(shlex.quote, command.what), *_flags(command)]),
         overrides=_overrides(command), cache=cache,
     )  # fmt: skip
-    for metric, value in result["metrics"].items():
-        print(f"{METRICS[metric].label:<12}{_value(value)}")
+    for metric in METRICS:
+        if metric in result["metrics"]:
+            print(f"{METRICS[metric].label:<12}{_value(result['metrics'][metric])}")
     counts = result["counts"]
     print(
         f"{counts['fake']} fake and {counts['real_pieces']} real clips of {counts['frames']} "

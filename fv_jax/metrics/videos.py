@@ -103,7 +103,7 @@ def named(videos: Videos, what: str) -> Iterator[NamedClip]:
         frames = np.asarray(getattr(item, "frames", item))
         yield NamedClip(getattr(item, "name", None) or f"{what}[{i}]", frames)
     if empty:
-        raise ValueError(f"no clips in {_called(videos, what)}")
+        raise ValueError(f"no clips in {what}")
 
 
 def pairs(real: Videos, fake: Videos) -> Iterator[tuple[NamedClip, NamedClip]]:
@@ -112,12 +112,11 @@ def pairs(real: Videos, fake: Videos) -> Iterator[tuple[NamedClip, NamedClip]]:
     Raises:
         ValueError: other numbers of clips, or none.
     """
-    names = _called(real, "real"), _called(fake, "fake")
     counted = isinstance(real, Sized) and isinstance(fake, Sized)
     if counted and len(real) and len(fake) and len(real) != len(fake):  # type: ignore[arg-type]
         raise ValueError(
-            f"clips are compared in pairs: {names[0]} has {len(real)}, "  # type: ignore[arg-type]
-            f"{names[1]} has {len(fake)}"  # type: ignore[arg-type]
+            f"clips are compared in pairs: real has {len(real)}, "  # type: ignore[arg-type]
+            f"fake has {len(fake)}"  # type: ignore[arg-type]
         )
     one, other = named(real, "real"), named(fake, "fake")
     count = 0
@@ -125,7 +124,7 @@ def pairs(real: Videos, fake: Videos) -> Iterator[tuple[NamedClip, NamedClip]]:
         b = next(other, None)
         if b is None:
             raise ValueError(
-                f"clips are compared in pairs: {names[1]} has {count}, {names[0]} has more "
+                f"clips are compared in pairs: fake has {count}, real has more "
                 f"(there is no other for {a.name})"
             )
         yield a, b
@@ -133,7 +132,7 @@ def pairs(real: Videos, fake: Videos) -> Iterator[tuple[NamedClip, NamedClip]]:
     extra = next(other, None)
     if extra is not None:
         raise ValueError(
-            f"clips are compared in pairs: {names[0]} has {count}, {names[1]} has more "
+            f"clips are compared in pairs: real has {count}, fake has more "
             f"(there is no other for {extra.name})"
         )
 
@@ -142,7 +141,3 @@ def unit(pixels: Array) -> Float[Array, "..."]:
     """Pixels as float32 in [0, 1], inside a jitted function."""
     scale = 255 if pixels.dtype == jnp.uint8 else 1
     return pixels.astype(jnp.float32) / scale
-
-
-def _called(videos: Videos, what: str) -> str:
-    return str(getattr(videos, "name", None) or what)

@@ -40,14 +40,6 @@ def test_a_set_without_clips_is_refused(kind):
         list(pairs(kind([clip(2, 4, 4)]), kind([])))
 
 
-def test_a_named_set_is_called_by_its_name():
-    folder = type("Folder", (list,), {"name": "out/samples"})
-    with pytest.raises(ValueError, match="no clips in out/samples"):
-        list(named(folder(), "fake"))
-    with pytest.raises(ValueError, match=r"real has 1, out/samples has 2"):
-        list(pairs([clip(2, 4, 4)], folder([clip(2, 4, 4)] * 2)))
-
-
 @pytest.mark.parametrize(
     ("frames", "message"),
     [
