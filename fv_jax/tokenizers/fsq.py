@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from fv_jax.batching import batched
 from fv_jax.config.model import TokenizerConfig, from_json, to_json
+from fv_jax.tokenizers.interface import FrameTokenizer
 from fv_jax.tokenizers.patch_autoencoder import PatchAutoencoder
 from fv_jax.tokenizers.quantizer import FSQ, hysteresis
 from fv_jax.weights.tensors import params_from_tensors, read_safetensors, write_params
@@ -25,13 +26,15 @@ from fv_jax.weights.tensors import params_from_tensors, read_safetensors, write_
 _BATCH = 64  # frames per compiled call; smaller inputs are padded, so that there is one trace
 
 
-class FSQTokenizer:
+class FSQTokenizer(FrameTokenizer):
     """Encode and decode frames with trained weights.
 
     Attributes:
         config: sizes.
         params: nested dict of float32 arrays.
     """
+
+    header_key = "tokenizer"
 
     def __init__(self, config: TokenizerConfig, params: dict):
         self.config = config
@@ -46,16 +49,18 @@ class FSQTokenizer:
             ValueError: not a tokenizer file, damaged, or of other shapes than its config says.
         """
         tensors, header = read_safetensors(Path(path))
-        if "tokenizer" not in header:
+        if cls.header_key not in header:
             raise ValueError(f"{path} is no tokenizer file: its header has no 'tokenizer' entry")
-        config = from_json(TokenizerConfig, json.loads(header["tokenizer"]))
+        config = from_json(TokenizerConfig, json.loads(header[cls.header_key]))
         abstract = nnx.to_pure_dict(nnx.state(_abstract(config), nnx.Param))
         params = params_from_tensors(tensors, _string_keys(abstract), Path(path))
         return cls(config, params)
 
+    from_file = load
+
     def save(self, path: str | os.PathLike) -> None:
         """Write the weights as bfloat16, with the config in the header."""
-        header = {"tokenizer": json.dumps(to_json(self.config))}
+        header = {self.header_key: json.dumps(to_json(self.config))}
         write_params(Path(path), _string_keys(self.params), header)
 
     @property

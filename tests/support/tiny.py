@@ -23,6 +23,7 @@ from fv_jax.models.retnet import RetNet
 from fv_jax.sequence.vocab import Vocab
 from fv_jax.shapes import scenes
 from fv_jax.tokenizers.fsq import FSQTokenizer
+from fv_jax.tokenizers.interface import FrameTokenizer
 from fv_jax.tokenizers.patch_autoencoder import PatchAutoencoder
 from fv_jax.tokenizers.text import TextTokenizer
 
@@ -159,7 +160,7 @@ def video(count: int = 3, seed: int = 0) -> np.ndarray:
     return np.stack(grids).repeat(16, axis=1).repeat(16, axis=2).astype(np.uint8)
 
 
-class MeanTokenizer:
+class MeanTokenizer(FrameTokenizer):
     """A frame tokenizer of NumPy alone: an id is its 16 px patch's mean red level over 8."""
 
     codebook_size, downsample, reach = 32, 16, 0
@@ -173,9 +174,6 @@ class MeanTokenizer:
         b, y, x, _ = frames.shape
         return (frames[..., 0].reshape(b, y // 16, 16, x // 16, 16).mean((2, 4)) // 8).astype(int)
 
-    def encode_clips(self, clips):
-        return [self.encode(clip) for clip in clips]
-
     def decode(self, ids):
         return (ids[..., None].repeat(16, 1).repeat(16, 2) * 8).repeat(3, 3).astype(np.uint8)
 
@@ -184,6 +182,10 @@ class MeanTokenizer:
 
     def save(self, path):
         Path(path).write_text(self.name)
+
+    @classmethod
+    def from_file(cls, path):
+        return cls(path.read_text())
 
 
 class ListSource:

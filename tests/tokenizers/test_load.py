@@ -12,6 +12,7 @@ import tiny_icetk
 import fv_jax.tokenizers
 from fv_jax.generation import pretrained
 from fv_jax.tokenizers import FSQTokenizer, IceTokenizer, load_tokenizer
+from fv_jax.tokenizers.load import TOKENIZERS
 
 
 def test_importing_the_package_does_not_import_jax():
@@ -75,9 +76,33 @@ def test_files_of_something_else_are_refused(tmp_path):
     text.touch()
     broken.write_bytes(b"<html>")
     for path, message in (
-        (other, "neither a 'tokenizer' nor an 'icetk' entry.*icetk:"),
-        (text, "must be .safetensors or .pt, got .*a.npz"),
+        (other, "its header has no entry 'tokenizer' or 'icetk'.*icetk:PATH"),
+        (text, r"must be .safetensors or .pt or .pth, got .*a.npz"),
         (broken, "b.safetensors is damaged or no safetensors file"),
     ):
         with pytest.raises(ValueError, match=message):
             load_tokenizer(str(path))
+
+
+def test_a_kind_from_outside_is_found_by_its_name_its_suffix_and_its_header(tmp_path, monkeypatch):
+    class Other(tiny.MeanTokenizer):
+        header_key, suffixes, file_name = "other", (".means",), "usual.means"
+
+        @classmethod
+        def from_file(cls, path):
+            return cls(path.name)
+
+    monkeypatch.setattr(TOKENIZERS, "_things", {**TOKENIZERS._things, "other": Other})
+    safetensors.numpy.save_file({"a": np.zeros(3)}, tmp_path / "a.safetensors", {"other": ""})
+    (tmp_path / "b.means").touch()
+    for name, file in (
+        ("other:no/such/file", "file"),
+        (f"other:{tmp_path}", "usual.means"),
+        (f"{tmp_path}/b.means", "b.means"),
+        (f"{tmp_path}/a.safetensors", "a.safetensors"),
+    ):
+        tokenizer = load_tokenizer(name)
+        assert isinstance(tokenizer, Other)
+        assert tokenizer.name == file
+    with pytest.raises(FileNotFoundError, match="icetk:PATH or other:PATH"):
+        load_tokenizer("another")

@@ -31,6 +31,7 @@ from fv_jax.files import replacing
 from fv_jax.tokenizers.icetk import weights as icetk_weights
 from fv_jax.tokenizers.icetk.network import RATES, IceConfig, nearest, with_parameters
 from fv_jax.tokenizers.icetk.text import IceText
+from fv_jax.tokenizers.interface import FrameTokenizer
 from fv_jax.weights.tensors import read_safetensors
 from fv_jax.weights.torch_checkpoint import read_checkpoint, state_dict
 
@@ -45,7 +46,7 @@ _FILES = (
 )
 
 
-class IceTokenizer:
+class IceTokenizer(FrameTokenizer):
     """Encode and decode frames and text.
 
     Attributes:
@@ -53,6 +54,10 @@ class IceTokenizer:
         params: float32 arrays by their names here (`weights.py`).
         text: text ids, or None without a text model.
     """
+
+    header_key = "icetk"
+    suffixes = (".pt", ".pth")
+    file_name = "ice_image.pt"
 
     def __init__(self, config: IceConfig, params: dict[str, Array], text: IceText | None = None):
         self.config = config
@@ -93,6 +98,12 @@ class IceTokenizer:
         text = None if text_model is None else IceText.load(text_model)
         return cls(sizes, icetk_weights.params_of(tensors, sizes, source), text)
 
+    @classmethod
+    def from_file(cls, path: Path) -> "IceTokenizer":
+        """Read a file of weights, and an ice_text.model if one lies beside it. Raises as `load`."""
+        text = path.parent / "ice_text.model"
+        return cls.load(path, text_model=text if text.is_file() else None)
+
     def save(self, path: str | os.PathLike) -> None:
         """Write the weights as safetensors by icetk's names, with the config in the header.
 
@@ -103,7 +114,7 @@ class IceTokenizer:
             name: np.ascontiguousarray(_shortened(tensor))
             for name, tensor in icetk_weights.tensors_of(self.params).items()
         }
-        header = {"icetk": json.dumps(to_json(self.config))}
+        header = {self.header_key: json.dumps(to_json(self.config))}
         with replacing(Path(path)) as temporary:
             safetensors.numpy.save_file(tensors, temporary, metadata=header)
 
@@ -269,7 +280,8 @@ def _read(weights: Any) -> tuple[Mapping[str, Any], IceConfig | None]:
     if path.suffix != ".safetensors":
         return state_dict(read_checkpoint(path), path), None
     tensors, header = read_safetensors(path)
-    return tensors, _config(json.loads(header["icetk"])) if "icetk" in header else None
+    key = IceTokenizer.header_key
+    return tensors, _config(json.loads(header[key])) if key in header else None
 
 
 def _config(values: Mapping[str, Any]) -> IceConfig:
