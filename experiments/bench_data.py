@@ -27,7 +27,7 @@ from fv_jax.media.frames import Window, read_random
 from fv_jax.planning.estimate import MFU
 from fv_jax.reporting.results import markdown, record
 from fv_jax.tokenizers.load import load_tokenizer
-from fv_jax.training.accelerators import find
+from fv_jax.training.accelerators import find_accelerator
 from fv_jax.training.flops import step_flops
 from fv_jax.training.tasks.network import NetworkTask
 from fv_jax.training.tasks.network_loss import of_expected_data
@@ -103,7 +103,7 @@ def tokens_of_an_h200() -> float:
     task = of_expected_data(config, 1)
     params = jax.eval_shape(task.init, jax.random.key(0))
     flops = step_flops(task.loss, params, task.batch_shapes(), jax.random.key(0))
-    gpu = find("H200")
+    gpu = find_accelerator("H200")
     assert gpu is not None
     return MFU * gpu.peak_flops * task.tokens_per_step / flops
 

@@ -9,7 +9,7 @@ import jax
 
 from fv_jax.config.training import OptimizerConfig, RunConfig
 from fv_jax.planning import hlo
-from fv_jax.training.accelerators import find
+from fv_jax.training.accelerators import find_accelerator
 from fv_jax.training.flops import step_flops
 from fv_jax.training.mesh import bytes_per_device, make_layout
 from fv_jax.training.program import build_program
@@ -56,7 +56,7 @@ class StepCosts:
     @property
     def mfu(self) -> float | None:
         """What `seconds` would be of v5e chips, which they are estimated for."""
-        chip = find("TPU v5e")
+        chip = find_accelerator("TPU v5e")
         if self.seconds is None or chip is None:
             return None
         return self.flops / self.seconds / (chip.peak_flops * math.prod(self.mesh.values()))

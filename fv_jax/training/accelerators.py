@@ -63,7 +63,7 @@ ACCELERATORS = (
 )
 
 
-def find(kind: str) -> Accelerator | None:
+def find_accelerator(kind: str) -> Accelerator | None:
     """The accelerator that JAX calls `kind`, or that has this name; None if it is not known."""
     plain = kind.removeprefix("NVIDIA ").lower()
     for accelerator in ACCELERATORS:
@@ -81,7 +81,7 @@ def peak_flops(device: jax.Device) -> float | None:
     """
     if device.platform == "cpu":
         return measured_matmul_flops() / len(jax.local_devices(backend="cpu"))
-    accelerator = find(device.device_kind)
+    accelerator = find_accelerator(device.device_kind)
     return accelerator.peak_flops if accelerator else None
 
 

@@ -20,32 +20,26 @@ import contextlib
 import dataclasses
 import functools
 import gc
-import json
 import logging
 import os
 import re
-import shutil
 import sys
 import time
-import zlib
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import grain
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
-from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from fv_jax.config.model import to_json
+from fv_jax.training import integrity
+from fv_jax.training.distributed import agree, is_first, same_everywhere
 from fv_jax.training.state import TrainState
 
-FILES = "files.json"
-_UNFINISHED = ".orbax-checkpoint-tmp"  # orbax's name
-_OLD, _DAMAGED = ".old", ".damaged"
 # How a full disk or a lost one shows: tensorstore raises ValueErrors, jax RuntimeErrors.
 _CANNOT_WRITE = (OSError, ValueError, RuntimeError)
 _TIMEOUT_S = 600  # of one save, and of waiting for a process that could not write its part
@@ -73,11 +67,11 @@ class Checkpointer:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder.resolve()
         self._keep, self._keep_every = keep, keep_every
-        self._first = jax.process_index() == 0
+        self._first = is_first()
         if self._first:
-            _remove_unfinished(self._folder)
+            integrity.remove_unfinished(self._folder)
         self._steps = sorted(int(p.name) for p in self._folder.iterdir() if p.name.isdigit())
-        if not _same_everywhere(self._steps):
+        if not same_everywhere(integrity.sum_of(self._steps)):
             raise ValueError(
                 f"the processes see different checkpoints in {folder}; the folder of a run must "
                 "be on a file system that all of them share"
@@ -126,7 +120,7 @@ class Checkpointer:
         """Wait for the last save; whether it was written, by every process."""
         if self._saving is not None:
             step, reason = self._outcome()
-            if _on_all(not reason):
+            if agree(not reason):
                 steps = sorted([*self._steps, step])
                 self._steps = [step for step in steps if step not in self._superfluous(steps)]
                 self._failed = None
@@ -196,11 +190,9 @@ class Checkpointer:
         return ocp.AsyncCheckpointer(handler, async_options=options)
 
     def _seal(self) -> None:
-        """Write the sums of the files. The first process does when all is written but the name."""
-        (folder,) = self._folder.glob(f"{self._writing}{_UNFINISHED}*")
-        paths = sorted(path for path in folder.glob("*/**/*") if path.is_file())
-        files = {str(path.relative_to(folder)): _size_and_sum(path) for path in paths}
-        (folder / FILES).write_text(json.dumps({"crc32": _sum_of(files), "files": files}))
+        """The first process does this when all is written but the folder's name."""
+        (folder,) = self._folder.glob(f"{self._writing}{integrity.UNFINISHED}*")
+        integrity.seal(folder)
 
     def _outcome(self) -> tuple[int, str]:
         """The step of the save under way, and when it ends why it could not be written, or ""."""
@@ -215,7 +207,7 @@ class Checkpointer:
         self._writer.wait_until_finished()
         if self._first:
             for old in self._superfluous(sorted([*self._steps, step])):
-                _remove(self._folder / str(old))
+                integrity.remove(self._folder / str(old))
 
     def _superfluous(self, steps: list[int]) -> list[int]:
         every = self._keep_every
@@ -238,7 +230,7 @@ class Checkpointer:
             gc.collect()  # tasks that nobody waits for any more complain now, not some time later
             if self._first:
                 for _ in range(20):  # until the threads of the other files have given up, too
-                    if _remove_unfinished(self._folder):
+                    if integrity.remove_unfinished(self._folder):
                         break
                     time.sleep(0.1)
 
@@ -251,8 +243,8 @@ class Checkpointer:
         for step in reversed(self._steps):
             if step not in self._damage:
                 # One process reads all files, and its word counts for all.
-                found = _find_damage(self._folder / str(step)) if self._first else ""
-                self._damage[step] = found if _on_all(not found) else found or "damaged"
+                found = integrity.find_damage(self._folder / str(step)) if self._first else ""
+                self._damage[step] = found if agree(not found) else found or "damaged"
             if not self._damage[step]:
                 return step
         if not self._steps:
@@ -284,14 +276,12 @@ class Checkpointer:
 
     def _put_aside(self, steps: list[int], chosen: int) -> None:
         for step in steps if self._first else ():
-            aside = self._folder / f"{step}{_DAMAGED}"
-            shutil.rmtree(aside, ignore_errors=True)
-            (self._folder / str(step)).rename(aside)
+            aside = integrity.put_aside(self._folder / str(step))
             _say(
                 f"the checkpoint at step {step} is damaged ({self._damage[step]}), it is now "
                 f"{aside}; going on from step {chosen}"
             )
-        _on_all(True)  # no process may save before
+        agree(True)  # no process may save before
         self._steps = [step for step in self._steps if step not in steps]
         self._damage = {step: self._damage[step] for step in self._steps if step in self._damage}
 
@@ -311,79 +301,6 @@ def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
     if sharding is None:
         sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-
-def _find_damage(folder: Path) -> str:
-    """What is wrong with a checkpoint's files; "" if nothing is.
-
-    tensorstore would notice files that are missing or cut off, but not a changed bit in the arrays,
-    nor would JSON in a number.
-    """
-    try:
-        sealed = json.loads((folder / FILES).read_bytes())
-        whole = sealed["crc32"] == _sum_of(sealed["files"])
-    except FileNotFoundError:
-        return f"{FILES} is missing"
-    except (OSError, ValueError, LookupError, TypeError):
-        whole = False
-    if not whole:
-        return f"{FILES} is damaged"
-    for name, (size, checksum) in sealed["files"].items():
-        try:
-            found = _size_and_sum(folder / name)
-        except FileNotFoundError:
-            return f"{name} is missing"
-        except OSError as error:
-            return f"{name}: {error.strerror}"
-        if found[0] != size:
-            return f"{name} has {found[0]} bytes, {size} were written"
-        if found[1] != checksum:
-            return f"{name} is not what was written"
-    return ""
-
-
-def _size_and_sum(path: Path) -> list[int]:
-    size = checksum = 0
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            size, checksum = size + len(block), zlib.crc32(block, checksum)
-    return [size, checksum]
-
-
-def _sum_of(files: Any) -> int:
-    return zlib.crc32(json.dumps(files, sort_keys=True).encode())
-
-
-def _remove(folder: Path) -> None:
-    """Delete a checkpoint, so that a kill half-way leaves nothing that looks like one."""
-    with contextlib.suppress(OSError):
-        old = folder.rename(folder.with_name(folder.name + _OLD))
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _remove_unfinished(folder: Path) -> bool:
-    """Delete what saves left that were cut off; whether nothing came back meanwhile."""
-    found = []
-    with contextlib.suppress(OSError):
-        names = [path.name for path in folder.iterdir()]
-        found = [name for name in names if _UNFINISHED in name or name.endswith(_OLD)]
-    for name in found:
-        shutil.rmtree(folder / name, ignore_errors=True)
-    return not found
-
-
-def _on_all(good: bool) -> bool:
-    """Whether it is on every process; all must ask."""
-    if jax.process_count() == 1:
-        return good
-    return bool(multihost_utils.process_allgather(np.asarray(good)).all())
-
-
-def _same_everywhere(steps: list[int]) -> bool:
-    if jax.process_count() == 1:
-        return True
-    sums = multihost_utils.process_allgather(np.uint32(_sum_of(steps)))
-    return bool((sums == sums[0]).all())
 
 
 def _reason(error: BaseException) -> str:

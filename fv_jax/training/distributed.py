@@ -1,4 +1,4 @@
-"""Joining the other processes of a training, where there are others.
+"""The other processes of a training, where there are others: joining them, agreeing with them.
 
 `join()` is called once, before JAX looks for devices. Who tells how many processes there are:
 
@@ -26,6 +26,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from fv_jax.training.interrupt import Interrupted
 
@@ -35,7 +37,7 @@ ADDRESS, COUNT, INDEX = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PRO
 def join(timeout_s: int = 300) -> None:
     """Find the other processes, if there are others, and wait until all are there.
 
-    From then on SIGTERM does not end the process: JAX tells the training loop of it (`stop.py`).
+    From then on SIGTERM does not end the process: JAX tells the training loop (`interrupt.py`).
 
     Args:
         timeout_s: how long to wait for them.
@@ -46,7 +48,7 @@ def join(timeout_s: int = 300) -> None:
     """
     if jax.distributed.is_initialized():
         return
-    cluster = find(os.environ)
+    cluster = find_cluster(os.environ)
     if cluster is None:
         return
     if cluster.get("process_id") and "coordinator_address" in cluster:
@@ -62,6 +64,21 @@ def join(timeout_s: int = 300) -> None:
 def is_first() -> bool:
     """Whether this process writes what is written once: logs, pictures, exported weights."""
     return jax.process_index() == 0
+
+
+def agree(good: bool) -> bool:
+    """Whether something is good on every process; all must ask."""
+    if jax.process_count() == 1:
+        return good
+    return bool(multihost_utils.process_allgather(np.asarray(good)).all())
+
+
+def same_everywhere(value: int) -> bool:
+    """Whether every process has the same 32 bits; all must ask."""
+    if jax.process_count() == 1:
+        return True
+    values = multihost_utils.process_allgather(np.uint32(value))
+    return bool((values == values[0]).all())
 
 
 @contextlib.contextmanager
@@ -87,7 +104,7 @@ def leaving_on_failure() -> Iterator[None]:
         raise
 
 
-def find(environment: Mapping[str, str]) -> dict[str, Any] | None:
+def find_cluster(environment: Mapping[str, str]) -> dict[str, Any] | None:
     """Arguments of `jax.distributed.initialize`, or None for a process on its own.
 
     Raises:

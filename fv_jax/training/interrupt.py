@@ -29,11 +29,11 @@ class _Now(BaseException):
 
 
 class StopSignal:
-    """Turns Ctrl-C and SIGTERM into an answer to `after(step)`."""
+    """Turns Ctrl-C and SIGTERM into an answer to `stops_after(step)`."""
 
     def __init__(self) -> None:
         self._several = jax.process_count() > 1
-        self._received: int | None = None
+        self._signal: int | None = None
         self._leave = False
 
     def __enter__(self) -> "StopSignal":
@@ -46,39 +46,39 @@ class StopSignal:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def after(self, step: int) -> bool:
+    def stops_after(self, step: int) -> bool:
         """Whether to stop after this step. With several processes all must ask at every step."""
         if self._several:
             return multihost_utils.reached_preemption_sync_point(step)
-        return self._received is not None
+        return self._signal is not None
 
     @property
-    def left(self) -> bool:
-        """Whether a signal has come; of several processes only `after` can tell."""
-        return self._received is not None
+    def received(self) -> bool:
+        """Whether a signal has come; of several processes only `stops_after` can tell."""
+        return self._signal is not None
 
-    def unless_stopped(self, block: Callable[[], None]) -> None:
+    def run_unless_stopped(self, block: Callable[[], None]) -> None:
         """Run what can wait, such as drawing samples; a signal ends it at once."""
         try:
             try:
                 self._leave = True
-                if self._received is None:
+                if self._signal is None:
                     block()
             finally:
                 self._leave = False
         except _Now:
             self._leave = False
 
-    def error(self, step: int) -> Interrupted:
+    def stopped_at(self, step: int) -> Interrupted:
         """What to raise after saving."""
-        kind = Interrupted if self._received == signal.SIGINT else Terminated
+        kind = Interrupted if self._signal == signal.SIGINT else Terminated
         return kind(f"stopped at step {step}; the same command continues it")
 
     def _handle(self, number: int, _: object) -> None:
         if self._several:
             os.kill(os.getpid(), signal.SIGTERM)
             return
-        self._received = number
+        self._signal = number
         signal.signal(number, signal.default_int_handler)  # a second one stops at once
         if self._leave:
             raise _Now

@@ -29,6 +29,7 @@ from fv_jax.files import only_process_in
 from fv_jax.provenance import provenance
 from fv_jax.training.accelerators import peak_flops
 from fv_jax.training.checkpoint import Checkpointer
+from fv_jax.training.distributed import is_first
 from fv_jax.training.flops import step_flops
 from fv_jax.training.interrupt import Interrupted, StopSignal
 from fv_jax.training.mesh import make_layout, place_batch, replicated, rows_of_process, to_host
@@ -90,8 +91,7 @@ def train(task: Task, config: Any, folder: Path, *, profile: bool = False) -> Pa
             the mesh does not fit the devices or the batch; too many steps were skipped.
         Interrupted: Ctrl-C, after saving; `Terminated` of SIGTERM.
     """
-    first = jax.process_index() == 0
-    with only_process_in(folder) if first else contextlib.nullcontext():
+    with only_process_in(folder) if is_first() else contextlib.nullcontext():
         return _Run(task, config, folder).train(profile)
 
 
@@ -100,7 +100,7 @@ class _Run:
         run: RunConfig = config.run
         self.task, self.config, self.folder, self.run = task, config, folder, run
         self.layout = make_layout(run.mesh)
-        self.writes = jax.process_index() == 0
+        self.writes = is_first()
         self.program = build_program(task, run, config.optimizer, self.layout)
         self.rows = rows_of_process(self.layout, run.batch_size)
         self.checkpoints = Checkpointer(
@@ -134,7 +134,7 @@ class _Run:
                     except Exception:
                         # A signal to all processes ends those that make batches, too: the steps
                         # before are saved.
-                        if not stop.left:
+                        if not stop.received:
                             raise
                         self._stop(step - 1, stop)
                     if trace:
@@ -157,7 +157,7 @@ class _Run:
     def _after(self, step: int, stop: StopSignal) -> None:
         """Samples, checkpoints, and the end if one was asked for."""
         run, last = self.run, step == self.run.steps
-        if stop.after(step):
+        if stop.stops_after(step):
             self._stop(step, stop)
         sample = last or step % run.sample_every == 0
         save = last or step % run.checkpoint_every == 0
@@ -165,8 +165,8 @@ class _Run:
             self.log.flush()  # or the step under way would be paused, too
         if sample:
             with self.log.paused():
-                stop.unless_stopped(lambda: self._sample(step))
-            if stop.left:
+                stop.run_unless_stopped(lambda: self._sample(step))
+            if stop.received:
                 self._stop(step, stop)
         if save:
             with self.log.paused():
@@ -175,7 +175,7 @@ class _Run:
     def _stop(self, step: int, stop: StopSignal) -> None:
         self.log.flush()
         self.checkpoints.save(self.state, self.data, self.config)
-        error = stop.error(step)
+        error = stop.stopped_at(step)
         if error.exit_code:  # a machine that is taken away has little time
             self._export()
         raise error

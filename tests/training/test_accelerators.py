@@ -5,7 +5,12 @@ import time
 import jax
 import pytest
 
-from fv_jax.training.accelerators import ACCELERATORS, find, measured_matmul_flops, peak_flops
+from fv_jax.training.accelerators import (
+    ACCELERATORS,
+    find_accelerator,
+    measured_matmul_flops,
+    peak_flops,
+)
 
 
 @pytest.mark.parametrize(
@@ -24,15 +29,15 @@ from fv_jax.training.accelerators import ACCELERATORS, find, measured_matmul_flo
     ],
 )
 def test_devices_are_found_as_jax_spells_them(kind, name, tera):
-    accelerator = find(kind)
+    accelerator = find_accelerator(kind)
     assert accelerator is not None
     assert accelerator.name == name
     assert accelerator.peak_flops == tera * 1e12
 
 
 def test_unknown_devices_are_not_guessed():
-    assert find("NVIDIA Z900") is None
-    assert find("A100") is None  # with how much memory?
+    assert find_accelerator("NVIDIA Z900") is None
+    assert find_accelerator("A100") is None  # with how much memory?
 
 
 def test_no_spelling_means_two_devices():

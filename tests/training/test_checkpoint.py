@@ -241,24 +241,14 @@ def flip(path):
     path.write_bytes(data)
 
 
-DAMAGES = {
-    "deleted": lambda path: path.unlink(),
-    "emptied": lambda path: path.write_bytes(b""),
-    "halved": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
-    "without its last byte": lambda path: path.write_bytes(path.read_bytes()[:-1]),
-    "flipped": flip,
-}
-
-
-@pytest.mark.parametrize("kind", DAMAGES)
-def test_any_damaged_file_means_the_checkpoint_before(kind, tmp_path, two, capsys):
+def test_any_damaged_file_means_the_checkpoint_before(tmp_path, two, capsys):
     files = [path.relative_to(two) for path in (two / "2").rglob("*") if path.is_file()]
     of_arrays = [file for file in files if "ocdbt" in str(file)]
     assert len(files) > 12
     assert len(of_arrays) > 3
     for i, file in enumerate(files):
         folder = shutil.copytree(two, tmp_path / str(i))
-        DAMAGES[kind](folder / file)
+        flip(folder / file)
         checkpoints, data = Checkpointer(folder, keep=2), TASK.data()
         assert checkpoints.latest_step() == 2
         assert checkpoints.config() == to_json(Experiment())
@@ -489,10 +479,10 @@ def fill(room):
     with open(folder / "full", "wb") as file:
         file.write(bytes(shutil.disk_usage(folder).free - room))
 free = lambda: os.remove(folder / "full")
-for room in (0, 5_000, 20_000, 100_000, 300_000):
+for room in (0, 20_000, 300_000):
     check(folder / "c", room)
     shutil.rmtree(folder / "c")
 """
     with mounted(tmp_path, "8m"):
         told = lines_of(run(FULL + script, tmp_path))
-    assert told == 5 * told_of_no_room(tmp_path / "c", "No space left on device")
+    assert told == 3 * told_of_no_room(tmp_path / "c", "No space left on device")

@@ -9,7 +9,7 @@ import time
 import jax
 import pytest
 
-from fv_jax.training.distributed import find, is_first, join, leaving_on_failure
+from fv_jax.training.distributed import find_cluster, is_first, join, leaving_on_failure
 from fv_jax.training.interrupt import Interrupted, Terminated
 
 SBATCH = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
@@ -36,11 +36,11 @@ POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "1"}
     ids=["nothing", "salloc", "sbatch", "srun-pty", "told-1", "told-in-pod", "mpirun-1", "no-tpu"],
 )  # fmt: skip
 def test_one_process_joins_nobody(environment):
-    assert find(environment) is None
+    assert find_cluster(environment) is None
 
 
 def test_what_is_told_goes_before_what_is_found():
-    told = find(STEP | TOLD)
+    told = find_cluster(STEP | TOLD)
     assert told == {
         "coordinator_address": "host:1234",
         "num_processes": 4,
@@ -52,24 +52,24 @@ def test_what_is_told_goes_before_what_is_found():
 def test_slurm_tasks_are_those_of_the_step_and_share_the_gpus():
     several = {"num_processes": 4, "cluster_detection_method": "slurm"}
     every_gpu = {"local_device_ids": []}
-    assert find(STEP) == several  # JAX takes one GPU for each task of a node
-    assert find(STEP | {"SLURM_NTASKS": "9"}) == several
-    assert find(STEP | {"JAX_COORDINATOR_ADDRESS": "host:1"}) == several  # which JAX reads itself
-    assert find(STEP | {"SLURM_STEP_TASKS_PER_NODE": "1(x4)"}) == several | every_gpu
-    assert find(STEP | {"SLURM_STEP_TASKS_PER_NODE": "10(x4)"}) == several
-    assert find(STEP | {"CUDA_VISIBLE_DEVICES": "0"}) == several | every_gpu
-    assert find(STEP | {"CUDA_VISIBLE_DEVICES": "0,1"}) == several
+    assert find_cluster(STEP) == several  # JAX takes one GPU for each task of a node
+    assert find_cluster(STEP | {"SLURM_NTASKS": "9"}) == several
+    assert find_cluster(STEP | {"JAX_COORDINATOR_ADDRESS": "host:1"}) == several
+    assert find_cluster(STEP | {"SLURM_STEP_TASKS_PER_NODE": "1(x4)"}) == several | every_gpu
+    assert find_cluster(STEP | {"SLURM_STEP_TASKS_PER_NODE": "10(x4)"}) == several
+    assert find_cluster(STEP | {"CUDA_VISIBLE_DEVICES": "0"}) == several | every_gpu
+    assert find_cluster(STEP | {"CUDA_VISIBLE_DEVICES": "0,1"}) == several
     own = {"SLURM_STEP_TASKS_PER_NODE": "1(x4)", "JAX_LOCAL_DEVICE_IDS": "2"}
-    assert find(STEP | own) == several
+    assert find_cluster(STEP | own) == several
 
 
 def test_open_mpi_goes_before_the_slurm_step_that_started_it():
     old = MPI | {"OMPI_MCA_orte_hnp_uri": "1.0;tcp://10.0.0.1:5"}
     expected = {"num_processes": 4, "process_id": 3, "cluster_detection_method": "ompi"}
-    assert find(STEP | old) == expected
-    assert find(MPI | {"JAX_COORDINATOR_ADDRESS": "host:1"}) == expected
+    assert find_cluster(STEP | old) == expected
+    assert find_cluster(MPI | {"JAX_COORDINATOR_ADDRESS": "host:1"}) == expected
     with pytest.raises(ValueError, match="mpirun -x JAX_COORDINATOR_ADDRESS=HOST:PORT"):
-        find(MPI)
+        find_cluster(MPI)
 
 
 @pytest.fixture
@@ -83,17 +83,17 @@ def tpu():
 
 @pytest.mark.usefixtures("tpu")
 def test_machines_of_a_tpu_slice():
-    assert find({}) == {"cluster_detection_method": "gcetpu"}
-    assert find({"TPU_SKIP_MDS_QUERY": "1"}) is None
-    assert find({"TPU_WORKER_HOSTNAMES": "localhost"} | POD) is None
+    assert find_cluster({}) == {"cluster_detection_method": "gcetpu"}
+    assert find_cluster({"TPU_SKIP_MDS_QUERY": "1"}) is None
+    assert find_cluster({"TPU_WORKER_HOSTNAMES": "localhost"} | POD) is None
     on_gke = {"cluster_detection_method": "gketpu"}
-    assert find({"TPU_WORKER_HOSTNAMES": "a,b,c,d", "TPU_WORKER_ID": "2"} | POD) == on_gke
-    assert find({"TPU_WORKER_HOSTNAMES": "a", "MEGASCALE_NUM_SLICES": "2"} | POD) == on_gke
+    assert find_cluster({"TPU_WORKER_HOSTNAMES": "a,b,c,d", "TPU_WORKER_ID": "2"} | POD) == on_gke
+    assert find_cluster({"TPU_WORKER_HOSTNAMES": "a", "MEGASCALE_NUM_SLICES": "2"} | POD) == on_gke
 
 
 def test_pods_of_an_indexed_job_must_be_told_who_they_are():
     with pytest.raises(ValueError, match="JAX_NUM_PROCESSES=1 for one in each pod"):
-        find(POD)
+        find_cluster(POD)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_pods_of_an_indexed_job_must_be_told_who_they_are():
 )
 def test_half_a_cluster_is_refused(environment, words):
     with pytest.raises(ValueError, match=words):
-        find(environment)
+        find_cluster(environment)
 
 
 def test_one_process_is_the_first_and_joins_any_number_of_times(monkeypatch):
