@@ -41,6 +41,11 @@ def only_process_in(folder: Path) -> Iterator[None]:
         yield
 
 
+def user_cache() -> Path:
+    """The folder for what can be made again: below XDG_CACHE_HOME, or ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fv_jax"
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file whole or not at all."""
     with replacing(path) as temporary:

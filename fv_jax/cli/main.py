@@ -3,11 +3,11 @@
 import importlib
 import os
 import sys
-from pathlib import Path
 from typing import NoReturn
 
 from fv_jax.cli import commands
 from fv_jax.cli.parsing import parse
+from fv_jax.files import user_cache
 
 # What each command's flags are, and the function that is called with them, returning the exit code.
 COMMANDS: dict[str, tuple[type, str]] = {
@@ -74,8 +74,7 @@ def use_compilation_cache() -> None:
     """Keep compiled programs between runs, unless the user has chosen a place for them."""
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = base / "fv_jax" / "xla"
+    folder = user_cache() / "xla"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:

@@ -211,9 +211,14 @@ class Options:
     guidance: float = 1.5
     """How much key frames follow the text: 1 as trained; else each id is scored twice."""
     window: int = 0
-    """Ids decoded at a time at most, 0 for what suits the machine; the result is the same."""
+    """Ids decoded at a time at most, 0 for what is fastest here; in float32 the ids are the same,
+    in bfloat16 (of some models) their distribution."""
     drafts: bool = True
-    """Guess ids from neighboring frames and check several at once; the result is the same."""
+    """Guess ids from neighboring frames and check several at once; as with --window, no id changes
+    in float32."""
+    float32: bool = False
+    """Compute in float32 where the model was made for bfloat16: slower, but then the seed alone
+    decides the video, whatever the window, the guesses and the batch."""
 
     def __post_init__(self) -> None:
         at_least(

@@ -19,6 +19,7 @@ from fv_jax.generation.plan import Plan, plan_interpolation, plan_videos
 from fv_jax.generation.policies import Policy
 from fv_jax.generation.stats import Stats
 from fv_jax.generation.stream import Stream
+from fv_jax.generation.window_size import KEPT_KEY_FRAMES
 from fv_jax.media.clip import Clip
 from fv_jax.sequence.packing import key_frame_serials, pack
 from fv_jax.sequence.vocab import FREE
@@ -35,6 +36,7 @@ class Generator:
     def __init__(self, model: pretrained.Model, engine: Engine | None = None):
         self.model = model
         self.engine = engine or Engine(model)
+        self._float32: Engine | None = None
 
     @classmethod
     def load(cls, model: str = pretrained.DEFAULT) -> "Generator":
@@ -55,7 +57,9 @@ class Generator:
         Args:
             prompts: sentences.
             seed: of the first prompt, or one for each. Prompt i has seed `seed + i`; the seed
-                alone decides its video, not its neighbors.
+                alone decides its video, not its neighbors. Of a model that computes in bfloat16
+                this holds with `Options.float32`; without, matmuls round otherwise in other
+                batches and windows, and only the distribution of videos is the same.
             options: how to sample.
             first_frames: K key frames to start from, at the key frames' rate: the same for
                 all prompts, or [B, K, Y, X, 3]; the rest is generated.
@@ -97,14 +101,22 @@ class Generator:
 
     def stream(self, prompt: str, *, seed: int = 0, options: Options = Options()) -> Stream:
         """Frames without end, each as soon as its ids are known; see `stream.py`."""
-        return Stream(self.engine, prompt, seed, options)
+        return Stream(self.engine_for(options), prompt, seed, options)
+
+    def engine_for(self, options: Options) -> Engine:
+        """What samples with these options: in the model's dtype, or in float32."""
+        exact = self.model.in_float32
+        if not options.float32 or exact is self.model:
+            return self.engine
+        self._float32 = self._float32 or Engine(exact)
+        return self._float32
 
     def run(self, plan: Plan) -> list[Clip]:
         """Make what a plan says: key frames, the frames between them, pixels."""
-        stats = Stats()
-        keys = self._key_frames(plan, self._given(plan, stats), stats)
+        stats, engine = Stats(), self.engine_for(plan.options)
+        keys = self._key_frames(engine, plan, self._given(plan, stats), stats)
         videos = [Frames.of_key_frames(grid) for grid in keys]
-        filled = interpolate(self.engine, plan, videos, stats)
+        filled = interpolate(engine, plan, videos, stats)
         with stats("decode"):
             pixels = [self.model.frames.decode(frames.ids) for frames in filled]
         summary: dict[str, Any] = stats.summary(len(videos))
@@ -128,18 +140,22 @@ class Generator:
         )
 
     def _key_frames(
-        self, plan: Plan, given: Int[np.ndarray, "B K P"], stats: Stats
+        self, engine: Engine, plan: Plan, given: Int[np.ndarray, "B K P"], stats: Stats
     ) -> Int[np.ndarray, "B F h w"]:
         count, sequence, options = plan.key_frames, self.model.config.sequence, plan.options
         rows, known = given.shape[:2]
         codes = np.pad(given, ((0, 0), (0, count - known), (0, 0)), constant_values=FREE)
         if known < count:
             guess = drafts.previous_frame if options.drafts else drafts.nothing
-            sampler = self.engine.sampler(
-                plan.key_policy, rows, window=options.window, guidance=options.guidance
+            sampler = engine.sampler(
+                plan.key_policy,
+                rows,
+                window=options.window,
+                guidance=options.guidance,
+                kept=KEPT_KEY_FRAMES if options.drafts else None,
             )
-            codes, _ = self.engine.decode(
-                self.engine.start(sampler, [(seed, KEY_FRAMES) for seed in plan.seeds]),
+            codes, _ = engine.decode(
+                engine.start(sampler, [(seed, KEY_FRAMES) for seed in plan.seeds]),
                 sampler, stats,
                 tokens=pack(plan.texts, codes, key_frame_serials(count), sequence),
                 guesses=guess(count, sequence), prefix=known,

@@ -10,6 +10,7 @@ from fv_jax.generation.plan import Plan
 from fv_jax.generation.pretrained import Model
 from fv_jax.generation.sampler import Sampler
 from fv_jax.generation.stats import Stats
+from fv_jax.generation.window_size import KEPT_BETWEEN
 from fv_jax.sequence.packing import interpolation_serials, pack
 
 
@@ -34,7 +35,10 @@ def interpolate(
         if gaps is None:
             break
         # The frames around an inserted one say what it shows; the text adds little: no guidance.
-        sampler = engine.sampler(plan.insert_policy, len(gaps.video), window=options.window)
+        sampler = engine.sampler(
+            plan.insert_policy, len(gaps.video), window=options.window,
+            kept=KEPT_BETWEEN if options.drafts else None,
+        )  # fmt: skip
         inserted = sample_gaps(
             engine, sampler, gaps, plan.texts, plan.seeds, stats, drafts=options.drafts
         )

@@ -7,6 +7,7 @@ with a request is said here, and what is doubtful stands in the plan's `notes`.
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -135,7 +136,10 @@ def plan_videos(
         policy or _policy(options, options.temperature),
         _policy(options, options.insert_temperature),
         model.config.key_frame_fps,
-        (*unknown_words(model, requests), *untrained_levels(model, options, insert)),
+        (
+            *unknown_words(model, requests),
+            *untrained_levels(model, options, insert, model.config.key_frame_fps),
+        ),
         refused,
     )  # fmt: skip
 
@@ -167,12 +171,12 @@ def plan_interpolation(
     insert, (number,) = inserted(model, options), _seeds(seed, 1)
     named = bool(prompt.strip())
     text = text_ids(model, prompt) if named else pad_text([], model.config.sequence)
-    policy = _policy(options, options.insert_temperature)
+    policy, rate = _policy(options, options.insert_temperature), fps or model.config.key_frame_fps
     requests = (Request(0, prompt, number, text),)
     _check_size(model, frames.shape[1:3])
     return Plan(
         requests, options, len(frames), insert, frames[None], policy, policy,
-        fps or model.config.key_frame_fps, (*unknown_words(model, requests),),
+        rate, (*unknown_words(model, requests), *untrained_levels(model, options, insert, rate)),
     )  # fmt: skip
 
 
@@ -241,19 +245,28 @@ def unknown_words(model: Model, requests: Sequence[Request]) -> list[str]:
     return notes
 
 
-def untrained_levels(model: Model, options: Options, insert: int) -> list[str]:
-    """A note where frames come closer together than any that the model was trained on."""
-    config = model.config
-    gaps = [config.key_frame_stride / (insert + 1) ** level for level in range(options.levels)]
-    untrained = [
-        i + 1 for i, gap in enumerate(gaps) if insert and (gap, insert) not in config.insertions
-    ]
+def untrained_levels(model: Model, options: Options, insert: int, fps: float) -> list[str]:
+    """A note where frames are put into gaps that the model was not trained on.
+
+    Args:
+        model: knows the lengths of gaps that it was trained on, in frames of its own rate.
+        options: says how many levels.
+        insert: frames put into every gap.
+        fps: of the frames before anything is put between.
+    """
+    config, untrained = model.config, []
+    base = config.key_frame_fps * config.key_frame_stride  # frames a second that gaps are told in
+    trained = {gap: base / gap for gap, n in config.insertions if n == insert}
+    for level in range(options.levels if insert else 0):
+        rate = fps * (insert + 1) ** level
+        if not any(math.isclose(rate, known, rel_tol=0.01) for known in trained.values()):
+            untrained.append(f"level {level + 1} between frames at {rate:.4g} fps")
     if not untrained:
         return []
-    levels = ", ".join(map(str, untrained))
+    rates = " or ".join(f"{rate:.4g}" for rate in sorted(trained.values()))
     return [
-        f"interpolation level {levels} puts frames closer together than any that the model was "
-        "trained on; it will guess"
+        f"interpolation puts {insert} frames into gaps that {model.name!r} was not trained on "
+        f"({', '.join(untrained)}; trained: {rates} fps); it will guess"
     ]
 
 

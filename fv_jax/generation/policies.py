@@ -5,7 +5,10 @@ from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
+
+_COLDEST = float(np.finfo(np.float32).tiny)  # colder is a number that float32 may take for 0
 
 
 @runtime_checkable
@@ -30,7 +33,8 @@ class Sampling:
     probability.
 
     Attributes:
-        temperature: divides the logits; 0 takes the most likely token.
+        temperature: divides the logits; 0 takes the most likely token, as all do that are too
+            small for a normal float32.
         top_k: keep the k most likely tokens; 0 keeps all.
         top_p: keep the fewest most likely tokens whose probabilities reach p; 1 keeps all.
     """
@@ -43,9 +47,11 @@ class Sampling:
         self, logits: Float[Array, "*B V"], noise: Float[Array, "*B V"]
     ) -> Int[Array, "*B"]:
         """Token ids of every row."""
-        if self.temperature == 0:
+        if self.temperature < _COLDEST:
             return _argmax(logits)
-        return _argmax(self.filter(logits / self.temperature) + noise)
+        # The largest becomes 0, so that no temperature makes it infinite.
+        scaled = (logits - logits.max(axis=-1, keepdims=True)) / self.temperature
+        return _argmax(self.filter(scaled) + noise)
 
     def filter(self, logits: Float[Array, "*B V"]) -> Float[Array, "*B V"]:
         """Scaled logits with everything outside top-k and top-p at -inf.

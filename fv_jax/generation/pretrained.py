@@ -66,6 +66,15 @@ class Model:
         return network_graph(self.config.network, self.config.sequence)
 
     @property
+    def in_float32(self) -> "Model":
+        """The same model, whose matmuls take float32; itself if they do so already."""
+        network = self.config.network
+        if network.matmul_dtype == "float32":
+            return self
+        network = dataclasses.replace(network, matmul_dtype="float32")
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, network=network))
+
+    @property
     def frame_size(self) -> tuple[int, int]:
         """(Y, X) of the frames, px."""
         h, w = self.config.sequence.frame_grid

@@ -11,7 +11,9 @@ holds:
 A guess holds if it is what would have been sampled there. The randomness of a position is a
 function of the request's key and the position, so the tokens are those of W = 1, the paper's
 token-by-token recurrence (section 3.1), whatever the window, the guesses and the batch, up to
-ties in floating point.
+ties in floating point. That is of float32. In bfloat16 matmuls of other shapes round otherwise,
+often enough that some videos change; there the distribution is the same, not the ids, and
+`Options.float32` samples in float32.
 
 Where a guess comes from: an earlier place (`generation/drafts.py`), or, once a window has reached
 over the place, what it sampled there. That sample followed a wrong guess, but mostly it stands

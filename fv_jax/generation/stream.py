@@ -35,6 +35,7 @@ from fv_jax.generation.plan import plan_videos
 from fv_jax.generation.pretrained import Model
 from fv_jax.generation.sampler import DecodeState
 from fv_jax.generation.stats import Stats
+from fv_jax.generation.window_size import KEPT_KEY_FRAMES
 from fv_jax.models.retnet import RetNetState
 from fv_jax.sequence.packing import key_frame_serials, pack
 from fv_jax.sequence.vocab import FREE
@@ -66,7 +67,11 @@ class HasEngine(Protocol):
     """What a `Generator` is to a stream."""
 
     @property
-    def engine(self) -> Engine:
+    def model(self) -> Model:
+        """The loaded model."""
+        ...
+
+    def engine_for(self, options: Options) -> Engine:
         """Compiled calls of the sampler."""
         ...
 
@@ -106,7 +111,11 @@ class Stream(Iterator[StreamedFrame]):
         self._engine = engine
         self._plan = plan = plan_videos(engine.model, [prompt], seed=seed, options=options)
         self._sampler = engine.sampler(
-            plan.key_policy, 1, window=options.window, guidance=options.guidance
+            plan.key_policy,
+            1,
+            window=options.window,
+            guidance=options.guidance,
+            kept=KEPT_KEY_FRAMES if options.drafts else None,
         )
         self._round = plan.key_frames
         if self._round <= _CARRIED:
@@ -176,7 +185,6 @@ class Stream(Iterator[StreamedFrame]):
             FileNotFoundError: no such file.
             ValueError: a damaged file, none of a stream, or one of another model.
         """
-        engine = maker.engine
         tensors, metadata = read_safetensors(path)
         arrays = {name: np.asarray(value) for name, value in tensors.items()}
         try:
@@ -188,9 +196,10 @@ class Stream(Iterator[StreamedFrame]):
             options, at = from_json(Options, header["options"]), _Progress(**header["at"])
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is damaged or no saved stream ({error})") from error
+        engine = maker.engine_for(options)
         if header["model"] != fingerprint(engine.model):
             raise ValueError(
-                f"{path} was saved with another model than {engine.model.name!r}; "
+                f"{path} was saved with another model than {maker.model.name!r}; "
                 "load the model that made it"
             )
         stream = cls(engine, header["prompt"], header["seed"], options)

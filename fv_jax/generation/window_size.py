@@ -1,27 +1,77 @@
 """How many tokens to decode at a time where nobody says: it changes the time, not the result.
 
-A step over n tokens (of all rows together) costs about a + b n: a for what is read and started
-whatever n is, b for arithmetic. Wider windows are worth it while a is the larger part. On a CPU
-that ends at some 8 tokens for the shipped model: with one row a window of 8 saves a third of the
-time, with four next to nothing (`fv bench window`). An accelerator does hundreds of tokens in
-about the time of one; that figure is not measured yet.
+A step over n tokens (W of every row) takes about a + b n seconds: a for what is read and started
+whatever n is, b for arithmetic. Both are measured once for each device and network
+(`engine.Engine.step_time`). A step of a wider window keeps more tokens, but ever fewer of those it
+reads, since guesses far from what is known hold less often: how many is measured, too
+(`fv bench window`). W is the width with the least time for each token that is kept. Guesses that
+are checked by what would have been sampled anyway are a coupling of two samplers with the same
+noise (arXiv:2410.01699, arXiv:2510.24211); it changes no id.
 """
 
-WIDEST = 16  # beyond, few guesses hold
-TOKENS = {"cpu": 8}
-TOKENS_ELSEWHERE = 256
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from fv_jax.config.model import SequenceConfig
+
+# Tokens that a step keeps at each W, of the shipped model: 77 over the steps of a frame.
+KEPT_KEY_FRAMES = {1: 1.0, 2: 1.8, 4: 3.0, 8: 5.3, 16: 7.2, 32: 8.9, 77: 11.0}
+KEPT_BETWEEN = {1: 1.0, 2: 1.9, 4: 3.5, 8: 6.0, 16: 9.2, 32: 12.1, 77: 19.3}
 
 
-def window_size(rows: int, platform: str) -> int:
-    """W for so many rows of the network (with guidance two per video), at least 1.
+@dataclasses.dataclass(frozen=True)
+class StepTime:
+    """Seconds of a step over n tokens: a + b n.
+
+    Attributes:
+        a: of a step without tokens.
+        b: of each token.
+    """
+
+    a: float
+    b: float
+
+    @classmethod
+    def between(cls, few: tuple[int, float], many: tuple[int, float]) -> "StepTime":
+        """The line through two measured (tokens, seconds); neither a nor b is below 0."""
+        b = max((many[1] - few[1]) / (many[0] - few[0]), 0.0)
+        return cls(max(few[1] - b * few[0], 0.0), b)
+
+    def __call__(self, tokens: float) -> float:
+        """Seconds."""
+        return self.a + self.b * tokens
+
+
+def without_guesses(sequence: SequenceConfig) -> dict[int, float]:
+    """Tokens that a step keeps where nothing is guessed: only text and serial number are known."""
+    header, kept = sequence.text_tokens + 1, {}
+    for window in _widths(sequence.stride):
+        steps = sequence.frame_tokens + -(-header // window)
+        kept[window] = sequence.stride / steps
+    return kept
+
+
+def window_size(step: StepTime, rows: int, stride: int, kept: Mapping[int, float]) -> int:
+    """W, from 1 to a block's length.
 
     Args:
-        rows: that decode together.
-        platform: as `jax.default_backend()` names it.
+        step: what a step takes.
+        rows: of the network that decode together (with guidance two per video).
+        stride: tokens of a block.
+        kept: tokens that a step keeps at some widths; between them it is linear in log W.
     """
-    return max(1, min(WIDEST, TOKENS.get(platform, TOKENS_ELSEWHERE) // rows))
+    widths = _widths(stride)
+    many = np.interp(np.log(widths), np.log(list(kept)), list(kept.values()))
+    return widths[int(np.argmin([step(w * rows) / m for w, m in zip(widths, many)]))]
 
 
 def buffer_size(window: int, platform: str) -> int:
     """Slots of the lazy state: none on a CPU, whose caches hold the state."""
     return 0 if platform == "cpu" else max(32, 2 * window)
+
+
+def _widths(stride: int) -> list[int]:
+    """Powers of two, and a whole block."""
+    return [*(2**i for i in range(stride.bit_length()) if 2**i < stride), stride]

@@ -7,6 +7,7 @@ import pytest
 import tiny
 
 from fv_jax.config.model import Options
+from fv_jax.generation.generator import Generator
 from fv_jax.generation.skip_mask import regions
 from fv_jax.media.clip import Clip
 
@@ -181,3 +182,17 @@ def test_one_sampler_is_compiled_per_shape(generator, clips):
     again = generator.generate(tiny.PROMPTS, seed=7, options=OPTIONS)
     assert len(generator.engine._compiled) == before
     assert "compile" not in again[0].stats["seconds"]
+
+
+def test_a_bfloat16_model_samples_in_float32_where_asked():
+    model = tiny.model()
+    network = dataclasses.replace(model.config.network, matmul_dtype="bfloat16")
+    config = dataclasses.replace(model.config, network=network)
+    low = Generator(dataclasses.replace(model, config=config))
+    options = dataclasses.replace(OPTIONS, float32=True, window=4)
+    assert low.engine_for(options).model == model
+    assert low.engine_for(OPTIONS) is low.engine
+    assert Generator(model).engine_for(options).model is model
+    exact = low.generate(tiny.PROMPTS, seed=40, options=options)
+    for clip, same in zip(exact, Generator(model).generate(tiny.PROMPTS, seed=40, options=options)):
+        assert_same_video(clip, same)

@@ -142,5 +142,22 @@ def test_notes_name_unknown_words_and_levels_that_nobody_trained():
     assert "'zebra'" in note
     assert "triangle" in note
     (note,) = plan_videos(MODEL, tiny.PROMPTS, options=Options(insert=3, levels=2)).notes
-    assert "level 2" in note
+    assert "level 2 between frames at 8 fps; trained: 2 fps" in note
     assert not plan_videos(MODEL, tiny.PROMPTS, options=Options(insert=0, levels=2)).notes
+
+
+@pytest.mark.parametrize(
+    ("fps", "options", "words"),
+    [
+        (2.0, OPTIONS, None),
+        (1.999, OPTIONS, None),
+        (4.0, Options(insert=1), None),
+        (8.0, OPTIONS, "level 1 between frames at 8 fps; trained: 2 fps"),
+        (2.0, Options(insert=1), "level 1 between frames at 2 fps; trained: 4 fps"),
+        (29.97, Options(insert=3, levels=2), "29.97 fps, level 2 between frames at 119.9 fps"),
+        (30.0, Options(insert=3, levels=0), None),
+    ],
+)
+def test_interpolation_notes_a_rate_that_nobody_trained(fps, options, words):
+    notes = plan_interpolation(MODEL, tiny.video(2), fps=fps, options=options).notes
+    assert [words in note for note in notes] == ([True] if words else [])

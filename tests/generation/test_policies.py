@@ -111,6 +111,16 @@ def test_temperature_comes_before_top_p():
     assert int(Sampling(temperature=1.0, top_p=0.6)(logits, noise)[0]) == 1
 
 
+@pytest.mark.parametrize("temperature", [1e-3, 1e-30, 1e-38, 1e-45, 5e-324])
+@pytest.mark.parametrize("more", [{}, {"top_k": 3}, {"top_p": 0.5}])
+def test_the_colder_the_more_as_temperature_0(temperature, more):
+    rng = np.random.default_rng(0)
+    logits = jnp.asarray(rng.normal(size=(200, 12)) * 30, jnp.float32)
+    noise = jnp.asarray(rng.gumbel(size=(200, 12)), jnp.float32)
+    chosen = jax.jit(Sampling(temperature, **more))(logits, noise)
+    np.testing.assert_array_equal(chosen, Sampling(0.0)(logits, noise))
+
+
 def test_noise_depends_on_the_key_and_the_position_only():
     one, two = jax.random.key(1), jax.random.key(2)
     noise = position_noise(jnp.stack([one, two, one]), jnp.asarray([5, 5, 6]), 8)

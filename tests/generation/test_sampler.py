@@ -221,6 +221,11 @@ def test_guidance_moves_away_from_what_is_likely_without_the_text():
     assert (tokens != run(given, GREEDY)[0]).any()
 
 
+def chi_square_limit(freedom: int) -> float:
+    """The 0.999 quantile, by Wilson and Hilferty."""
+    return freedom * (1 - 2 / (9 * freedom) + 3.0902 * (2 / (9 * freedom)) ** 0.5) ** 3
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "policy", [Sampling(temperature=1.3), Sampling(top_k=5), Sampling(top_p=0.8)]
@@ -228,13 +233,9 @@ def test_guidance_moves_away_from_what_is_likely_without_the_text():
 @pytest.mark.parametrize("window", [1, 4])
 def test_samples_have_the_models_probabilities(policy, window):
     rows = 50_000
-    given = np.repeat(inputs()[:1, : 2 * STRIDE], rows, axis=0)
-    given[:, STRIDE + HEADER + 2 :] = START  # two ids are open, the rest is known
-    state = DecodeState(make().init_state(rows), jax.random.split(jax.random.key(5), rows))
-    tokens = run(given, policy, window=window, state=state)[0]
-    first, second = (tokens[:, STRIDE + HEADER + i] - START for i in range(2))
+    first, second = two_ids(rows, policy, window, make())
     expected = np.zeros((12, 12))
-    both = np.repeat(given[:1], 12, axis=0)
+    both = np.repeat(two_open(1), 12, axis=0)
     both[:, STRIDE + HEADER] = START + np.arange(12)
     network = make()
     logits = network.logits(network.parallel(jnp.asarray(both)))
@@ -250,9 +251,43 @@ def test_samples_have_the_models_probabilities(policy, window):
     o = np.append(seen[large], seen[~large].sum())
     used = e >= 5
     statistic, freedom = ((o - e)[used] ** 2 / e[used]).sum(), used.sum() - 1
-    # The 0.999 quantile of chi-square, by Wilson and Hilferty.
-    limit = freedom * (1 - 2 / (9 * freedom) + 3.0902 * (2 / (9 * freedom)) ** 0.5) ** 3
-    assert statistic < limit
+    assert statistic < chi_square_limit(freedom)
+
+
+def test_in_bfloat16_windows_and_batches_have_one_distribution():
+    """Ids may change with the window and the batch there; what they are drawn from may not."""
+    config = dataclasses.replace(tiny.NETWORK, matmul_dtype="bfloat16")
+    network = tiny.retnet(config, vocabulary=Vocab(SEQUENCE).size, codes=SEQUENCE.frame_codes)
+    rows = 4_000
+    ways = [(1, rows), (4, rows), (4, rows // 4)]  # window, rows of a batch
+    counts = np.zeros((len(ways), 12, 12))
+    for way, (window, batch) in enumerate(ways):
+        for first in range(0, rows, batch):
+            chosen = two_ids(batch, Sampling(), window, network, seed=rows * way + first)
+            np.add.at(counts[way], chosen, 1)
+    # Homogeneity of several samples: what each cell should hold follows from all of them.
+    together = counts.reshape(len(ways), -1)
+    large = together.sum(0) >= 15
+    cells = np.concatenate([together[:, large], together[:, ~large].sum(1, keepdims=True)], axis=1)
+    cells = cells[:, cells.sum(0) > 0]
+    expected = cells.sum(0) * rows / cells.sum()
+    statistic = ((cells - expected) ** 2 / expected).sum()
+    assert cells.shape[1] > 10
+    assert statistic < chi_square_limit((len(ways) - 1) * (cells.shape[1] - 1))
+
+
+def two_open(rows):
+    """Rows of two frames in whose second one two ids are open."""
+    given = np.repeat(inputs()[:1, : 2 * STRIDE], rows, axis=0)
+    given[:, STRIDE + HEADER + 2 :] = START
+    return given
+
+
+def two_ids(rows, policy, window, network, seed=5):
+    """What is sampled for the two ids of `two_open`, each row with a key of its own."""
+    state = DecodeState(network.init_state(rows), jax.random.split(jax.random.key(seed), rows))
+    tokens = run(two_open(rows), policy, window=window, state=state, network=network)[0]
+    return tuple(tokens[:, STRIDE + HEADER + i] - START for i in range(2))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,58 @@
+"""Compiled calls of the sampler: one for a shape, and the width that suits the device."""
+
+import json
+
+import numpy as np
+import tiny
+
+from fv_jax.files import user_cache
+from fv_jax.generation.engine import Engine
+from fv_jax.generation.policies import Sampling
+from fv_jax.generation.stats import Stats
+from fv_jax.generation.window_size import StepTime
+
+
+def test_what_a_step_takes_is_measured_once_and_kept(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    engine = Engine(tiny.model())
+    step = engine.step_time
+    assert step(1) > 0
+    assert step.b >= 0
+    (path,) = (user_cache() / "step-times").iterdir()
+    assert json.loads(path.read_text())["step"] == {"a": step.a, "b": step.b}
+    monkeypatch.setattr(Engine, "_measured", None)  # it must not be called again
+    assert Engine(tiny.model()).step_time == step
+
+
+def test_a_damaged_measurement_is_made_again(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(Engine, "_measured", lambda self: StepTime(1.0, 2.0))
+    assert Engine(tiny.model()).step_time == StepTime(1.0, 2.0)
+    (path,) = (user_cache() / "step-times").iterdir()
+    path.write_text(path.read_text()[:9])
+    assert Engine(tiny.model()).step_time == StepTime(1.0, 2.0)
+    assert json.loads(path.read_text())["step"] == {"a": 1.0, "b": 2.0}
+
+
+def test_a_window_is_as_asked_for_or_as_the_device_wants_it_and_never_wider_than_a_block():
+    stride = tiny.sequence().stride
+    slow, fast = StepTime(0.0, 1.0), StepTime(1.0, 0.0)
+    width = lambda step, **more: Engine(tiny.model(), step).sampler(Sampling(), 1, **more).window
+    assert width(slow) == 1
+    assert width(fast) == stride
+    assert width(slow, window=5) == 5
+    assert width(slow, window=500) == stride
+    assert width(fast, kept=None) < stride  # nothing is guessed beyond the header
+
+
+def test_a_shape_is_compiled_once():
+    engine, stats = Engine(tiny.model(), StepTime(0.0, 1.0)), Stats()
+    sampler = engine.sampler(Sampling(), 1)
+    tokens = np.ones((1, tiny.sequence().stride), np.int32)
+    for seed in range(2):
+        engine.decode(
+            engine.start(sampler, [(seed,)]), sampler, stats,
+            tokens=tokens, guesses=np.full(tokens.shape[1], -1, np.int32),
+        )  # fmt: skip
+    assert len(engine._compiled) == 1
+    assert stats.summary(1)["forced"] == 2 * tokens.size
