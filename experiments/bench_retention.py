@@ -2,8 +2,9 @@
 
 Three parts, all in one run of one process:
 
-    forms    parallel and chunkwise (value and gradient) and recurrent (value) at L = 512 ..
-             16,384: median seconds, and the compiler's own count of temporary memory
+    forms    every form, value and gradient (recurrent: value, since its gradient keeps R of every
+             token), at T = 512 .. 16,384: median seconds, and the compiler's own count of
+             temporary memory
     decode   seconds per token of whole networks of the same widths at L = 512 and at
              16,384, measured in turns: RetNet with the plain state, with the lazy one, and
              a transformer of the same size with a KV cache
@@ -33,6 +34,7 @@ from fv_jax.models import decode_cache
 from fv_jax.models.retnet import RetNet, log_decays
 from fv_jax.ops import retention
 from fv_jax.ops.decay import half_life
+from fv_jax.ops.retention import FORMS
 from fv_jax.reporting.results import markdown, record
 
 _HEADS, _K, _E = 4, 64, 128
@@ -41,6 +43,7 @@ _NETWORK = RetNetConfig(
     chunk=128,
 )  # fmt: skip
 _VOCABULARY, _CODES = 2048, 1024
+_VALUE_ONLY = ("recurrent",)  # a gradient keeps R of every token
 _TOKENS = 64  # decoded in one timed call
 _BUFFER = 32  # slots of the lazy state
 
@@ -75,7 +78,7 @@ def run(settings: Settings) -> None:
     forms = _forms(lengths, settings)
     slopes = {
         f"{form} {what}": _slope([row for row in forms if row["form"] == form], what)
-        for form in ("chunkwise", "recurrent", "parallel")
+        for form in FORMS
         for what in ("seconds", "temporary_bytes")
     }
     decode = _decode(settings)
@@ -103,12 +106,10 @@ def run(settings: Settings) -> None:
 
 def _forms(lengths: list[int], settings: Settings) -> list[dict[str, Any]]:
     """One row per form and length; seconds is None where it was only compiled."""
-    makers = {"parallel": _parallel_gradient, "chunkwise": _chunkwise_gradient,
-              "recurrent": _recurrent}  # fmt: skip
     rows = []
-    for name, length in tqdm([(n, x) for x in lengths for n in makers], desc="forms"):
+    for name, length in tqdm([(n, x) for x in lengths for n in FORMS], desc="forms"):
         shapes = [(1, length, _HEADS, width) for width in (_K, _K, _E)]
-        compiled = jax.jit(makers[name]).lower(
+        compiled = jax.jit(_form(name)).lower(
             *(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)
         ).compile()  # fmt: skip
         seconds = None
@@ -125,32 +126,20 @@ def _forms(lengths: list[int], settings: Settings) -> list[dict[str, Any]]:
     return rows
 
 
-def _parallel_gradient(q, k, v):
-    loss = lambda q, k, v: jnp.sum(retention.parallel(q, k, v, log_decays(_NETWORK)) ** 2)
-    return jax.value_and_grad(loss, argnums=(0, 1, 2))(q, k, v)
+def _form(name: str) -> Callable:
+    """A function of q, k and v: value of one form, and gradients unless it is for decoding."""
+    decays, options = log_decays(_NETWORK), {}
+    if name == "chunkwise":
+        options["chunk"] = _NETWORK.chunk
 
+    def value(q, k, v):
+        state = retention.init_state(1, _HEADS, _K, _E)
+        start, length = jnp.zeros(1, jnp.int32), jnp.full(1, q.shape[1])
+        return FORMS[name](q, k, v, decays, state, start, length, **options)
 
-def _chunkwise_gradient(q, k, v):
-    state = retention.init_state(1, _HEADS, _K, _E)
-    start, length = jnp.zeros(1, jnp.int32), jnp.full(1, q.shape[1])
-
-    def loss(q, k, v):
-        decays, chunk = log_decays(_NETWORK), _NETWORK.chunk
-        y, _ = retention.chunkwise(q, k, v, decays, state, start, length, chunk)
-        return jnp.sum(y**2)
-
-    return jax.value_and_grad(loss, argnums=(0, 1, 2))(q, k, v)
-
-
-def _recurrent(q, k, v):
-    def token(state, inputs):
-        q, k, v, position = inputs
-        y, state = retention.step(q, k, v, log_decays(_NETWORK), state, position[None])
-        return state, y
-
-    over_time = [x.swapaxes(0, 1) for x in (q, k, v)]
-    state = retention.init_state(1, _HEADS, _K, _E)
-    return jax.lax.scan(token, state, (*over_time, jnp.arange(q.shape[1])))
+    if name in _VALUE_ONLY:
+        return value
+    return jax.value_and_grad(lambda *qkv: jnp.sum(value(*qkv)[0] ** 2), argnums=(0, 1, 2))
 
 
 def _decode(settings: Settings) -> dict[str, Any]:
@@ -276,9 +265,8 @@ def _form_table(rows: list[dict[str, Any]], lengths: list[int]) -> str:
         time_ = "not timed" if row["seconds"] is None else f"{row['seconds'] * 1e3:.1f} ms"
         return f"{time_}, {row['temporary_bytes'] / 2**20:.1f} MiB"
 
-    forms = ("parallel", "chunkwise", "recurrent")
-    header = ["L", "parallel, with gradient", "chunkwise, with gradient", "recurrent"]
-    return markdown(header, [[str(x), *(show(form, x) for form in forms)] for x in lengths])
+    named = [form if form in _VALUE_ONLY else f"{form}, with gradient" for form in FORMS]
+    return markdown(["T", *named], [[str(x), *(show(form, x) for form in FORMS)] for x in lengths])
 
 
 def _decode_table(decode: dict[str, Any]) -> str:
@@ -302,7 +290,7 @@ def _plot_cost(rows: list[dict[str, Any]], path: Path) -> None:
         (axes[0], "seconds", 1e3, "time, ms"),
         (axes[1], "temporary_bytes", 2**-20, "temporary memory, MiB"),
     ):
-        for form in ("parallel", "chunkwise", "recurrent"):
+        for form in FORMS:
             points = [(r["length"], r[what] * scale) for r in rows if r["form"] == form and r[what]]
             axis.loglog(*zip(*points), "o-", label=form, base=2)
         axis.set(xlabel="tokens", ylabel=label)

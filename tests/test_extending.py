@@ -9,10 +9,11 @@ from places import ROOT
 from fv_jax.data.sources.base import SOURCES
 from fv_jax.evaluation.metrics import METRICS
 from fv_jax.generation import pretrained
+from fv_jax.ops.retention import FORMS
 from fv_jax.tokenizers.load import TOKENIZERS
 
 PAGE = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
-REGISTRIES = (METRICS, SOURCES, TOKENIZERS)
+REGISTRIES = (FORMS, METRICS, SOURCES, TOKENIZERS)
 SECTIONS = re.findall(r"^## (.*?)\n.*?```python\n(.*?)```", PAGE, re.M | re.S)
 
 

@@ -16,7 +16,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,6 @@ from fv_jax.ops import retention
 from fv_jax.ops.decay import inverse_root_sum, masked_powers
 from fv_jax.ops.rope import apply_rope_interleaved
 
-Form = Literal["parallel", "chunkwise", "recurrent"]
 _ACTIVATIONS = {
     "swish": jax.nn.silu,
     "gelu": functools.partial(jax.nn.gelu, approximate=False),
@@ -123,10 +122,9 @@ class Output:
 
     Attributes:
         logits: [B, T, V].
-        hidden: residual stream after the embedding and after each layer, [N + 1, B, T, D].
-        state: R of each layer after the last token, unnormalized, [N, B, H, K, E]; None for the
-            parallel form and for torchscale's chunkwise one. torchscale's own state is
-            R / sqrt(s_n), value axis first.
+        hidden: residual stream after the embedding and after each layer, [L + 1, B, T, D].
+        state: R of each layer after the last token, unnormalized, [L, B, H, K, E]; None with
+            `abs_sum_norm`. torchscale's own state is R / sqrt(s_n), value axis first.
     """
 
     logits: Any
@@ -155,7 +153,7 @@ class TorchscaleRetNet:
     def logits(
         self,
         tokens: Int[np.ndarray, "B T"],
-        form: Form = "parallel",
+        form: str = "parallel",
         chunk: int = 16,
         abs_sum_norm: bool = False,
     ) -> np.ndarray:
@@ -165,7 +163,7 @@ class TorchscaleRetNet:
     def forward(
         self,
         tokens: Int[np.ndarray, "B T"],
-        form: Form = "parallel",
+        form: str = "parallel",
         chunk: int = 16,
         abs_sum_norm: bool = False,
     ) -> Output:
@@ -173,19 +171,18 @@ class TorchscaleRetNet:
 
         Args:
             tokens: ids.
-            form: of retention.
+            form: of retention, one of `retention.FORMS`.
             chunk: tokens per chunk of the chunkwise form.
             abs_sum_norm: torchscale's extra divisor of the parallel and chunkwise forms.
 
         Raises:
-            ValueError: an unknown form, a chunk below 1, ids out of range, or the flag with the
-                recurrent form, which has no such divisor.
+            ValueError: an unknown form, or one without such a divisor for the flag; a chunk below
+                1; ids out of range.
         """
         tokens = np.asarray(tokens)
-        if form not in ("parallel", "chunkwise", "recurrent"):
-            raise ValueError(f"form must be parallel, chunkwise or recurrent, got {form!r}")
-        if form == "recurrent" and abs_sum_norm:
-            raise ValueError("abs_sum_norm exists in the parallel and chunkwise forms only")
+        if form not in (forms := _WITH_ABS_SUM if abs_sum_norm else retention.FORMS):
+            flag = " with abs_sum_norm" if abs_sum_norm else ""
+            raise ValueError(f"form must be one of {', '.join(forms)}{flag}, got {form!r}")
         if chunk < 1:
             raise ValueError(f"chunk must be >= 1, got {chunk}")
         if tokens.ndim != 2 or not tokens.size:
@@ -206,7 +203,7 @@ class TorchscaleRetNet:
         params: Mapping[str, Array],
         tokens: Int[Array, "B T"],
         *,
-        form: Form = "parallel",
+        form: str = "parallel",
         chunk: int = 16,
         abs_sum_norm: bool = False,
     ) -> tuple[Array, Array, Array | None]:
@@ -230,7 +227,7 @@ class TorchscaleRetNet:
         state = None if states[0] is None else jnp.stack(states)
         return x @ head.T, jnp.stack(hidden), state
 
-    def _layer(self, w: Mapping[str, Array], x: Array, form: Form, chunk: int, abs_sum: bool):
+    def _layer(self, w: Mapping[str, Array], x: Array, form: str, chunk: int, abs_sum: bool):
         c = self.config
         before = c.decoder_normalize_before
         norm = lambda y, name: self._norm(y, w[f"{name}.weight"])
@@ -243,7 +240,7 @@ class TorchscaleRetNet:
         x = c.alpha * x + (up * (y @ w["ffn.gate.weight"].T)) @ w["ffn.fc2.weight"].T
         return (x if before else norm(x, "final_layer_norm")), state
 
-    def _retention(self, w: Mapping[str, Array], x: Array, form: Form, chunk: int, abs_sum: bool):
+    def _retention(self, w: Mapping[str, Array], x: Array, form: str, chunk: int, abs_sum: bool):
         heads = self.config.decoder_retention_heads
         b, t, d = x.shape
         project = lambda name: x @ w[f"retention.{name}_proj.weight"].T
@@ -255,15 +252,12 @@ class TorchscaleRetNet:
         v, g, decay = split(project("v")), project("g"), self.log_decay
         zero = retention.init_state(b, heads, q.shape[-1], v.shape[-1], q.dtype)
         start, length = jnp.zeros(b, jnp.int32), jnp.full(b, t, jnp.int32)
-        state = None
-        if form == "parallel":
-            y = retention.parallel(q, k, v, decay, abs_sum_norm=abs_sum)
-        elif form == "recurrent":
-            y, state = _recurrent(q, k, v, decay, zero)
-        elif abs_sum:
-            y = _torchscale_chunkwise(q, k, v, decay, chunk)
+        options = {"chunk": chunk} if form == "chunkwise" else {}
+        if abs_sum:
+            y, state = _WITH_ABS_SUM[form](q, k, v, decay, **options), None
         else:
-            y, state = retention.chunkwise(q, k, v, decay, zero, start, length, chunk)
+            run = retention.FORMS[form]
+            y, state = run(q, k, v, decay, zero, start, length, **options)
         y = rms_normalize(y, self.config.layernorm_eps).reshape(b, t, -1)
         return (jax.nn.silu(g) * y) @ w["retention.out_proj.weight"].T, state
 
@@ -362,21 +356,26 @@ def _read_weights(path: Path) -> dict[str, np.ndarray]:
     return {name.removeprefix("decoder."): value for name, value in tensors.items()}
 
 
-def _recurrent(q, k, v, decay, state):
-    """Token by token over [B, T, H, *]."""
+def _abs_sum_parallel(
+    q: Float[Array, "B T H K"],
+    k: Float[Array, "B T H K"],
+    v: Float[Array, "B T H E"],
+    log_decay: tuple[float, ...],
+) -> Float[Array, "B T H E"]:
+    """torchscale's parallel form: rows divided by clip(sum of |row|, 1, 5e4), without gradient.
 
-    def body(state, inputs):
-        q_n, k_n, v_n, n = inputs
-        position = jnp.broadcast_to(n, q_n.shape[:1])
-        y, state = retention.step(q_n, k_n, v_n, decay, state, position)
-        return state, y
+    It keeps them in float16's range; the recurrent form cannot know that sum.
+    """
+    n = jnp.arange(q.shape[1])
+    gamma = jnp.asarray(log_decay, q.dtype)
+    powers = jnp.moveaxis(masked_powers(gamma, n[:, None] - n), -1, 0)  # [H, T, T]
+    scores = jnp.einsum("bnhk,bmhk->bhnm", q, k) * powers
+    scores = scores * inverse_root_sum(gamma, n).T[..., None]
+    divisor = jnp.clip(jnp.sum(jnp.abs(scores), axis=-1, keepdims=True), 1, 5e4)
+    return jnp.einsum("bhnm,bmhe->bnhe", scores / jax.lax.stop_gradient(divisor), v)
 
-    by_time = [x.swapaxes(0, 1) for x in (q, k, v)]
-    state, y = jax.lax.scan(body, state, (*by_time, jnp.arange(q.shape[1])))
-    return y.swapaxes(0, 1), state
 
-
-def _torchscale_chunkwise(
+def _abs_sum_chunkwise(
     q: Float[Array, "B T H K"],
     k: Float[Array, "B T H K"],
     v: Float[Array, "B T H E"],
@@ -399,7 +398,7 @@ def _torchscale_chunkwise(
     value_decay = masked_powers(gamma, chunk - 1 - i).T / whole[:, None]
     carry_decay = jnp.exp(gamma * chunk)[:, None, None]
 
-    def split(x):  # [B, T, H, *] -> [N, B, H, S, *]
+    def split(x):  # [B, T, H, *] -> [chunks, B, H, S, *]
         x = jnp.pad(x, ((0, 0), (0, chunks * chunk - t), (0, 0), (0, 0)))
         return x.reshape(b, chunks, chunk, heads, -1).transpose(1, 0, 3, 2, 4)
 
@@ -421,3 +420,6 @@ def _torchscale_chunkwise(
     first = (state, jnp.ones((b, heads, 1, 1), q.dtype))
     _, y = jax.lax.scan(body, first, (split(q), split(k), split(v)))
     return y.transpose(1, 0, 3, 2, 4).reshape(b, chunks * chunk, heads, -1)[:, :t]
+
+
+_WITH_ABS_SUM = {"parallel": _abs_sum_parallel, "chunkwise": _abs_sum_chunkwise}

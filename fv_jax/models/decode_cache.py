@@ -6,12 +6,12 @@
     commit   append, and fold when it is due
     settle   the plain state
 
-    R: all tokens up to here |  buffer: C slots      |  window: W
+    R: all tokens up to here |  buffer: M slots      |  window: W
     [ ......................]|[ k,v  k,v  k,v  -  - ]|[ t t t ]
 
-With C slots decoding writes R once per C tokens instead of at each: per layer and row, R is read
-at every token (K E H floats) and the buffer (up to C (K + E) H floats) is small beside it. With
-C = 0 a window's tokens go into R at once, which costs less where R lies in a cache.
+With M slots decoding writes R once per M tokens instead of at each: per layer and row, R is read
+at every token (K E H floats) and the buffer (up to M (K + E) H floats) is small beside it. With
+M = 0 a window's tokens go into R at once, which costs less where R lies in a cache.
 
 Layers are kept apart, not stacked: a loop that cuts each layer's weights and state out of a stack
 copies all of them at every step.
@@ -30,7 +30,7 @@ from jaxtyping import Array, Float, Int
 from fv_jax.models.retnet import Decoder, Leaf, RetNet, RetNetState, log_decays, rope_tables
 from fv_jax.ops import retention
 
-KeysValues = tuple[tuple[Any, Any], ...]  # of N layers, k [B, W, H, K] and v [B, W, H, E]
+KeysValues = tuple[tuple[Any, Any], ...]  # of L layers, k [B, W, H, K] and v [B, W, H, E]
 
 
 @struct.dataclass
@@ -38,9 +38,9 @@ class LazyState:
     """What the network remembers, the newest tokens apart.
 
     Attributes:
-        retention: R of N layers, without the buffered tokens, [B, H, K, E] each.
-        recent: k and v of N layers, rotated and scaled, [B, C, H, K] and [B, C, H, E] each; slot
-            j of row b holds token `position[b] - count[b] + j`.
+        retention: R of L layers, without the buffered tokens, [B, H, K, E] each.
+        recent: k (with RoPE, scaled) and v of L layers, [B, M, H, K] and [B, M, H, E] each; slot j
+            of row b holds token `position[b] - count[b] + j`.
         count: buffered tokens per row, [B] int32.
         position: tokens seen, buffered ones included, [B] int32.
     """
@@ -52,7 +52,7 @@ class LazyState:
 
     @property
     def capacity(self) -> int:
-        """C: slots of the buffer."""
+        """M: slots of the buffer."""
         return self.recent[0][0].shape[1]
 
 

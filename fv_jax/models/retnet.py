@@ -5,8 +5,6 @@ three forms.
     x = x + Retention(RMSNorm(x))      }  `layers` times, scanned over stacked parameters
     x = x + GLU(RMSNorm(x))            }
     hidden = RMSNorm(x);  logits(hidden) = hidden W_head, over the frame codes only
-
-Shapes: B rows, T tokens, D width, H heads, K/E key/value channels per head, N layers.
 """
 
 import dataclasses
@@ -47,7 +45,7 @@ class RetNetState:
     """All that the network remembers of the tokens so far: its size does not depend on how many.
 
     Attributes:
-        retention: R of every layer and head, unnormalized, [N, B, H, K, E] float32 (float64 in
+        retention: R of every layer and head, unnormalized, [L, B, H, K, E] float32 (float64 in
             tests).
         position: tokens consumed so far, which is the next token's global position, [B] int32.
     """
@@ -77,7 +75,7 @@ class MultiScaleRetention(nnx.Module):
         return log_decays(self.config)
 
     def qkvg_heads(self, x: Float[Array, "B T D"], rope: CosSin):
-        """q and k with RoPE, and v, all [B, T, H, *]; the gate [B, T, V]."""
+        """q and k with RoPE, and v, all [B, T, H, *]; the gate [B, T, H * E]."""
         c = self.config
         q, k, v, g = (checkpoint_name(y, "projection") for y in self.qkvg(x))
         heads = lambda y: constrain(
@@ -87,7 +85,7 @@ class MultiScaleRetention(nnx.Module):
         q, k = (checkpoint_name(y.astype(v.dtype), "retention") for y in (q, k))
         return q, k, heads(v), g
 
-    def gated(self, y: Float[Array, "B T H E"], g: Float[Array, "B T V"]) -> Array:
+    def gated(self, y: Float[Array, "B T H E"], g: Float[Array, "B T values"]) -> Array:
         """Head norm (no weight), gate and output projection."""
         y = rms_normalize(y).reshape(g.shape).astype(g.dtype)
         return self.out(jax.nn.silu(g) * y)
@@ -117,7 +115,7 @@ class Block(nnx.Module):
 
 
 class RetNet(nnx.Module):
-    """The network: `parallel`, `chunkwise` and `step` on the same parameters."""
+    """The network: `parallel`, `chunkwise`, `recurrent` and `step` on the same parameters."""
 
     def __init__(self, config: RetNetConfig, vocabulary: int, codes: int, *, rngs: nnx.Rngs):
         """`vocabulary` ids are read; the last `codes` of them are predicted.
@@ -168,14 +166,7 @@ class RetNet(nnx.Module):
 
     def parallel(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
         """Hidden vectors of whole sequences from position 0, all pairs at once."""
-        position = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-
-        def layer(x, block):
-            return block(x, rope, lambda *qkvd: (retention.parallel(*qkvd), None))
-
-        x, rope = self.embed(tokens, position), self.rope(position)
-        x, _ = scan_layers(layer, x, self.blocks)
-        return self.norm(x)
+        return self._read(retention.parallel, tokens, self.init_state(len(tokens)))[0]
 
     def chunkwise(
         self,
@@ -197,29 +188,20 @@ class RetNet(nnx.Module):
 
         Raises:
             ValueError: a state of another network, batch size or dtype, chunk below 1, or
-                positions beyond the rotation tables.
+                positions beyond the RoPE tables.
         """
-        self.check(tokens, state)
-        b, t = tokens.shape
-        length = jnp.full((b,), t) if length is None else length
-        position = state.position[:, None] + jnp.arange(t)
         size = self.config.chunk if chunk is None else chunk
+        form = functools.partial(sequence_parallel.chunkwise, chunk=size)
+        return self._read(form, tokens, state, length, remat)
 
-        def layer(x, block_and_state):
-            block, r = block_and_state
-
-            def retain(q, k, v, log_decay):
-                y, after = sequence_parallel.chunkwise(
-                    q, k, v, log_decay, r, state.position, length, size
-                )
-                return checkpoint_name(low(y, self.config), "retention"), after
-
-            return block(x, rope, retain)
-
-        rope = self.rope(position)
-        x = constrain(self.embed(tokens, position), "rows", "tokens", None)
-        x, r = scan_layers(layer, x, (self.blocks, state.retention), remat)
-        return self.norm(x), RetNetState(r, state.position + length)
+    def recurrent(
+        self,
+        tokens: Int[Array, "B T"],
+        state: RetNetState,
+        length: Int[Array, " B"] | None = None,
+    ) -> tuple[Float[Array, "B T D"], RetNetState]:
+        """`chunkwise` token by token: in every layer one `lax.scan` over the tokens."""
+        return self._read(retention.recurrent, tokens, state, length)
 
     def step(
         self, tokens: Int[Array, " B"], state: RetNetState
@@ -227,29 +209,48 @@ class RetNet(nnx.Module):
         """Hidden vector of the next token of every row, and the state after it.
 
         What a token must move, whatever its position: every weight once (for all rows together;
-        of the embedding one row each), and per row R twice, read and written: 2 N H K E floats.
-        With D = 1,024, V = 2 D, N = 24, H = 16 and bfloat16 weights that is 645 MB + B * 25 MB.
-        `models/decode_cache.py` can write R once per C tokens instead.
+        of the embedding one row each), and per row R twice, read and written: 2 L H K E floats.
+        With D = 1,024, 2 D channels of values, L = 24, H = 16 and bfloat16 weights that is 645 MB
+        + B * 25 MB. `models/decode_cache.py` can write R once per M tokens instead.
 
         Raises:
             ValueError: as `chunkwise`.
         """
-        self.check(tokens[:, None], state)
-        position = state.position[:, None]
+
+        def one(q, k, v, log_decay, state, start, length):
+            y, after = retention.step(q[:, 0], k[:, 0], v[:, 0], log_decay, state, start)
+            return y[:, None], after
+
+        hidden, state = self._read(one, tokens[:, None], state)
+        return hidden[:, 0], state
+
+    def _read(
+        self,
+        form: Callable,
+        tokens: Int[Array, "B T"],
+        state: RetNetState,
+        length: Int[Array, " B"] | None = None,
+        remat: str = "none",
+    ) -> tuple[Float[Array, "B T D"], RetNetState]:
+        """The next tokens by one of `retention.FORMS`, or what has the signature of one."""
+        self.check(tokens, state)
+        rows, count = tokens.shape
+        length = jnp.full((rows,), count, jnp.int32) if length is None else length
+        position = state.position[:, None] + jnp.arange(count)
+        rope = self.rope(position)
 
         def layer(x, block_and_state):
             block, r = block_and_state
 
             def retain(q, k, v, log_decay):
-                q, k, v = q[:, 0], k[:, 0], v[:, 0]
-                y, after = retention.step(q, k, v, log_decay, r, state.position)
-                return y[:, None], after
+                y, after = form(q, k, v, log_decay, r, state.position, length)
+                return checkpoint_name(low(y, self.config), "retention"), after
 
             return block(x, rope, retain)
 
-        x, rope = self.embed(tokens[:, None], position), self.rope(position)
-        x, r = scan_layers(layer, x, (self.blocks, state.retention))
-        return self.norm(x)[:, 0], RetNetState(r, state.position + 1)
+        x = constrain(self.embed(tokens, position), "rows", "tokens", None)
+        x, r = scan_layers(layer, x, (self.blocks, state.retention), remat)
+        return self.norm(x), RetNetState(r, state.position + length)
 
     def check(self, tokens: Int[Array, "B T"], state: RetNetState) -> None:
         """Whether the state can read the tokens.
@@ -371,7 +372,7 @@ class Decoder:
     Attributes:
         config: the network's.
         tables: made once.
-        blocks: N layers, each with weights of its own.
+        blocks: L layers, each with weights of its own.
         norm: the last one.
     """
 

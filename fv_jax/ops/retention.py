@@ -5,15 +5,17 @@
 
     parallel    all pairs at once, O(T^2): the reference, and short sequences
     chunkwise   pairs within a chunk, the state between chunks, O(T): training and prefill
-    recurrent   one token, O(1): decoding
+    recurrent   token by token, O(T), as decoding does it: `step`, or several tokens in a `window`
 
       chunk 0          chunk 1          chunk 2 (ragged)
     [t t t t]  --R-->  [t t t t]  --R-->  [t t . .]  --R-->   R decays by the REAL tokens only
 
-q and k come rotated and scaled. `log_decay` is float64 from `ops/decay.py`, or an array where
+Each is a function (q, k, v, log_decay, state, start, length) -> (y, state), told of at
+`recurrent`; `FORMS` has them by name.
+
+q and k come with RoPE, k scaled. `log_decay` is float64 from `ops/decay.py`, or an array where
 heads are spread over devices. Matmul inputs keep the dtype of q, k, v (bf16 is fine); sums,
-decays and the state are float32, or float64 where the inputs are. Shapes: B rows, T tokens, N
-chunks of S tokens, H heads, K key and E value channels per head.
+decays and the state are float32, or float64 where the inputs are.
 """
 
 import jax
@@ -21,9 +23,18 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
+from fv_jax.config.registry import Registry
 from fv_jax.ops.decay import inverse_root_sum, masked_powers
 
 LogDecay = tuple[float, ...] | Float[Array, " H"]
+FORMS = Registry(
+    "form of retention",
+    {
+        "parallel": "fv_jax.ops.retention:parallel",
+        "chunkwise": "fv_jax.ops.retention:chunkwise",
+        "recurrent": "fv_jax.ops.retention:recurrent",
+    },
+)
 
 
 def parallel(
@@ -31,25 +42,21 @@ def parallel(
     k: Float[Array, "B T H K"],
     v: Float[Array, "B T H E"],
     log_decay: LogDecay,
-    *,
-    abs_sum_norm: bool = False,
-) -> Float[Array, "B T H E"]:
-    """y of a whole sequence that starts at position 0.
-
-    `abs_sum_norm` also divides by clip(sum of |row|, 1, 5e4), as torchscale's parallel form does
-    to stay in float16's range. The recurrent form cannot know that sum: only for parity.
-    """
+    state: Float[Array, "B H K E"],
+    start: Int[Array, " B"],
+    length: Int[Array, " B"],
+) -> tuple[Float[Array, "B T H E"], Float[Array, "B H K E"]]:
+    """As `recurrent`, all pairs of the T tokens at once: eq. 1, a masked matmul."""
     dtype = _accumulator(q)
     gamma = jnp.asarray(log_decay, dtype)
     n = jnp.arange(q.shape[1])
     powers = _heads_first(masked_powers(gamma, n[:, None] - n), 2)  # [H, T, T]
     scores = _einsum("bnhk,bmhk->bhnm", q, k) * powers
     y = _einsum("bhnm,bmhe->bnhe", scores.astype(v.dtype), v)
-    scale = inverse_root_sum(gamma, n)  # [T, H]
-    if abs_sum_norm:
-        total = jnp.sum(jnp.abs(scores), axis=-1).transpose(0, 2, 1) * scale  # [B, T, H]
-        scale = scale / jax.lax.stop_gradient(jnp.clip(total, 1, 5e4))
-    return y * scale[..., None]
+    before = _einsum("bnhk,bhke->bnhe", q.astype(dtype), state)
+    y = y + before * masked_powers(gamma, n + 1)[..., None]
+    y = y * inverse_root_sum(gamma, start[:, None] + n)[..., None]
+    return y, fold(k, v, log_decay, state, length)
 
 
 def chunkwise(
@@ -60,15 +67,9 @@ def chunkwise(
     state: Float[Array, "B H K E"],
     start: Int[Array, " B"],
     length: Int[Array, " B"],
-    chunk: int,
+    chunk: int = 128,
 ) -> tuple[Float[Array, "B T H E"], Float[Array, "B H K E"]]:
-    """y of the next T tokens after `state`, and the state after each row's real tokens.
-
-    Args:
-        state: R after the tokens before these; zeros at the start of a sequence.
-        start: global position of each row's first token.
-        length: real tokens of each row, 0..T; the rest is padding, whose y means nothing.
-        chunk: tokens per chunk, any positive number.
+    """As `recurrent`, `chunk` tokens at once.
 
     Raises:
         ValueError: chunk below 1.
@@ -81,11 +82,11 @@ def chunkwise(
     size = max(1, min(chunk, t))
     chunks = -(-t // size)
     i = jnp.arange(size)
-    first = jnp.arange(chunks)[:, None] * size  # of each chunk, [N, 1]
-    real = jnp.clip(jnp.broadcast_to(length, (b,)) - first, 0, size)  # [N, B]
-    position = (jnp.broadcast_to(start, (b,)) + first)[..., None] + i  # [N, B, S]
+    first = jnp.arange(chunks)[:, None] * size  # of each chunk, [chunks, 1]
+    real = jnp.clip(jnp.broadcast_to(length, (b,)) - first, 0, size)  # [chunks, B]
+    position = (jnp.broadcast_to(start, (b,)) + first)[..., None] + i  # [chunks, B, S]
 
-    def split(x):  # [B, T, H, *] -> [N, B, H, S, *]
+    def split(x):  # [B, T, H, *] -> [chunks, B, H, S, *]
         x = jnp.pad(x, ((0, 0), (0, chunks * size - t), (0, 0), (0, 0)))
         return x.reshape(b, chunks, size, h, -1).transpose(1, 0, 3, 2, 4)
 
@@ -98,7 +99,8 @@ def chunkwise(
     # What each chunk adds to the state. Padding has weight 0.
     weight = _heads_first(masked_powers(gamma, real[..., None] - 1 - i), 1)[..., None]
     added = _einsum("nbhjk,nbhje->nbhke", (k * weight).astype(k.dtype), v)
-    decayed = jnp.exp(real.astype(dtype)[..., None] * gamma)[..., None, None]  # [N, B, H, 1, 1]
+    # [chunks, B, H, 1, 1]
+    decayed = jnp.exp(real.astype(dtype)[..., None] * gamma)[..., None, None]
 
     def carry(state_BHKE, inputs):
         decay_c, added_c = inputs
@@ -112,6 +114,39 @@ def chunkwise(
     scale = _heads_first(inverse_root_sum(gamma, position), 1)[..., None]
     y = ((inner + cross) * scale).transpose(1, 0, 3, 2, 4)
     return y.reshape(b, chunks * size, h, -1)[:, :t], state
+
+
+def recurrent(
+    q: Float[Array, "B T H K"],
+    k: Float[Array, "B T H K"],
+    v: Float[Array, "B T H E"],
+    log_decay: LogDecay,
+    state: Float[Array, "B H K E"],
+    start: Int[Array, " B"],
+    length: Int[Array, " B"],
+) -> tuple[Float[Array, "B T H E"], Float[Array, "B H K E"]]:
+    """y of the next T tokens after `state`, and the state after each row's real tokens.
+
+    One `lax.scan` of `step`: eq. 2 as it is written.
+
+    Args:
+        q: queries, with RoPE.
+        k: keys, with RoPE and scaled.
+        v: values.
+        log_decay: log gamma of each head.
+        state: R after the tokens before these; zeros at the start of a sequence.
+        start: global position of each row's first token.
+        length: real tokens of each row, 0..T; the rest is padding, whose y means nothing.
+    """
+
+    def token(state, inputs):
+        *qkv, n = inputs
+        y, after = step(*qkv, log_decay, state, start + n)
+        return jnp.where((n < length)[:, None, None, None], after, state), y
+
+    by_token = [x.swapaxes(0, 1) for x in (q, k, v)]
+    state, y = jax.lax.scan(token, state, (*by_token, jnp.arange(q.shape[1])))
+    return y.swapaxes(0, 1), state
 
 
 def step(
@@ -137,8 +172,8 @@ def window(
     v: Float[Array, "B W H E"],
     log_decay: LogDecay,
     state: Float[Array, "B H K E"],
-    recent_k: Float[Array, "B C H K"],
-    recent_v: Float[Array, "B C H E"],
+    recent_k: Float[Array, "B M H K"],
+    recent_v: Float[Array, "B M H E"],
     count: Int[Array, " B"],
     position: Int[Array, " B"],
 ) -> Float[Array, "B W H E"]:
@@ -146,15 +181,15 @@ def window(
 
     The past is R, which has seen all tokens but the last `count`, and those tokens' own k and v:
     the lazy state. The caller adds k and v to `recent` for as many tokens as it keeps, and calls
-    `fold` when that is full; or, with C = 0, folds them into R at once. Reading R once and writing
-    it once per C tokens moves about half of the bytes of `step`.
+    `fold` when that is full; or, with M = 0, folds them into R at once. Reading R once and writing
+    it once per M tokens moves about half of the bytes of `step`.
 
     Args:
         state: R after token `position - count - 1`.
         recent_k: keys of tokens `position - count .. position - 1` in the first `count` slots of
             each row; the other slots mean nothing.
         recent_v: their values.
-        count: 0..C per row. C may be 0.
+        count: 0..M per row. M may be 0.
         position: of each row's first new token.
     """
     dtype = _accumulator(q)
@@ -168,7 +203,7 @@ def window(
     if recent_k.shape[1]:
         recent_k, recent_v = recent_k.swapaxes(1, 2), recent_v.swapaxes(1, 2)
         kept = j < age[:, :1, None]
-        since = jnp.where(kept, age[..., None] - j, -1)  # [B, W, C]
+        since = jnp.where(kept, age[..., None] - j, -1)  # [B, W, M]
         old = _matmul(q, recent_k.swapaxes(2, 3)) * _heads_second(masked_powers(gamma, since))
         y = y + _matmul(old.astype(v.dtype), recent_v)
     return y.swapaxes(1, 2) * inverse_root_sum(gamma, position[:, None] + i)[..., None]
@@ -201,7 +236,7 @@ def _heads_first(x: Array, tokens: int) -> Array:
 
 
 def _heads_second(x: Array) -> Array:
-    """[B, W, C, H] to [B, H, W, C]."""
+    """[B, W, M, H] to [B, H, W, M]."""
     return jnp.moveaxis(x, -1, 1)
 
 

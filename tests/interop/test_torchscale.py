@@ -1,6 +1,6 @@
 """torchscale's checkpoints give torchscale's numbers, form by form.
 
-The vectors in tests/data/torchscale were computed with torchscale itself (see the README there).
+The vectors in tests/fixtures/torchscale were computed with torchscale itself (see its README).
 Its three forms differ from each other by design, so each is held to its own array.
 """
 
@@ -12,10 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import tiny
 from places import FIXTURES
 from safetensors.numpy import load_file, save_file
 
 from fv_jax.interop import torchscale
+from fv_jax.ops import reference, retention
 
 DATA = FIXTURES / "torchscale"
 CASES = ("a_main", "b_options", "c_own_init")
@@ -179,14 +181,40 @@ def test_an_unknown_or_unsupported_option_is_named(change, words):
         torchscale.load(DATA / "a_main.safetensors", {**OPTIONS, **change})
 
 
+@pytest.mark.usefixtures("x64")
+def test_abs_sum_norm_divides_by_the_rows_absolute_sum_without_a_gradient():
+    rng, gammas = np.random.default_rng(37), np.asarray((0.3, 0.9, 0.997))
+    q, k, v, cotangent = (jnp.asarray(rng.normal(size=(2, 37, 3, 6))) for _ in range(4))
+    q = 4 * q  # so that many rows sum to more than 1
+    n = np.arange(37)
+    distance = n[:, None] - n
+    powers = gammas[:, None, None] ** np.abs(distance) * (distance >= 0)
+    scale = np.asarray([[reference.normalizer(gamma, m) for m in range(37)] for gamma in gammas])
+    scores = np.einsum("bnhk,bmhk->bhnm", q, k) * powers * scale[..., None]
+    total = np.abs(scores).sum(-1).transpose(0, 2, 1)[..., None]
+    assert 0.1 < (total > 1).mean() < 1
+    divisor = jnp.asarray(np.clip(total, 1, 5e4))
+
+    decay, state = tuple(np.log(gammas).tolist()), jnp.zeros((2, 3, 6, 6))
+    at = (jnp.zeros(2, int), jnp.full(2, 37))
+    normed = torchscale._WITH_ABS_SUM["parallel"]
+    actual, pull = jax.vjp(lambda *qkv: normed(*qkv, decay), q, k, v)
+    plain = lambda *qkv: retention.parallel(*qkv, decay, state, *at)[0] / divisor
+    expected, pull_expected = jax.vjp(plain, q, k, v)
+    tiny.assert_close(actual, expected, "float64")
+    tiny.assert_close(pull(cotangent), pull_expected(cotangent), "float64")
+
+
 def test_bad_calls_say_what_was_wanted():
     net = torchscale.load(DATA / "a_main.safetensors", OPTIONS)
     tokens = np.zeros((1, 4), np.int32)
-    with pytest.raises(ValueError, match="form must be"):
+    with pytest.raises(
+        ValueError, match="form must be one of parallel, chunkwise, recurrent, got 'serial'"
+    ):
         inspect.unwrap(torchscale.TorchscaleRetNet.forward)(net, tokens, "serial")
     with pytest.raises(ValueError, match="chunk must be >= 1, got 0"):
         net.logits(tokens, "chunkwise", 0)
-    with pytest.raises(ValueError, match="abs_sum_norm"):
+    with pytest.raises(ValueError, match="parallel, chunkwise with abs_sum_norm, got 'rec"):
         net.logits(tokens, "recurrent", abs_sum_norm=True)
     with pytest.raises(ValueError, match=r"0\.\.63"):
         net.logits(tokens + 64)

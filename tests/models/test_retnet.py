@@ -37,7 +37,8 @@ def steps(model, tokens, state):
 FORMS = {
     "parallel": lambda model, tokens: (model.parallel(tokens), None),
     "chunkwise": lambda model, tokens: model.chunkwise(tokens, model.init_state(len(tokens))),
-    "recurrent": lambda model, tokens: steps(model, tokens, model.init_state(len(tokens))),
+    "recurrent": lambda model, tokens: model.recurrent(tokens, model.init_state(len(tokens))),
+    "steps": lambda model, tokens: steps(model, tokens, model.init_state(len(tokens))),
 }
 
 
@@ -61,7 +62,7 @@ def run(form):
     return forward_and_gradients(nnx.to_pure_dict(params), tokens(), graph=graph, form=form)
 
 
-@pytest.mark.parametrize("form", ["parallel", "recurrent"])
+@pytest.mark.parametrize("form", ["parallel", "recurrent", "steps"])
 def test_forms_agree_with_chunkwise_in_logits_state_and_all_gradients(form, dtype):
     (logits, state), gradients = run(form)
     (want, want_state), want_gradients = run("chunkwise")
@@ -94,17 +95,18 @@ def test_prefill_then_steps_equals_steps_from_the_start(dtype):
     tiny.assert_close(actual, run("recurrent")[0], dtype)
 
 
-@functools.partial(jax.jit, static_argnames="graph")
-def read_and_go_on(params, tokens, length, following, *, graph):
+@functools.partial(jax.jit, static_argnames=("graph", "form"))
+def read_and_go_on(params, tokens, length, following, *, graph, form):
     """State after each row's real tokens, and the hidden vector of the token after them."""
     model = nnx.merge(graph, params)
-    _, state = model.chunkwise(tokens, model.init_state(len(tokens)), length)
+    _, state = getattr(model, form)(tokens, model.init_state(len(tokens)), length)
     return state, model.step(following, state)[0]
 
 
-def test_ragged_rows_go_on_from_their_real_tokens(dtype):
+@pytest.mark.parametrize("form", ["chunkwise", "recurrent"])
+def test_ragged_rows_go_on_from_their_real_tokens(form, dtype):
     graph, params = nnx.split(tiny.retnet(vocabulary=VOCABULARY, codes=CODES))
-    run = functools.partial(read_and_go_on, params, graph=graph)
+    run = functools.partial(read_and_go_on, params, graph=graph, form=form)
     length, following = jnp.array([T, 14]), jnp.array([3, 4])
     state, hidden = run(tokens(), length, following)
     np.testing.assert_array_equal(state.position, length)
@@ -250,6 +252,8 @@ def test_a_state_that_does_not_fit_is_refused(change, message):
     state = change(model.init_state(B))
     with pytest.raises(ValueError, match=message):
         inspect.unwrap(RetNet.chunkwise)(model, tokens(), state)
+    with pytest.raises(ValueError, match=message):
+        inspect.unwrap(RetNet.recurrent)(model, tokens(), state)
     if "4194302" not in message:  # one more token would still fit
         with pytest.raises(ValueError, match=message):
             inspect.unwrap(RetNet.step)(model, tokens()[:, 0], state)

@@ -9,6 +9,7 @@ import pytest
 import tiny
 
 from fv_jax.ops import reference, retention
+from fv_jax.ops.retention import FORMS
 
 GAMMAS = (0.3, 0.9, 0.997)
 LOG_DECAY = tuple(float(np.log(gamma)) for gamma in GAMMAS)
@@ -16,6 +17,7 @@ B, H, K, E = 3, 3, 6, 5
 LENGTHS = (1, 2, 37, 300)
 # None of the longer ones is a multiple of its chunk; 512 is longer than any.
 CHUNKS = {1: (1, 512), 2: (1, 7), 37: (1, 7, 16, 64), 300: (7, 16, 64, 128, 512)}
+OTHERS = [form for form in FORMS if form not in ("chunkwise", "recurrent")]
 LENGTH_AND_CHUNK = [(length, chunk) for length in LENGTHS for chunk in CHUNKS[length]]
 
 
@@ -36,37 +38,14 @@ def problem(length: int, *, fresh: bool = True):
     return (q, k, v, state, start, jnp.asarray(real)), cotangents
 
 
-def recurrent(q, k, v, state, start, length):
-    """Step after step; a row's state stays as it is after its real tokens."""
-
-    def token(state, inputs):
-        q, k, v, i = inputs
-        y, after = retention.step(q, k, v, LOG_DECAY, state, start + i)
-        return jnp.where((i < length)[:, None, None, None], after, state), y
-
-    over_time = lambda x: x.swapaxes(0, 1)
-    inputs = (over_time(q), over_time(k), over_time(v), jnp.arange(q.shape[1]))
-    state, y = jax.lax.scan(token, state, inputs)
-    return over_time(y), state
-
-
-def chunkwise(q, k, v, state, start, length, *, chunk):
-    return retention.chunkwise(q, k, v, LOG_DECAY, state, start, length, chunk)
-
-
 @functools.partial(jax.jit, static_argnames=("form", "chunk"))
 def values_and_gradients(inputs, cotangents, *, form, chunk=None):
     """(y, state) and the gradients with respect to q, k, v and the state before."""
     *floats, start, length = inputs
     options = {} if chunk is None else {"chunk": chunk}
-    outputs, pull = jax.vjp(lambda *x: form(*x, start, length, **options), *floats)
+    run = lambda q, k, v, state: FORMS[form](q, k, v, LOG_DECAY, state, start, length, **options)
+    outputs, pull = jax.vjp(run, *floats)
     return outputs, pull(cotangents)
-
-
-@jax.jit
-def parallel_values_and_gradients(inputs, cotangent):
-    y, pull = jax.vjp(lambda q, k, v: retention.parallel(q, k, v, LOG_DECAY), *inputs)
-    return y, pull(cotangent)
 
 
 def real_tokens(y, length):
@@ -77,52 +56,57 @@ def real_tokens(y, length):
 @pytest.mark.parametrize(("length", "chunk"), LENGTH_AND_CHUNK)
 def test_chunkwise_equals_recurrent_in_values_state_and_gradients(length, chunk, dtype):
     inputs, cotangents = problem(length)
-    expected = values_and_gradients(inputs, cotangents, form=recurrent)
-    actual = values_and_gradients(inputs, cotangents, form=chunkwise, chunk=chunk)
+    expected = values_and_gradients(inputs, cotangents, form="recurrent")
+    actual = values_and_gradients(inputs, cotangents, form="chunkwise", chunk=chunk)
     tiny.assert_close(actual, expected, dtype)
 
 
 @pytest.mark.parametrize("length", LENGTHS)
-def test_parallel_equals_recurrent_in_values_and_gradients(length, dtype):
-    inputs, (cotangent, state_cotangent) = problem(length)
-    without_state = (cotangent, jnp.zeros_like(state_cotangent))
-    (y, _), gradients = values_and_gradients(inputs, without_state, form=recurrent)
-    actual = parallel_values_and_gradients(inputs[:3], cotangent)
-    tiny.assert_close(actual, (y, gradients[:3]), dtype)
+@pytest.mark.parametrize("form", OTHERS)
+def test_a_form_equals_recurrent_in_values_state_and_gradients(form, length, dtype):
+    inputs, cotangents = problem(length)
+    expected = values_and_gradients(inputs, cotangents, form="recurrent")
+    actual = values_and_gradients(inputs, cotangents, form=form)
+    tiny.assert_close(actual, expected, dtype)
 
 
-@pytest.mark.parametrize("chunk", CHUNKS[37])
-def test_rows_carry_their_own_state_start_and_length(chunk, dtype):
+@pytest.mark.parametrize(
+    ("form", "chunk"), [*(("chunkwise", c) for c in CHUNKS[37]), *((f, None) for f in OTHERS)]
+)
+def test_rows_carry_their_own_state_start_and_length(form, chunk, dtype):
     inputs, cotangents = problem(37, fresh=False)
-    (y, state), gradients = values_and_gradients(inputs, cotangents, form=chunkwise, chunk=chunk)
-    (want, want_state), want_gradients = values_and_gradients(inputs, cotangents, form=recurrent)
+    (y, state), gradients = values_and_gradients(inputs, cotangents, form=form, chunk=chunk)
+    (want, want_state), want_gradients = values_and_gradients(inputs, cotangents, form="recurrent")
     tiny.assert_close(real_tokens(y, inputs[-1]), real_tokens(want, inputs[-1]), dtype)
     tiny.assert_close((state, gradients), (want_state, want_gradients), dtype)
 
 
-def test_a_row_without_real_tokens_keeps_its_state_exactly():
+@pytest.mark.parametrize("form", FORMS)
+def test_a_row_without_real_tokens_keeps_its_state_exactly(form):
     inputs, cotangents = problem(37, fresh=False)
-    (_, state), _ = values_and_gradients(inputs, cotangents, form=chunkwise, chunk=16)
+    (_, state), _ = values_and_gradients(inputs, cotangents, form=form)
     assert inputs[-1][2] == 0
     np.testing.assert_array_equal(state[2], inputs[3][2])
 
 
-@pytest.mark.parametrize("chunk", [7, 64])
-def test_what_is_in_the_padding_changes_nothing(chunk):
+@pytest.mark.parametrize(
+    ("form", "chunk"), [("chunkwise", 7), ("chunkwise", 64), *((form, None) for form in OTHERS)]
+)
+def test_what_is_in_the_padding_changes_nothing(form, chunk):
     inputs, cotangents = problem(37, fresh=False)
     padding = (jnp.arange(37) >= inputs[-1][:, None])[..., None, None]
     garbage = [jnp.where(padding, 1e6, x) for x in inputs[:3]]
-    clean = values_and_gradients(inputs, cotangents, form=chunkwise, chunk=chunk)[0]
-    dirty = values_and_gradients((*garbage, *inputs[3:]), cotangents, form=chunkwise, chunk=chunk)[
-        0
-    ]
+    run = functools.partial(values_and_gradients, form=form, chunk=chunk)
+    clean, dirty = (run((*x, *inputs[3:]), cotangents)[0] for x in (inputs[:3], garbage))
     np.testing.assert_array_equal(dirty[1], clean[1])
     np.testing.assert_array_equal(
         real_tokens(dirty[0], inputs[-1]), real_tokens(clean[0], inputs[-1])
     )
 
 
-@pytest.mark.parametrize(("form", "chunk"), [(chunkwise, 16), (recurrent, None)])
+@pytest.mark.parametrize(
+    ("form", "chunk"), [("chunkwise", 16), *((f, None) for f in FORMS if f != "chunkwise")]
+)
 def test_agrees_with_the_oracle(form, chunk, dtype):
     inputs, cotangents = problem(37, fresh=False)
     (y, state), _ = values_and_gradients(inputs, cotangents, form=form, chunk=chunk)
@@ -149,30 +133,27 @@ def test_the_oracles_two_forms_agree():
 def prefill_then_steps(inputs, *, known):
     *tokens, state, start, length = inputs
     first, rest = [x[:, :known] for x in tokens], [x[:, known:] for x in tokens]
-    y, state = chunkwise(*first, state, start, jnp.full(B, known), chunk=16)
-    y_rest, state = recurrent(*rest, state, start + known, length - known)
+    y, state = retention.chunkwise(*first, LOG_DECAY, state, start, jnp.full(B, known), 16)
+    y_rest, state = retention.recurrent(*rest, LOG_DECAY, state, start + known, length - known)
     return jnp.concatenate([y, y_rest], axis=1), state
 
 
 @pytest.mark.parametrize("known", [1, 20, 36])
 def test_prefill_then_steps_equals_steps_from_the_start(known, dtype):
     inputs, cotangents = problem(37)
-    expected, _ = values_and_gradients(inputs, cotangents, form=recurrent)
+    expected, _ = values_and_gradients(inputs, cotangents, form="recurrent")
     tiny.assert_close(prefill_then_steps(inputs, known=known), expected, dtype)
 
 
-@pytest.mark.parametrize("form", ["parallel", "chunkwise", "recurrent"])
+@pytest.mark.parametrize("form", FORMS)
 def test_an_output_depends_on_every_earlier_token_and_on_no_later_one(form):
     t = 11
     (q, k, v, state, start, length), _ = problem(t)
 
     def y_of(q, k, v):
-        q, k, v = q[None], k[None], v[None]
-        if form == "parallel":
-            return retention.parallel(q, k, v, LOG_DECAY)[0]
-        if form == "chunkwise":
-            return chunkwise(q, k, v, state[:1], start[:1], length[:1], chunk=4)[0][0]
-        return recurrent(q, k, v, state[:1], start[:1], length[:1])[0][0]
+        options = {"chunk": 4} if form == "chunkwise" else {}
+        one = (q[None], k[None], v[None], LOG_DECAY, state[:1], start[:1], length[:1])
+        return FORMS[form](*one, **options)[0][0]
 
     jacobians = jax.jit(jax.jacrev(y_of, argnums=(0, 1, 2)))(q[0], k[0], v[0])
     # [n, H, E, m, H, *] to [n, m]: the strongest influence of token m on output n.
@@ -209,33 +190,13 @@ def test_strong_decay_over_4000_tokens_gives_finite_and_right_gradients():
     tiny.assert_close(actual, expected, "float32")
 
 
-@pytest.mark.usefixtures("x64")
-def test_abs_sum_norm_divides_by_the_rows_absolute_sum_without_a_gradient():
-    (q, k, v, *_), (cotangent, _) = problem(37)
-    q = 9 * q  # so that many rows sum to more than 1
-    n = np.arange(37)
-    distance = n[:, None] - n
-    powers = np.asarray(GAMMAS)[:, None, None] ** np.abs(distance) * (distance >= 0)
-    scale = np.asarray([[reference.normalizer(gamma, m) for m in range(37)] for gamma in GAMMAS])
-    scores = np.einsum("bnhk,bmhk->bhnm", q, k) * powers * scale[..., None]
-    total = np.abs(scores).sum(-1).transpose(0, 2, 1)[..., None]
-    assert 0.1 < (total > 1).mean() < 1
-    divisor = jnp.asarray(np.clip(total, 1, 5e4))
-
-    form = functools.partial(retention.parallel, log_decay=LOG_DECAY)
-    normed, pull = jax.vjp(functools.partial(form, abs_sum_norm=True), q, k, v)
-    expected, pull_expected = jax.vjp(lambda *qkv: form(*qkv) / divisor, q, k, v)
-    tiny.assert_close(normed, expected, "float64")
-    tiny.assert_close(pull(cotangent), pull_expected(cotangent), "float64")
-
-
 def test_bfloat16_inputs_keep_a_float32_state():
     (q, k, v, state, start, length), _ = problem(37)
     low = tuple(x.astype(jnp.bfloat16) for x in (q, k, v))
-    one_chunk = jax.jit(functools.partial(chunkwise, chunk=16))
-    y, after = one_chunk(*low, state, start, length)
+    run = jax.jit(functools.partial(retention.chunkwise, log_decay=LOG_DECAY, chunk=16))
+    y, after = run(*low, state=state, start=start, length=length)
     wide = (x.astype(jnp.float32) for x in low)
-    want, want_state = one_chunk(*wide, state, start, length)
+    want, want_state = run(*wide, state=state, start=start, length=length)
     assert y.dtype == after.dtype == jnp.float32
     # bfloat16 keeps 8 bits: the powers of gamma and the scores round to 2^-8 relative.
     assert float(jnp.abs(y - want).max() / jnp.abs(want).max()) < 2**-7

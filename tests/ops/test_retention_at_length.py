@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from experiments import bench_retention_error
 from fv_jax.ops import reference, retention
+from fv_jax.ops.retention import FORMS
 
 # Relative to the largest number expected. bfloat16 keeps 8 bits: 2^-8, and sums of such errors.
 TOLERANCE = {"float64": 1e-11, "float32": 3e-5, "bfloat16": 3e-2}
@@ -57,59 +58,21 @@ def check(y, after, problem):
                 assert error <= limit * max(1, np.abs(expected).max(initial=0))
 
 
+@pytest.mark.parametrize("form", FORMS)
 @settings(max_examples=6)
-@given(problems())
-def test_chunkwise_is_right_for_any_shape_offset_chunk_and_ragged_rows(problem):
+@given(problem=problems())
+def test_a_form_is_right_for_any_shape_offset_chunk_and_ragged_rows(form, problem):
+    options = {"chunk": problem["chunk"]} if form == "chunkwise" else {}
     with jax.enable_x64(problem["dtype"] == "float64"):
         q, k, v, state = inputs(problem)
         log_decay = tuple(float(np.log(gamma)) for gamma in problem["gammas"])
         start, real = (jnp.asarray(x) for x in np.asarray(problem["rows"]).T)
-        form = jax.jit(
-            functools.partial(retention.chunkwise, log_decay=log_decay, chunk=problem["chunk"])
-        )
+        run = jax.jit(functools.partial(FORMS[form], log_decay=log_decay, **options))
         low = (jnp.asarray(x, problem["dtype"]) for x in (q, k, v))
         wide = jnp.float64 if problem["dtype"] == "float64" else jnp.float32
-        y, after = form(*low, state=jnp.asarray(state, wide), start=start, length=real)
+        y, after = run(*low, state=jnp.asarray(state, wide), start=start, length=real)
         assert y.dtype == after.dtype == wide
         check(y, after, problem)
-
-
-@settings(max_examples=8)
-@given(problems())
-def test_parallel_and_step_by_step_are_right_for_any_shape(problem):
-    """Parallel from position 0 and no state; token by token from any state and position."""
-    rows, heads, _, _, length = problem["shape"]
-    problem["rows"] = [(start, length) for start, _ in problem["rows"]]  # step has no padding
-    with jax.enable_x64(problem["dtype"] == "float64"):
-        q, k, v, state = inputs(problem)
-        log_decay = tuple(float(np.log(gamma)) for gamma in problem["gammas"])
-        low = [jnp.asarray(x, problem["dtype"]) for x in (q, k, v)]
-        wide = jnp.float64 if problem["dtype"] == "float64" else jnp.float32
-
-        @jax.jit
-        def token_by_token(q, k, v, state, start):
-            def token(carry, inputs):
-                state, position = carry
-                y, state = retention.step(*inputs, log_decay, state, position)
-                return (state, position + 1), y
-
-            over_time = tuple(x.swapaxes(0, 1) for x in (q, k, v))
-            (state, _), y = jax.lax.scan(token, (state, start), over_time)
-            return y.swapaxes(0, 1), state
-
-        start = jnp.asarray([first for first, _ in problem["rows"]])
-        y, after = token_by_token(*low, jnp.asarray(state, wide), start)
-        assert y.dtype == after.dtype == wide
-        check(y, after, problem)
-
-        y = jax.jit(lambda *qkv: retention.parallel(*qkv, log_decay))(*low)
-        assert y.dtype == wide
-        limit = TOLERANCE[problem["dtype"]]
-        for row, head in np.ndindex(rows, heads):
-            one = (x[row, :, head] for x in (q, k, v))
-            want, _ = reference.recurrent(*one, problem["gammas"][head])
-            error = np.abs(np.asarray(y[row, :, head], np.float64) - want).max()
-            assert error <= limit * max(1, np.abs(want).max())
 
 
 @settings(max_examples=4)
