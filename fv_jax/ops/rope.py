@@ -80,13 +80,16 @@ def cos_sin(position: Int[Array, "B T"], theta: Float[np.ndarray, " K2"], dtype)
 
     They come from float64 tables made on the host: float32 phases would be off by 2e-5 at 6,800
     tokens. Two small tables (position // 1024 and position % 1024) joined by the angle-sum rule
-    reach MAX_POSITION without one row per position.
+    reach MAX_POSITION without one row per position. Whoever passes the end where nobody can be
+    told (inside `jax.jit`) gets NaN, not the angles of another place.
     """
     fine = np.arange(_FINE)[:, None] * theta
     coarse = np.arange(MAX_POSITION // _FINE)[:, None] * (_FINE * theta)
     fine_cos, fine_sin = (jnp.asarray(f(fine), dtype)[position % _FINE] for f in (np.cos, np.sin))
+    block = jnp.where(position < 0, len(coarse), position // _FINE)
     coarse_cos, coarse_sin = (
-        jnp.asarray(f(coarse), dtype)[position // _FINE] for f in (np.cos, np.sin)
+        jnp.asarray(f(coarse), dtype).at[block].get(mode="fill", fill_value=jnp.nan)
+        for f in (np.cos, np.sin)
     )
     cos = fine_cos * coarse_cos - fine_sin * coarse_sin
     sin = fine_sin * coarse_cos + fine_cos * coarse_sin

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from fv_jax.ops import reference
-from fv_jax.ops.rope import MAX_POSITION, angles, apply_rope_interleaved, even_angles
+from fv_jax.ops.rope import (
+    MAX_POSITION,
+    angles,
+    apply_rope_interleaved,
+    cos_sin,
+    even_angles,
+)
 
 K = 8
 # Around the places where the coarse table takes its next step, and at the very end.
@@ -95,3 +101,10 @@ def test_even_angles_need_three_pairs(key_dim):
 def test_channels_that_make_no_two_pairs_are_refused(key_dim):
     with pytest.raises(ValueError, match=f"must be even and >= 4, got {key_dim}"):
         angles(key_dim)
+
+
+@pytest.mark.parametrize("place", [-1, MAX_POSITION, MAX_POSITION + 5, 2**31 - 1])
+def test_a_position_beyond_the_tables_is_no_number_and_no_other_place(place):
+    position = jnp.asarray([[0, place, MAX_POSITION - 1]])
+    for table in jax.jit(lambda p: cos_sin(p, angles(8), jnp.float32))(position):
+        assert np.isnan(table).all(axis=-1).tolist() == [[False, True, False]]
