@@ -8,7 +8,7 @@ from fv_jax.cli.commands import Interpolate
 from fv_jax.cli.paths import check_writable, naming, open_video
 from fv_jax.generation.generator import Generator
 from fv_jax.generation.plan import plan_interpolation
-from fv_jax.media.frames import fit, in_parts
+from fv_jax.media.frames import fit
 from fv_jax.media.readers import fps_of
 from fv_jax.media.writers import check_output, save_clip
 
@@ -22,7 +22,7 @@ def interpolate(command: Interpolate) -> int:
     reader = open_video(command.video, least=2)
     generator = Generator.load(command.model)
     with naming(command.video):
-        parts = in_parts(reader, range(len(reader.times)))
+        parts = [reader.frames(range(len(reader.times)))]
         frames = np.concatenate([fit(part, generator.model.frame_size) for part in parts])
     plan = plan_interpolation(
         generator.model, frames, prompt=command.prompt, seed=command.seed,

@@ -9,7 +9,6 @@ from tqdm import tqdm
 
 from fv_jax.array_types import Frames
 from fv_jax.data.sources.base import Entry, Problem, Source
-from fv_jax.media.frames import in_parts
 from fv_jax.media.readers import ClipError, Reader, fps_of
 
 _MOST_COMMON = 10  # texts that are counted
@@ -25,6 +24,7 @@ class Facts:
         fps: frames per second.
         seconds: to the end of the last frame.
         size: (Y, X) px.
+        notes: what a person should know of how it is shown.
     """
 
     index: int
@@ -32,6 +32,7 @@ class Facts:
     fps: float
     seconds: float
     size: tuple[int, int]
+    notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,8 +72,20 @@ class Inspection:
             "texts": dict(texts.most_common(_MOST_COMMON)),
             "distinct_texts": len(texts),
             "longest_text_words": max((len(text.split()) for text in texts), default=0),
+            "notes": dict(Counter(note for fact in facts for note in fact.notes).most_common()),
             "problems": [dataclasses.asdict(problem) for problem in self.problems],
+            "left_out": dict(getattr(self.source, "left_out", {})),
+            "each": [self._about(fact) for fact in facts],
         }
+
+    def _about(self, fact: Facts) -> dict:
+        """What a list of clips says of one."""
+        entry = self.source[fact.index]
+        return {
+            "id": entry.id, "frames": fact.frames, "seconds": fact.seconds,
+            "width": fact.size[1], "height": fact.size[0], "text": entry.text,
+            "notes": list(fact.notes),
+        }  # fmt: skip
 
     def some(self, most: int) -> list[Facts]:
         """At most so many of the clips that could be read, evenly spaced."""
@@ -114,13 +127,15 @@ def _evenly(count: int, most: int) -> list[int]:
 
 def _read(number: int, entry: Entry, decode: bool) -> Facts:
     reader = entry.open()
-    if decode:
-        for _ in in_parts(reader, range(len(reader.times))):
-            pass
-    else:
-        reader.frames(_three(reader))
+    known = list(reader.notes)
+    for _ in reader.each(range(len(reader.times)) if decode else _three(reader)):
+        pass
+    if list(reader.notes) != known:  # damage that showed itself on the way
+        reader = entry.open()
     fps, count = fps_of(reader), len(reader.times)
-    return Facts(number, count, fps, float(reader.times[-1]) + 1 / fps, reader.size)
+    seconds = float(reader.times[-1]) + 1 / fps
+    notes = tuple(dict.fromkeys([*reader.notes, *known]))
+    return Facts(number, count, fps, seconds, reader.size, notes)
 
 
 def _three(reader: Reader) -> list[int]:

@@ -33,7 +33,7 @@ from fv_jax.data.token_cache import (
 )
 from fv_jax.files import only_process_in, replacing
 from fv_jax.journal import Journal
-from fv_jax.media.frames import frame_numbers, read_frames
+from fv_jax.media.frames import frame_numbers, read_pieces
 from fv_jax.media.readers import ClipError, Reader
 from fv_jax.provenance import cores, provenance
 from fv_jax.tokenizers.interface import FrameTokenizer, clip_ids
@@ -159,7 +159,7 @@ class _Run:
             parts = [numbers[s : s + per_piece] for s in starts if s == 0 or len(numbers) - s > 1]
             if len(parts) > _MOST_PIECES:
                 return Film(reader, parts)
-            return [read_frames(reader, part, self.settings.size) for part in parts]
+            return list(read_pieces(reader, parts, self.settings.size))
         except ClipError as error:
             return error
 
@@ -193,8 +193,8 @@ class _Run:
         """One piece after the other: a film's frames may not fit into the memory."""
         ids = []
         try:
-            for part in film.parts:
-                ids += self._ids([read_frames(film.reader, part, self.settings.size)])
+            for piece in read_pieces(film.reader, film.parts, self.settings.size):
+                ids += self._ids([piece])
         except ClipError as error:
             return error
         return ids

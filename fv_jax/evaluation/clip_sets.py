@@ -18,10 +18,12 @@ import numpy as np
 
 from fv_jax.array_types import Frames
 from fv_jax.evaluation.protocols import Protocol
-from fv_jax.media.frames import fit, in_parts
+from fv_jax.media.frames import fit
 from fv_jax.media.npz import NpzClips
-from fv_jax.media.opening import find_clips, natural, open_clip
-from fv_jax.media.readers import VIDEO_SUFFIXES, ClipError
+from fv_jax.media.opening import open_clip
+from fv_jax.media.readers import ClipError
+from fv_jax.media.video_file import VIDEO_SUFFIXES
+from fv_jax.media.walk import natural, walk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +47,7 @@ def open_set(place: Path) -> list[ClipFile]:
         ValueError: no clip in it, or an .npz without clips.
     """
     if place.is_dir():
-        found = sorted(find_clips(place, (*VIDEO_SUFFIXES, ".npz")), key=natural)
+        found = sorted(walk(place, (*VIDEO_SUFFIXES, ".npz")).clips, key=natural)
         clips = [clip for path in found for clip in _file(place / path, one=True)]
         if not clips:
             raise ValueError(f"{place} holds no clip; want videos, GIFs, folders of pictures, .npz")
@@ -160,6 +162,6 @@ def _file(path: Path, *, one: bool) -> list[ClipFile]:
 def _video(path: Path) -> np.ndarray:
     try:
         reader = open_clip(path, least=1)
-        return np.concatenate(list(in_parts(reader, range(len(reader.times)))))
+        return np.stack(list(reader.each(range(len(reader.times)))))
     except ClipError as error:
         raise ValueError(f"{path} cannot be read as a video: {error}") from error

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 _BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")  # that MP4s begin with
+_LATER_BOXES = (b"moof", b"mfra", b"sidx", b"ssix", b"styp", b"uuid", b"meta", b"emsg", b"prft",
+                b"pdin", b"udta")  # fmt: skip
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"  # Matroska, WebM
 
 
@@ -32,8 +34,7 @@ def missing_bytes(video: Path | bytes) -> int:
         if head[:4] == _EBML:
             return max(0, _end_of_segment(file) - size)
         if head[:4] == b"GIF8":
-            file.seek(max(0, size - 4096))
-            return 0 if file.read().rstrip(b"\0").endswith(b";") else 1
+            return 0 if _gif_ends(file, size) else 1
     return 0
 
 
@@ -45,8 +46,8 @@ def _end_of_boxes(file: io.BufferedIOBase, size: int) -> int:
         length, kind = _number(file.read(4)), file.read(4)
         if length == 1:
             length = _number(file.read(8))
-        if length < 8 or not kind.isalnum():  # "to the end", or something else behind the boxes
-            break
+        if length < 8 or kind not in (*_BOXES, *_LATER_BOXES):
+            break  # "to the end", or what others have put behind the boxes
         end += length
     return end
 
@@ -61,6 +62,38 @@ def _end_of_riff(file: io.BufferedIOBase, size: int) -> int:
             break
         end += 8 + length
     return end
+
+
+def _gif_ends(file: io.BufferedIOBase, size: int) -> bool:
+    """Whether the blocks of a GIF come to its end mark, whatever follows."""
+    file.seek(10)
+    flags = file.read(3)
+    if len(flags) < 3:
+        return False
+    file.seek(_palette(flags[0]), os.SEEK_CUR)
+    while (kind := file.read(1)) in (b"!", b",", b"\0"):
+        if kind == b"\0":  # a stray end of a block: decoders pass over it
+            continue
+        if kind == b"!":
+            file.seek(1, os.SEEK_CUR)
+        else:
+            head = file.read(9)
+            if len(head) < 9:
+                return False
+            file.seek(_palette(head[8]) + 1, os.SEEK_CUR)
+        while length := file.read(1):
+            if length == b"\0":
+                break
+            file.seek(length[0], os.SEEK_CUR)
+    if kind:  # the end mark, or a block of no known kind: damage, but no missing end
+        return True
+    file.seek(max(0, size - 4096))
+    return file.read().rstrip(b"\0").endswith(b";")
+
+
+def _palette(flags: int) -> int:
+    """Bytes of the color table that these flags announce."""
+    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 
 
 def _end_of_segment(file: io.BufferedIOBase) -> int:

@@ -20,7 +20,6 @@ from fv_jax.media.readers import ClipError, Reader
 
 # Seconds. Matroska rounds time stamps to milliseconds, and so the first one that is subtracted.
 _TOLERANCE = 1.1e-3
-_MOST_BYTES = 2**28  # of frames at their own size, decoded at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,25 +99,46 @@ def read(reader: Reader, window: Window, start: float = 0.0) -> UInt8[np.ndarray
 def read_frames(
     reader: Reader, numbers: Int[np.ndarray, " n"], size: int
 ) -> UInt8[np.ndarray, "n S S 3"]:
-    """The frames of these numbers, fitted to `size`; a number may come more than once.
+    """The frames of these rising numbers, fitted to `size`; a number may come more than once.
 
     Raises:
-        ClipError: one of them cannot be decoded.
+        ClipError: the clip cannot be decoded.
     """
-    unique, place = np.unique(numbers, return_inverse=True)
-    parts = in_parts(reader, unique.tolist())
-    return np.concatenate([fit(part, (size, size)) for part in parts])[place]
+    (frames,) = read_pieces(reader, [numbers], size)
+    return frames
 
 
-def in_parts(reader: Reader, numbers: Sequence[int]) -> Iterator[UInt8[np.ndarray, "n Y X 3"]]:
-    """The frames of these numbers at their own size, not all in memory at a time.
+def read_pieces(
+    reader: Reader, pieces: Sequence[Int[np.ndarray, " n"]], size: int
+) -> Iterator[UInt8[np.ndarray, "n S S 3"]]:
+    """One stretch of frames after the other, fitted to `size`: all numbers rise, from piece to
+    piece, too, and every frame is decoded once.
 
     Raises:
-        ClipError: one of them cannot be decoded.
+        ClipError: the clip cannot be decoded.
     """
-    few = max(1, _MOST_BYTES // (3 * reader.size[0] * reader.size[1]))
-    for first in range(0, len(numbers), few):
-        yield reader.frames(numbers[first : first + few])
+    frames = _fitted(reader, np.concatenate(pieces), (size, size))
+    for piece in pieces:
+        yield np.stack([next(frames) for _ in piece])
+
+
+def read_all(reader: Reader, size: tuple[int, int]) -> Iterator[UInt8[np.ndarray, "Y X 3"]]:
+    """Every frame, fitted to `size` (Y, X).
+
+    Raises:
+        ClipError: the clip cannot be decoded.
+    """
+    return _fitted(reader, np.arange(len(reader.times)), size)
+
+
+def _fitted(
+    reader: Reader, numbers: Int[np.ndarray, " n"], size: tuple[int, int]
+) -> Iterator[UInt8[np.ndarray, "Y X 3"]]:
+    before, small = None, None
+    for number, frame in zip(numbers, reader.each(numbers.tolist())):
+        if small is None or number != before:
+            before, small = number, fit(frame[None], size)[0]
+        yield small
 
 
 def read_random(

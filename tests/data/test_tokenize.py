@@ -126,15 +126,15 @@ def test_a_film_s_pieces_are_decoded_one_after_the_other_with_the_same_ids(tmp_p
 
 
 def test_a_film_that_breaks_off_is_left_out_as_a_whole(tmp_path, monkeypatch):
-    read, parts = module.read_frames, []
+    read = module.read_pieces
 
-    def break_off(reader, numbers, size):
-        parts.append(len(numbers))
-        if len(parts) == 3:
-            raise ClipError("frame 25 is damaged")
-        return read(reader, numbers, size)
+    def break_off(reader, pieces, size):
+        for number, piece in enumerate(read(reader, pieces, size)):
+            if number == 2:
+                raise ClipError("frame 25 is damaged")
+            yield piece
 
-    monkeypatch.setattr(module, "read_frames", break_off)
+    monkeypatch.setattr(module, "read_pieces", break_off)
     settings = dataclasses.replace(SETTINGS, piece_seconds=1.25, threads=1)
     source = tiny.ListSource([tiny.video(60), *clips(2)])
     monkeypatch.setattr(module, "cores", lambda: 0)  # nothing is decoded ahead

@@ -49,7 +49,7 @@ def check(results, files):
             assert reason is None, (name, reason)
         elif what in ("cut", "end", "junk"):
             assert reason, f"{name} was read"
-        elif reason:
+        elif reason or result["notes"]:
             ends[kind][what, "reported"] += 1
         else:
             assert result["frames"] >= 2

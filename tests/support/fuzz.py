@@ -68,7 +68,8 @@ def read_in_a_process(folder: Path, *, seconds: float) -> dict[str, dict]:
 
 
 def _main(folder: Path, log: Path) -> None:
-    from fv_jax.media.readers import ClipError, VideoFile
+    from fv_jax.media.readers import ClipError
+    from fv_jax.media.video_file import VideoFile
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     with log.open("w") as file:
@@ -83,7 +84,11 @@ def _main(folder: Path, log: Path) -> None:
             try:
                 reader = VideoFile(path)
                 frames = reader.frames(range(len(reader.times)))
-                result = {"frames": len(frames), "digest": zlib.crc32(frames)}
+                result = {
+                    "frames": len(frames),
+                    "digest": zlib.crc32(frames),
+                    "notes": reader.notes,
+                }
             except ClipError as error:
                 result = {"reason": str(error)}
             used = _peak_megabytes()

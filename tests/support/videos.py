@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from places import SHARED
 
-from fv_jax.media.readers import VideoFile, fps_of
+from fv_jax.media.readers import fps_of
+from fv_jax.media.video_file import VideoFile
 
 _OPEN_GOP = "open-gop=1:keyint=8:min-keyint=8:scenecut=0"
 _REFRESH = "intra-refresh=1:keyint=8:bframes=0"  # no key frames, columns of key blocks

@@ -18,8 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fv_jax.data.sources.base import UNTITLED, Entry, Problem
-from fv_jax.media.opening import PICTURE_FPS, find_clips, natural, open_clip
+from fv_jax.media.opening import PICTURE_FPS, open_clip
 from fv_jax.media.readers import Reader
+from fv_jax.media.walk import natural, walk
 
 CAPTIONS = ("captions.jsonl", "captions.csv", "metadata.jsonl", "metadata.csv")
 _FILE_KEYS, _TEXT_KEYS = ("file_name", "file", "video", "path"), ("text", "caption")
@@ -50,7 +51,7 @@ class VideoFolder:
             raise ValueError(f"picture_fps must be > 0 and <= 1000, got {picture_fps:g}")
         self._picture_fps = picture_fps
         self.problems: list[Problem] = []
-        clips = set(find_clips(self.folder))
+        clips = set(walk(self.folder).clips)
         texts = self._captions()
         if texts is not None:
             for path in texts.keys() - clips:

@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 
 from fv_jax.data.sources.base import UNTITLED, Entry, Problem
-from fv_jax.media.readers import VideoFile
+from fv_jax.media.video_file import VideoFile
 
 SPLITS = {"train": ("train",), "val": ("val", "validate", "validation"), "test": ("test",)}
 _PREFIXES = ("", "kinetics-600_", "kinetics_600_", "kinetics600_")

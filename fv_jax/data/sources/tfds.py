@@ -18,7 +18,8 @@ from etils import epath
 
 from fv_jax.data.sources.base import UNTITLED, Entry, Problem
 from fv_jax.data.sources.tfds_features import Feature, first_line, video_and_text
-from fv_jax.media.readers import Array, ClipError, Reader, VideoFile
+from fv_jax.media.readers import Array, ClipError, Reader
+from fv_jax.media.video_file import VideoFile
 
 _NOISE_FREE = ("fv_shapes",)  # sets that are rendered, not filmed
 

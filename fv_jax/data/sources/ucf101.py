@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fv_jax.data.sources.base import Entry, Problem
-from fv_jax.media.readers import VIDEO_SUFFIXES, VideoFile
+from fv_jax.media.video_file import VIDEO_SUFFIXES, VideoFile
 
 SPLITS = ("train", "test", "all")
 _CLIP = re.compile(r"v_([a-z]+)_g\d+_c\d+", re.IGNORECASE)

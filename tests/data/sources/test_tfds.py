@@ -15,7 +15,8 @@ from PIL import Image
 from tfrecord_writer import write_tfrecord
 
 from fv_jax.data.sources.base import open_source
-from fv_jax.media.readers import ClipError, VideoFile, fps_of
+from fv_jax.media.readers import ClipError, fps_of
+from fv_jax.media.video_file import VideoFile
 from fv_jax.media.writers import write_mp4
 
 CLIPS = 3

@@ -1,0 +1,213 @@
+"""When the frames of a file appear: what its packets say, and what can be made of it.
+
+Nothing is decoded but the beginning. In most files every packet carries the time of its frame. AVI
+knows the place of each packet only, with empty packets where frames were dropped; old MPEG leaves
+times out; recordings that were joined begin anew in the middle.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
+from jaxtyping import Float
+
+from fv_jax.media.readers import ClipError
+
+# Codecs whose packets carry the time stamp of the frame that comes of them.
+_STAMPED = ("h264", "hevc", "vp8", "vp9", "av1", "gif", "mjpeg", "prores", "png", "qtrle", "apng")
+_LONGEST = 3600  # seconds on the screen; a damaged stamp may claim any
+_NAL_LENGTHS = {"h264": 4, "hevc": 21}  # where the header says how long a NAL's length is
+
+
+@dataclasses.dataclass
+class Index:
+    """What the packets of a stream say.
+
+    Attributes:
+        stamps: of every packet that gives a frame, in the order of the file: presentation time.
+        order: likewise, the time of decoding.
+        first: the first frame that could be decoded, None if none could.
+        announced: seconds that the container says the stream has; 0 if it does not say.
+        last: seconds at which the last packet ends.
+        doubtful: a packet is damaged or cannot be what it should, so that frames may be missing.
+        joined: the clock was set back on the way.
+    """
+
+    stamps: list[int | None] = dataclasses.field(default_factory=list)
+    order: list[int | None] = dataclasses.field(default_factory=list)
+    first: av.VideoFrame | None = None
+    announced: float = 0.0
+    last: float = 0.0
+    doubtful: bool = False
+    joined: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Times:
+    """When frames appear.
+
+    Attributes:
+        seconds: of every frame, rising, the first 0.
+        stamps: likewise, the time stamp by which a decoded frame is known; None where frames have
+            to be counted from the start.
+        notes: what had to be made up.
+    """
+
+    seconds: Float[np.ndarray, " F"]
+    stamps: list[int] | None
+    notes: tuple[str, ...] = ()
+
+
+def index(
+    container: InputContainer,
+    stream: VideoStream,
+    decode: Callable[[av.Packet | None], Iterator[tuple[av.VideoFrame, bool]]],
+) -> Index:
+    """Read all packets, and decode until the first whole frame."""
+    found = Index()
+    # Matroska says the length of the longest stream only.
+    whole = container.format.name.startswith("matroska")
+    looks_whole = _inspector(stream)
+    before, ahead = None, 0  # decoding time of the packet before, and what the clock lost
+    for packet in container.demux() if whole else container.demux(stream):
+        if packet.dts is None and packet.pts is None and not packet.size:
+            continue
+        stamp = packet.dts if packet.pts is None else packet.pts
+        if packet.stream_index != stream.index or not packet.size:
+            if stamp is not None and packet.time_base:
+                ended = float((stamp + (packet.duration or 0)) * packet.time_base)
+                found.last = max(found.last, ended)
+            continue
+        if before is not None and packet.dts is not None and packet.dts < before:
+            ahead += before - packet.dts + (packet.duration or 1)
+            found.joined = True
+        before = packet.dts if packet.dts is not None else before
+        if stamp is not None and packet.time_base:
+            ended = float((stamp + ahead + (packet.duration or 0)) * packet.time_base)
+            found.last = max(found.last, ended)
+        found.doubtful |= packet.is_corrupt or not looks_whole(packet)
+        if found.first is None:
+            found.first = next((frame for frame, good in decode(packet) if good), None)
+        if not packet.is_discard:
+            found.stamps.append(None if packet.pts is None else packet.pts + ahead)
+            found.order.append(None if packet.dts is None else packet.dts + ahead)
+    if found.first is None:
+        found.first = next((frame for frame, good in decode(None) if good), None)
+    if whole and container.duration:
+        found.announced = container.duration / 1e6
+    elif container.format.name.startswith(("mov", "avi")) and stream.duration and stream.time_base:
+        found.announced = float((stream.duration + (stream.start_time or 0)) * stream.time_base)
+    return found
+
+
+def times(index: Index, container: InputContainer, stream: VideoStream, codec: str) -> Times:
+    """The times that a stream's packets give.
+
+    Raises:
+        ClipError: they give none, or a frame lasts longer than any should.
+    """
+    base, stamps, order = stream.time_base, index.stamps, index.order
+    if container.format.name == "avi":  # knows the order of decoding only
+        slots = sorted({slot for slot in order if slot is not None})
+        if base and len(slots) == len(order):
+            return _checked(_from_first(slots, float(base)), None)
+        return evenly(stream, len(stamps))
+    notes: tuple[str, ...] = ("the clock is set back on the way: taken as joined",)
+    notes = notes if index.joined else ()
+    known = sorted(stamp for stamp in stamps if stamp is not None)
+    if not base or not known:
+        return evenly(stream, len(stamps))
+    if len(known) < len(stamps):  # the order of decoding, then, if that is known
+        known = sorted({slot for slot in order if slot is not None})
+        if len(known) < len(stamps):
+            return evenly(stream, len(stamps))
+    twice = len(known) - len(set(known))
+    if twice:
+        notes += (f"{twice} frames have the time of another one: spread to the next time",)
+        return _checked(_spread(np.asarray(known, float)) * float(base), None, notes)
+    jump = codec in _STAMPED and not index.joined and None not in stamps
+    return _checked(_from_first(known, float(base)), known if jump else None, notes)
+
+
+def evenly(stream: VideoStream, count: int) -> Times:
+    """As many frames at the rate that the file says.
+
+    Raises:
+        ClipError: it says none.
+    """
+    rate = stream.average_rate or stream.guessed_rate
+    if not rate:
+        raise ClipError("the file does not say its frame rate")
+    note = f"frames have no times of their own: taken as even, {float(rate):g} fps"
+    return Times(np.arange(count) / float(rate), None, (note,))
+
+
+def of_decoded(
+    frames: Sequence[tuple[int, int | None]], index: Index, stream: VideoStream, codec: str
+) -> tuple[Times, list[int]]:
+    """Times of the frames that were decoded, by number and stamp, and which numbers they are."""
+    base = stream.time_base
+    stamps = [stamp for _, stamp in frames if stamp is not None]
+    known = sorted(set(stamps))
+    if base and len(known) == len(frames):
+        jump = codec in _STAMPED and not index.joined and stamps == known
+        found = _checked(_from_first(known, float(base)), known if jump else None)
+    else:
+        found = evenly(stream, len(frames))
+    return found, [number for number, _ in frames]
+
+
+def _from_first(stamps: Sequence[int], base: float) -> np.ndarray:
+    return (np.asarray(stamps, float) - stamps[0]) * base
+
+
+def _spread(stamps: np.ndarray) -> np.ndarray:
+    """Rising stamps, equal ones spread evenly up to the next, from 0 on."""
+    values, first, counts = np.unique(stamps, return_index=True, return_counts=True)
+    gaps = np.diff(values)
+    last = np.median(gaps) if len(gaps) else 1.0
+    steps = np.append(gaps, last) / counts
+    place = np.arange(len(stamps)) - np.repeat(first, counts)
+    return np.repeat(values, counts) + place * np.repeat(steps, counts) - values[0]
+
+
+def _checked(seconds: np.ndarray, stamps: list[int] | None, notes: tuple[str, ...] = ()) -> Times:
+    gaps = np.diff(seconds)
+    if len(gaps) and not 0 < gaps.min() <= gaps.max() <= _LONGEST:
+        raise ClipError(f"frames last {gaps.min():g} to {gaps.max():g} s, up to {_LONGEST} can be")
+    return Times(seconds, stamps, notes)
+
+
+def _inspector(stream: VideoStream) -> Callable[[av.Packet], bool]:
+    """Whether a packet can be what it should: a look at its frame's outline, nothing decoded."""
+    codec = stream.codec_context.name
+    extra = stream.codec_context.extradata or b""
+    place = _NAL_LENGTHS.get(codec)
+    if place is not None and len(extra) > place and extra[0] == 1:
+        size = (extra[place] & 3) + 1
+        return lambda packet: _nals_fit(memoryview(packet), size, codec)
+    if codec == "vp9":
+        return lambda packet: memoryview(packet)[0] >> 6 == 2
+    if codec == "mjpeg":
+        return lambda packet: bytes(memoryview(packet)[:2]) == b"\xff\xd8"
+    if codec == "mpeg4":
+        return lambda packet: bytes(memoryview(packet)[:3]) == b"\0\0\1" or packet.size < 8
+    return lambda packet: True
+
+
+def _nals_fit(data: memoryview, size: int, codec: str) -> bool:
+    """Whether the units of an H.264 or HEVC packet fill it, and begin with a zero bit."""
+    at, units = 0, 0
+    while at + size < len(data):
+        length = int.from_bytes(data[at : at + size], "big")
+        at += size
+        if not length or at + length > len(data) or data[at] & 0x80:
+            return False
+        kind = data[at] & 31 if codec == "h264" else data[at] >> 1
+        if not kind and codec == "h264":
+            return False
+        at, units = at + length, units + 1
+    return at == len(data) and units > 0
