@@ -46,6 +46,21 @@ def user_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fv_jax"
 
 
+def read_text(path: Path) -> str:
+    """A UTF-8 text file, with or without a byte-order mark, its lines ending in \\n.
+
+    Raises:
+        ValueError: it is in another encoding.
+    """
+    data = path.read_bytes()
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data[:4]:
+        raise ValueError(f"{path} is UTF-16 text; save it as UTF-8")
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no UTF-8 text file") from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file whole or not at all."""
     with replacing(path) as temporary:

@@ -4,26 +4,21 @@
     clips/cat.mp4              without captions a clip's text is the folder it lies in:
     clips/dancing/001.gif      "dancing"
     clips/dancing/002/0001.png .. a folder that holds pictures only is one clip
+    clips/dancing/003.webp     an animation is a clip of its own
 
-Captions, where there are any, say which clips there are; a file that none names is a problem.
+Captions, where there are any (`captions.py` knows more shapes of them), say which clips there are;
+a clip that none names is a problem. Files that are neither are kept in `left_out`, with the reason.
 """
 
-import csv
 import functools
-import io
-import json
-import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-from fv_jax.data.sources.base import UNTITLED, Entry, Problem
+from fv_jax.data.sources.base import UNTITLED, Entry
+from fv_jax.data.sources.captions import read_captions
 from fv_jax.media.opening import PICTURE_FPS, open_clip
 from fv_jax.media.readers import Reader
 from fv_jax.media.walk import natural, walk
-
-CAPTIONS = ("captions.jsonl", "captions.csv", "metadata.jsonl", "metadata.csv")
-_FILE_KEYS, _TEXT_KEYS = ("file_name", "file", "video", "path"), ("text", "caption")
 
 
 class VideoFolder:
@@ -50,20 +45,18 @@ class VideoFolder:
         if not 0 < picture_fps <= 1000:
             raise ValueError(f"picture_fps must be > 0 and <= 1000, got {picture_fps:g}")
         self._picture_fps = picture_fps
-        self.problems: list[Problem] = []
-        clips = set(walk(self.folder).clips)
-        texts = self._captions()
-        if texts is not None:
-            for path in texts.keys() - clips:
-                self.problems.append(Problem(path, "captions name it, but there is no such clip"))
-            for path in clips - texts.keys():
-                self.problems.append(Problem(path, "no caption"))
-            self.problems.sort(key=lambda problem: problem.id)
-            clips &= texts.keys()
+        found = walk(self.folder)
+        captions = read_captions(self.folder, found.clips, found.texts)
+        self.problems, self.left_out = captions.problems, found.left_out
+        for path in found.texts:
+            if path not in captions.used:
+                self.left_out[path] = "a text that is no clip's caption"
+        clips, self._texts = set(found.clips), captions.texts
+        if self._texts is not None:
+            clips &= self._texts.keys()
         parts = (re.escape(part) for part in match.split("*"))
         pattern = re.compile(".*".join(parts), re.DOTALL)
         self._paths = sorted((p for p in clips if pattern.fullmatch(p)), key=natural)
-        self._texts = texts
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -75,53 +68,6 @@ class VideoFolder:
 
     def _open(self, path: str) -> Reader:
         return open_clip(self.folder / path, picture_fps=self._picture_fps)
-
-    def _captions(self) -> dict[str, str] | None:
-        """Text by path, or None if there is no file of captions."""
-        files = [self.folder / name for name in CAPTIONS if (self.folder / name).is_file()]
-        if not files:
-            return None
-        if len(files) > 1:
-            names = " and ".join(file.name for file in files)
-            raise ValueError(f"{self.folder} holds {names}; keep one file of captions")
-        texts: dict[str, str] = {}
-        for number, row in _rows(files[0]):
-            file = next((row[key] for key in _FILE_KEYS if row.get(key)), None)
-            text = next((row[key] for key in _TEXT_KEYS if row.get(key)), None)
-            if isinstance(file, str) and text is None and row.keys() & set(_TEXT_KEYS):
-                continue  # an empty caption is no caption
-            if not isinstance(file, str) or not isinstance(text, str):
-                raise ValueError(f"{files[0]}, line {number}: want file_name and text, got {row}")
-            path = os.path.normpath(file).replace(os.sep, "/")
-            if path in texts:
-                self.problems.append(Problem(path, "two captions; the last one counts"))
-            texts[path] = " ".join(text.split())
-        return texts
-
-
-def _rows(path: Path) -> Iterator[tuple[int, dict]]:
-    """Line number and dictionary of every caption."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no UTF-8 text file") from error
-    if path.suffix == ".csv":
-        reader = csv.DictReader(io.StringIO(text, newline=""))
-        try:
-            yield from ((reader.line_num, row) for row in reader)
-        except csv.Error as error:  # a quotation mark that never ends, say
-            raise ValueError(f"{path}, line {reader.line_num}: not CSV ({error})") from error
-        return
-    for number, line in enumerate(text.split("\n"), 1):  # captions may hold other line breaks
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
-        if not isinstance(row, dict):
-            raise ValueError(f"{path}, line {number}: want an object, got {line[:60]}")
-        yield number, row
 
 
 def _as_text(path: str) -> str:
