@@ -4,10 +4,13 @@ import json
 import re
 import sys
 from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fv_jax.cli.paths import check_writable
 from fv_jax.data.inspect import inspect as look_through
-from fv_jax.data.sources.base import open_source
+from fv_jax.data.sources.base import open_source, parse
 from fv_jax.files import write_text
 from fv_jax.media.montage import contact_sheet, save_png
 
@@ -29,9 +32,12 @@ def inspect(command: "Inspect") -> int:
     if command.sheet.suffix.lower() != ".png" or command.sheet.is_dir():
         raise ValueError(f"--sheet must name a .png file, got {str(command.sheet)!r}")
     source = open_source(command.source)
+    beside = command.sheet.parent / "inspect.json"
+    place = Path(parse(command.source)[1])
+    for path in (command.sheet, beside):
+        check_writable(path, inputs=[place] if place.is_dir() else [], flag="--sheet")
     found = look_through(source, probe=command.probe, decode=command.decode)
     report = found.report()
-    beside = command.sheet.parent / "inspect.json"
     write_text(beside, json.dumps(report, indent=1) + "\n")
     if not found.facts:
         first = found.problems[-1]
@@ -71,16 +77,22 @@ def _lines(report: dict) -> list[str]:
         f"{report['longest_text_words']} words",
     ]
     lines += [f"{count:>10} {_shown(text)}" for text, count in report["texts"].items()]
+    if report["notes"]:
+        lines.append("told")
+        told = [(each["id"], note) for each in report["each"] for note in each["notes"]]
+        lines += _grouped(told)
+    if report["left_out"]:
+        lines.append(f"left out   {len(report['left_out'])} files and folders that are no clips")
+        lines += _grouped(report["left_out"].items())
     lines.append(f"problems   {len(report['problems']) or 'none'}")
-    return lines + _problem_lines(report["problems"])
+    return lines + _grouped((each["id"], each["reason"]) for each in report["problems"])
 
 
-def _problem_lines(problems: list[dict]) -> list[str]:
-    """Reasons that differ in their numbers only are one."""
+def _grouped(reasons: Iterable[tuple[str, str]]) -> list[str]:
+    """Whom each reason meets; those that differ in their numbers only are one."""
     groups = defaultdict(list)
-    for problem in problems:
-        reason = re.sub(r"\d+(\.\d+)?", "N", _shown(problem["reason"]))
-        groups[reason].append(_shown(problem["id"]))
+    for name, reason in reasons:
+        groups[re.sub(r"\d+(\.\d+)?", "N", _shown(reason))].append(_shown(name))
     lines = []
     for reason, ids in sorted(groups.items(), key=lambda group: -len(group[1])):
         more = f" and {len(ids) - _MOST_IDS} more" if len(ids) > _MOST_IDS else ""

@@ -16,12 +16,13 @@ from tqdm import tqdm
 from fv_jax.batching import filled
 from fv_jax.cli import STARTED
 from fv_jax.cli.commands import Generate
-from fv_jax.cli.paths import check_writable, naming, open_video
+from fv_jax.cli.paths import check_writable, naming, open_video, tell
+from fv_jax.files import read_text
 from fv_jax.generation.generator import Generator
 from fv_jax.generation.plan import Plan, key_frames, plan_videos
 from fv_jax.generation.pretrained import Model
 from fv_jax.media.clip import Clip
-from fv_jax.media.frames import fit, frame_numbers
+from fv_jax.media.frames import frame_numbers, read_fitted
 from fv_jax.media.readers import ClipError
 from fv_jax.media.writers import check_output, save_clip
 
@@ -40,8 +41,8 @@ def generate(command: Generate) -> int:
         raise ValueError(
             f"--scale and --batch-size must be >= 1, got {command.scale}, {command.batch_size}"
         )
-    for path in outputs[:1]:
-        check_writable(path)
+    for path in outputs:
+        check_writable(path, inputs=[command.prompts, command.first_frames])
     imported = time.perf_counter()
     generator = Generator.load(command.model)
     loaded = time.perf_counter()
@@ -51,10 +52,12 @@ def generate(command: Generate) -> int:
     with tqdm(total=len(plan.requests), unit="video", disable=len(plan.requests) < 2) as bar:
         for index, clip in _sample(generator, plan, command.batch_size, before):
             try:
-                save_clip(clip, outputs[index], scale=command.scale)
+                notes = save_clip(clip, outputs[index], scale=command.scale)
             except _FAILURES as error:
                 _report_failure(index, error, len(prompts))
                 continue
+            if not made:  # the same of all
+                tell(notes, outputs[index])
             made, frames = made + 1, frames + len(clip.frames)
             rate = frames / (time.perf_counter() - loaded)
             bar.set_postfix_str(f"{rate:.1f} frames/s", refresh=False)
@@ -127,12 +130,8 @@ def _prompts_and_outputs(command: Generate) -> tuple[list[str], list[Path]]:
     if command.prompts is not None:
         if prompts:
             raise ValueError("give prompts on the command line or with --prompts, not both")
-        try:
-            prompts = command.prompts.read_text(encoding="utf-8").splitlines()
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{command.prompts} is no UTF-8 text file") from error
-        while prompts and not prompts[-1].strip():
-            prompts.pop()
+        lines = read_text(command.prompts).splitlines()
+        prompts = [line for line in lines if line.strip()]
     if not prompts:
         raise ValueError(
             "no prompt; write one in quotes, e.g. fv generate "
@@ -167,4 +166,6 @@ def _first_frames(command: Generate, model: Model) -> np.ndarray | None:
             f"{count} key frames at {key_fps:g} fps; lower --first-frame-count"
         ) from error
     with naming(path):
-        return fit(reader.frames(chosen.tolist()), model.frame_size)
+        frames = np.stack(list(read_fitted(reader, chosen, model.frame_size)))
+    tell(reader.notes, path)
+    return frames

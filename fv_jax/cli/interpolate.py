@@ -5,32 +5,36 @@ import sys
 import numpy as np
 
 from fv_jax.cli.commands import Interpolate
-from fv_jax.cli.paths import check_writable, naming, open_video
+from fv_jax.cli.paths import check_writable, naming, open_video, tell
+from fv_jax.cli.progress import working
 from fv_jax.generation.generator import Generator
 from fv_jax.generation.plan import plan_interpolation
-from fv_jax.media.frames import fit
-from fv_jax.media.readers import fps_of
+from fv_jax.media.frames import at_even_times, read_fitted
 from fv_jax.media.writers import check_output, save_clip
 
 
 def interpolate(command: Interpolate) -> int:
     """Insert frames into the video that the command line names. Returns the exit code."""
     check_output(command.out)
-    check_writable(command.out)
     if command.scale < 1:
         raise ValueError(f"--scale must be >= 1, got {command.scale}")
+    check_writable(command.out, inputs=[command.video])
     reader = open_video(command.video, least=2)
-    generator = Generator.load(command.model)
     with naming(command.video):
-        parts = [reader.frames(range(len(reader.times)))]
-        frames = np.concatenate([fit(part, generator.model.frame_size) for part in parts])
+        numbers, fps, uneven = at_even_times(reader)
+    tell(uneven, command.video)
+    generator = Generator.load(command.model)
+    with naming(command.video), working(f"reading {len(numbers)} frames"):
+        frames = np.stack(list(read_fitted(reader, numbers, generator.model.frame_size)))
+    tell(reader.notes, command.video)
     plan = plan_interpolation(
         generator.model, frames, prompt=command.prompt, seed=command.seed,
-        options=command.options, fps=fps_of(reader),
+        options=command.options, fps=fps,
     )  # fmt: skip
     for note in plan.notes:
         print(f"fv: warning: {note}", file=sys.stderr)
-    (clip,) = generator.run(plan)
-    save_clip(clip, command.out, scale=command.scale)
+    with working(f"putting frames between {len(frames)}"):
+        (clip,) = generator.run(plan)
+    tell(save_clip(clip, command.out, scale=command.scale), command.out)
     print(f"{len(frames)} frames became {len(clip.frames)} in {command.out}: {clip.times}")
     return 0

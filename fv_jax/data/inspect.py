@@ -10,6 +10,7 @@ from tqdm import tqdm
 from fv_jax.array_types import Frames
 from fv_jax.data.sources.base import Entry, Problem, Source
 from fv_jax.media.readers import ClipError, Reader, fps_of
+from fv_jax.media.video_file import STANDING_IN
 
 _MOST_COMMON = 10  # texts that are counted
 
@@ -130,12 +131,13 @@ def _read(number: int, entry: Entry, decode: bool) -> Facts:
     known = list(reader.notes)
     for _ in reader.each(range(len(reader.times)) if decode else _three(reader)):
         pass
-    if list(reader.notes) != known:  # damage that showed itself on the way
+    notes = list(reader.notes)
+    if len(notes) > len(known):  # what showed itself on the way: damage, perhaps
         reader = entry.open()
+        notes = [*reader.notes, *(note for note in notes if note != STANDING_IN)]
     fps, count = fps_of(reader), len(reader.times)
     seconds = float(reader.times[-1]) + 1 / fps
-    notes = tuple(dict.fromkeys([*reader.notes, *known]))
-    return Facts(number, count, fps, seconds, reader.size, notes)
+    return Facts(number, count, fps, seconds, reader.size, tuple(dict.fromkeys(notes)))
 
 
 def _three(reader: Reader) -> list[int]:

@@ -18,7 +18,7 @@ from fv_jax.evaluation.evaluate import Comparison
 from fv_jax.evaluation.protocols import Protocol, preset_of
 from fv_jax.files import write_text
 from fv_jax.media.montage import Pair, figure, save_png
-from fv_jax.media.writers import write_playable
+from fv_jax.media.writers import write_mp4
 from fv_jax.metrics.interface import Metric, Missing
 from fv_jax.provenance import provenance
 
@@ -88,9 +88,9 @@ def _show(comparison: Comparison, picture: Path, folder: Path) -> list[dict[str,
     save_png(figure(pairs[:_IN_FIGURE], protocol.given_frames), picture)
     shown = []
     for index, (text, real, fake) in enumerate(pairs):
-        paths = {
-            kind: str(write_playable(frames, comparison.fps, folder / f"{index:02d}-{kind}"))
-            for kind, frames in (("real", real), ("fake", fake))
-        }
+        paths = {}
+        for kind, frames in (("real", real), ("fake", fake)):
+            paths[kind] = str(folder / f"{index:02d}-{kind}.mp4")
+            write_mp4(frames, comparison.fps, Path(paths[kind]))
         shown.append({"text": text, **paths})
     return shown

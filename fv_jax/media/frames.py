@@ -16,10 +16,11 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image
 
-from fv_jax.media.readers import ClipError, Reader
+from fv_jax.media.readers import ClipError, Reader, fps_of
 
 # Seconds. Matroska rounds time stamps to milliseconds, and so the first one that is subtracted.
 _TOLERANCE = 1.1e-3
+_MOST_EVEN = 50_000  # frames that an uneven clip may become
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +73,32 @@ def frame_numbers(
     return np.searchsorted(times, moments + _TOLERANCE, side="right") - 1
 
 
+def at_even_times(reader: Reader) -> tuple[Int[np.ndarray, " n"], float, list[str]]:
+    """Numbers of the frames of a clip at a constant rate, the rate, and what was done for it.
+
+    A clip whose frames stay within half a frame of even times comes as it is, at its mean rate;
+    another is taken at its most usual rate: frames that stay longer on the screen come again.
+
+    Raises:
+        ClipError: that would be more frames than anybody wants.
+    """
+    times, fps = reader.times, fps_of(reader)
+    mean = (len(times) - 1) / float(times[-1])
+    even = np.arange(len(times)) / mean
+    if np.abs(times - even).max() <= 0.5 / mean:
+        return np.arange(len(times)), mean, []
+    count = math.floor(float(times[-1]) * fps + 0.5) + 1
+    if count > _MOST_EVEN:
+        raise ClipError(
+            f"its frames are spaced unevenly, and {fps:.4g} fps throughout would be {count} "
+            f"frames, more than {_MOST_EVEN}; cut the pauses out"
+        )
+    moments = np.arange(count) / fps + _TOLERANCE
+    numbers = np.searchsorted(times, moments, side="right") - 1
+    note = f"{len(times)} frames at uneven times became {count} at {fps:.4g} fps: it lasts as long"
+    return numbers, fps, [note]
+
+
 def latest_start(reader: Reader, window: Window) -> float:
     """The last moment, in seconds, at which the window still fits into the clip.
 
@@ -117,23 +144,19 @@ def read_pieces(
     Raises:
         ClipError: the clip cannot be decoded.
     """
-    frames = _fitted(reader, np.concatenate(pieces), (size, size))
+    frames = read_fitted(reader, np.concatenate(pieces), (size, size))
     for piece in pieces:
         yield np.stack([next(frames) for _ in piece])
 
 
-def read_all(reader: Reader, size: tuple[int, int]) -> Iterator[UInt8[np.ndarray, "Y X 3"]]:
-    """Every frame, fitted to `size` (Y, X).
+def read_fitted(
+    reader: Reader, numbers: Int[np.ndarray, " n"], size: tuple[int, int]
+) -> Iterator[UInt8[np.ndarray, "Y X 3"]]:
+    """The frames of these rising numbers, fitted to `size` (Y, X), one by one.
 
     Raises:
         ClipError: the clip cannot be decoded.
     """
-    return _fitted(reader, np.arange(len(reader.times)), size)
-
-
-def _fitted(
-    reader: Reader, numbers: Int[np.ndarray, " n"], size: tuple[int, int]
-) -> Iterator[UInt8[np.ndarray, "Y X 3"]]:
     before, small = None, None
     for number, frame in zip(numbers, reader.each(numbers.tolist())):
         if small is None or number != before:

@@ -45,6 +45,8 @@ _PATIENCE = 60.0  # seconds for one packet: on a slow network yes, in circles no
 # FFmpeg's own decoders of VP8 and VP9 leave the alpha channel out.
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
+STANDING_IN = "more frames cannot be decoded: the ones before stand for them"
+
 _lock, _listening = threading.Lock(), 0
 logging.getLogger("libav").addHandler(logging.NullHandler())
 _damaged: set[tuple] = set()  # files in which reading has found damage that packets do not show
@@ -147,8 +149,7 @@ class VideoFile:
     @property
     def notes(self) -> list[str]:
         """What was done to show the clip, and what could not be: one line each."""
-        late = "more frames cannot be decoded: the ones before stand for them"
-        return [*self._told, *self._display.notes, *([late] if self._late else [])]
+        return [*self._told, *self._display.notes, *([STANDING_IN] if self._late else [])]
 
     @property
     def _identity(self) -> tuple | None:

@@ -7,7 +7,7 @@ silence but the files that a source reads itself.
 import dataclasses
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from fv_jax.media.pictures import PICTURE_SUFFIXES, is_animated
@@ -103,14 +103,6 @@ def _junk(name: str, names: Sequence[str], kind: str) -> str:
     if name.lower() in names:
         return f"a {kind} of thumbnails, waste or settings"
     return f"hidden {kind}" if name.startswith(".") else ""
-
-
-def by_reason(left_out: dict[str, str]) -> Iterator[tuple[str, list[str]]]:
-    """Reasons and whom they meet, the commonest first."""
-    groups: dict[str, list[str]] = {}
-    for path, reason in left_out.items():
-        groups.setdefault(reason, []).append(path)
-    yield from sorted(groups.items(), key=lambda group: -len(group[1]))
 
 
 def natural(name: str) -> tuple[list[tuple[int, int | str]], str]:

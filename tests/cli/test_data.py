@@ -79,8 +79,39 @@ def test_only_decoding_every_frame_finds_damage_between(tmp_path, capsys):
     path.write_bytes(bytes(data))
     sheet = ("--sheet", tmp_path / "sheet.png")
     _, shown = inspect(capsys, home, *sheet, "--decode")
-    assert "2 opened (every frame), 1 readable" in shown.out
-    assert "1 frame N is damaged: b.gif" in shown.out
+    assert "2 opened (every frame), 2 readable" in shown.out
+    assert "1 N of N frames cannot be decoded: left out: b.gif" in shown.out
+    report = json.loads((tmp_path / "inspect.json").read_text())
+    whole, broken = report["each"]
+    assert whole == {
+        "id": "a.mp4", "frames": 4, "seconds": pytest.approx(0.16), "width": 64, "height": 48,
+        "text": "video", "notes": [],
+    }  # fmt: skip
+    assert f"{12 - broken['frames']} of 12 frames cannot be decoded: left out" in broken["notes"]
+
+
+def test_what_lies_beside_the_clips_is_named(clips, tmp_path, capsys):
+    (clips / "@eaDir" / "a.mp4").mkdir(parents=True)
+    (clips / "@eaDir" / "a.mp4" / "SYNOPHOTO_THUMB_M.jpg").write_bytes(b"thumbnail")
+    for name in ("notes.txt", "film.rmvb", ".DS_Store", "Thumbs.db"):
+        (clips / name).write_bytes(b"words")
+    sheet = tmp_path / "sheet.png"
+    _, shown = inspect(capsys, clips, "--sheet", sheet)
+    assert "left out   5 files and folders that are no clips" in shown.out
+    assert "1 .rmvb files are not read: film.rmvb" in shown.out
+    assert "1 a text that is no clip's caption: notes.txt" in shown.out
+    assert "1 a folder of thumbnails, waste or settings: @eaDir" in shown.out
+    left_out = json.loads((tmp_path / "inspect.json").read_text())["left_out"]
+    assert left_out.keys() == {"@eaDir", "notes.txt", "film.rmvb", ".DS_Store", "Thumbs.db"}
+
+
+def test_a_picture_of_the_source_is_no_place_for_the_sheet(tmp_path, capsys):
+    Image.new("RGB", (8, 8)).save(tmp_path / "0.png")
+    Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
+    code, shown = inspect(capsys, tmp_path, "--sheet", tmp_path / "1.png")
+    assert code == 2
+    assert "is what is read" in shown.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.png", "1.png"]
 
 
 def test_a_part_of_many_is_opened_evenly(tmp_path, capsys):

@@ -9,10 +9,12 @@ YouTube all the time, so a clip without a file is a problem to report, not an er
 
 import csv
 import functools
+import io
 import os
 from pathlib import Path
 
 from fv_jax.data.sources.base import UNTITLED, Entry, Problem
+from fv_jax.files import read_text
 from fv_jax.media.video_file import VideoFile
 
 SPLITS = {"train": ("train",), "val": ("val", "validate", "validation"), "test": ("test",)}
@@ -82,10 +84,9 @@ def _look_through(folder: Path, split: str) -> tuple[dict[str, Path], Path]:
 def _rows(path: Path) -> dict[str, str]:
     """Label by name of the clip, in the order of the CSV."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return _labels(path, csv.DictReader(file))
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no CSV file in UTF-8 ({error})") from error
+        return _labels(path, csv.DictReader(io.StringIO(read_text(path), newline="")))
+    except csv.Error as error:
+        raise ValueError(f"{path} is no CSV file ({error})") from error
 
 
 def _labels(path: Path, rows: csv.DictReader) -> dict[str, str]:

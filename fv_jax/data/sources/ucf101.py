@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fv_jax.data.sources.base import Entry, Problem
+from fv_jax.files import read_text
 from fv_jax.media.video_file import VIDEO_SUFFIXES, VideoFile
 
 SPLITS = ("train", "test", "all")
@@ -103,7 +104,7 @@ def _listed(folder: Path, found: dict[str, Path], file: str) -> list[str]:
             f"no {file} in {folder} nor in ucfTrainTestlist beside it; {_UNPACK}, or take split=all"
         )
     stems: dict[str, None] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip():
             continue
         stem = Path(line.split()[0]).stem  # the train lists have the class's number after it

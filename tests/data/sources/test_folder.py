@@ -206,7 +206,7 @@ def test_captions_and_clips_that_do_not_match_are_problems(name, tmp_path):
         ("captions.jsonl", b'["a.mp4", "a cat"]\n', r"line 1: want an object, got \["),
         ("captions.jsonl", b'{"file_name": "a.mp4", "text": "\xff"}\n', "no UTF-8 text file"),
         ("captions.csv", b"clip;words\na.mp4;a cat\n", "line 2: want file_name and text"),
-        ("captions.csv", b"\xff\xfef\0i\0", "no UTF-8 text file"),
+        ("captions.csv", b"\xff\xfef\0i\0", "UTF-16 text; save it as UTF-8"),
         ("captions.csv", b'file_name,text\na.mp4,"' + b"a\n" * 70_000, "not CSV"),
     ],
 )

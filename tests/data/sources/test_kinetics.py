@@ -95,8 +95,8 @@ def test_two_csvs_of_a_split_are_refused(tmp_path):
         ("", "no column label, youtube_id"),
         (f"{HEADER}\nzumba,abc,one,11,train\n", "line 2: want .*, got zumba,abc,one,11,train"),
         (f"{HEADER}\nzumba,abc,1e999,11,train\n", "line 2: want .*, got zumba,abc,1e999"),
-        (f"{HEADER}\ncaf\xe9,abc,1,11,train\n", "no CSV file in UTF-8"),
-        (f'{HEADER}\n"' + "zumba\n" * 25_000, "no CSV file in UTF-8"),
+        (f"{HEADER}\ncaf\xe9,abc,1,11,train\n", "no UTF-8 text file"),
+        (f'{HEADER}\n"' + "zumba\n" * 25_000, "no CSV file"),
         (f"{HEADER}\nzumba,abc\n", "line 2: want .*, got zumba,abc,None"),
     ],
 )
