@@ -136,8 +136,8 @@ def read_frames(
 
 
 def read_pieces(
-    reader: Reader, pieces: Sequence[Int[np.ndarray, " n"]], size: int
-) -> Iterator[UInt8[np.ndarray, "n S S 3"]]:
+    reader: Reader, pieces: Sequence[Int[np.ndarray, " _"]], size: int
+) -> Iterator[UInt8[np.ndarray, "_ S S 3"]]:
     """One stretch of frames after the other, fitted to `size`: all numbers rise, from piece to
     piece, too, and every frame is decoded once.
 
