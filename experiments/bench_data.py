@@ -29,7 +29,7 @@ from fv_jax.reporting.results import markdown, record
 from fv_jax.tokenizers.load import load_tokenizer
 from fv_jax.training.accelerators import find_accelerator
 from fv_jax.training.flops import step_flops
-from fv_jax.training.tasks.network import NetworkTask
+from fv_jax.training.tasks.network import network_task
 from fv_jax.training.tasks.network_loss import of_expected_data
 
 
@@ -71,7 +71,7 @@ def run(settings: Settings) -> None:
             "cached ids": lambda i: tokens.draw(i, rng)[1][: settings.frames].copy(),
         }
         rates = {name: _rate(way, len(entries), settings.seconds) for name, way in ways.items()}
-        task = NetworkTask(
+        task = network_task(
             NetworkExperiment(
                 "rows", data=str(folder), text_tokens=0, key_frame_stride=4, valid_share=0.2
             ),

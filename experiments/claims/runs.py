@@ -31,6 +31,7 @@ from fv_jax.media.montage import montage, save_png
 from fv_jax.sequence.vocab import Vocab
 from fv_jax.training.loop import train
 from fv_jax.training.tasks.network import NetworkTask
+from fv_jax.training.tasks.network_data import network_data
 
 OUT = Path("out")
 
@@ -93,7 +94,7 @@ class ClaimTask(NetworkTask):
     """A `NetworkTask` of a variant."""
 
     def __init__(self, config: NetworkExperiment, variant: Variant):
-        super().__init__(config, OUT / "tokens")
+        super().__init__(config, network_data(config, OUT / "tokens"))
         self.variant = variant
         self.rows = _Rows(config, self.sequence, self.text, self.blocks, variant)
         if variant.transformer:

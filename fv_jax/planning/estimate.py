@@ -142,9 +142,9 @@ def _task(config: Any, devices: int) -> tuple[Any, int | None, str]:
         loss = TokenizerLoss(config)
         return _TokenizerStep(config, loss), None, "from the settings alone"
     if (Path(config.data) / MANIFEST).is_file():
-        from fv_jax.training.tasks.network import NetworkTask
+        from fv_jax.training.tasks.network import network_task
 
-        task = NetworkTask(config, Path("out/tokens"), devices)
+        task = network_task(config, Path("out/tokens"), devices)
         same = NetworkLoss(config, task.sequence, task.network.code_levels, devices)
         return same, len(TokenFolder(Path(config.data))), f"data {config.data}"
     require(

@@ -109,6 +109,6 @@ def build_task(config: NetworkExperiment | TokenizerExperiment | FeaturesExperim
         from fv_jax.training.tasks.tokenizer import TokenizerTask
 
         return TokenizerTask(config, folder=OUT / "pixels")
-    from fv_jax.training.tasks.network import NetworkTask
+    from fv_jax.training.tasks.network import network_task
 
-    return NetworkTask(config, folder=OUT / "tokens")
+    return network_task(config, folder=OUT / "tokens")

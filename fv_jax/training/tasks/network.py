@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fv_jax.config.model import Options, RetNetConfig, SequenceConfig, to_json
+from fv_jax.config.model import Options
 from fv_jax.config.training import NetworkExperiment
 from fv_jax.data.batches import Batches, RowMaker, training_batches
 from fv_jax.generation import pretrained
@@ -18,12 +18,12 @@ from fv_jax.media.montage import montage, save_png
 from fv_jax.models.retnet import log_decays
 from fv_jax.ops.decay import half_life
 from fv_jax.provenance import cores
-from fv_jax.tokenizers.fsq import FSQTokenizer
 from fv_jax.tokenizers.text import TextTokenizer
 from fv_jax.training.mesh import resolved
 from fv_jax.training.state import Params
-from fv_jax.training.tasks.network_data import network_data
-from fv_jax.training.tasks.network_loss import NetworkLoss
+from fv_jax.training.tasks.network_data import NetworkData, network_data
+from fv_jax.training.tasks.network_loss import NetworkLoss, sequence_config
+from fv_jax.training.tasks.start import check_fits, model_to_start_from
 
 _LEAST_VALID_ROWS = 16
 _MOST_VALID_ROWS = 512
@@ -32,31 +32,31 @@ _MOST_VALID_ROWS = 512
 class NetworkTask(NetworkLoss):
     """A `loop.Task` for `NetworkExperiment`: `NetworkLoss` with its data."""
 
-    def __init__(self, config: NetworkExperiment, folder: Path, devices: int | None = None):
-        """`folder` is where sources are tokenized, if need be; `devices`: of the mesh."""
-        self.config = config
-        self._data = network_data(config, folder)
-        self.frames = self._data.tokenizer
-        before = self._model_to_start_from()
-        self.text = before.text if before else _text_tokenizer(config.text, self._data.train.texts)
-        texts = {*self._data.train.texts, *self._data.valid.texts}
-        longest = max(texts, key=lambda text: len(self.text.encode(text)))
-        needed = len(self.text.encode(longest))
-        if config.text_tokens and needed > config.text_tokens:
-            raise ValueError(
-                f"a block has text_tokens={config.text_tokens} slots, but the text "
-                f"{longest[:60]!r} has {needed} tokens; give --text-tokens {needed} or more, or 0"
-            )
-        sequence = SequenceConfig(
-            text_tokens=config.text_tokens or max(1, needed),
-            frame_grid=self._data.grid,
+    def __init__(
+        self,
+        config: NetworkExperiment,
+        data: NetworkData,
+        start: pretrained.Model | None = None,
+        devices: int | None = None,
+    ):
+        """Ready to train; `devices` of the mesh, None for as many as there are.
+
+        Raises:
+            ValueError: the longest text does not fit, or neither does the model to start from.
+        """
+        self._data, self.frames = data, data.ids.tokenizer
+        self.text = start.text if start else _text_tokenizer(config.text, data.train.texts)
+        sequence = sequence_config(
+            config,
+            grid=data.ids.grid,
+            codes=self.frames.codebook_size,
             text_vocabulary=self.text.size,
-            frame_codes=self.frames.codebook_size,
-            serial_numbers=config.serial_numbers,
+            text_tokens=self._text_tokens(config),
         )
-        levels = self.frames.config.levels if isinstance(self.frames, FSQTokenizer) else ()
-        super().__init__(config, sequence, levels, devices or jax.device_count())
-        self.start = self._weights_of(before) if before else None
+        super().__init__(config, sequence, data.ids.levels, devices or jax.device_count())
+        if start:
+            check_fits(config, start, self.network, self.sequence)
+            self.start = start.params
         longest = max(half_life(x) for x in log_decays(config.model))
         if longest < 2 * self.sequence.stride:
             warnings.warn(
@@ -67,6 +67,22 @@ class NetworkTask(NetworkLoss):
             )
         self.rows = RowMaker(config, self.sequence, self.text, self.blocks)
         self._evaluate = jax.jit(self.loss)
+
+    def _text_tokens(self, config: NetworkExperiment) -> int:
+        """Slots for the text: as many as asked for, or as the longest text needs.
+
+        Raises:
+            ValueError: it needs more than asked for.
+        """
+        texts = {*self._data.train.texts, *self._data.valid.texts}
+        longest = max(texts, key=lambda text: len(self.text.encode(text)))
+        needed = len(self.text.encode(longest))
+        if config.text_tokens and needed > config.text_tokens:
+            raise ValueError(
+                f"a block has text_tokens={config.text_tokens} slots, but the text "
+                f"{longest[:60]!r} has {needed} tokens; give --text-tokens {needed} or more, or 0"
+            )
+        return config.text_tokens or max(1, needed)
 
     @property
     def prompts(self) -> list[str]:
@@ -102,34 +118,6 @@ class NetworkTask(NetworkLoss):
             record = {**record, "start": json.loads(before.read_text(encoding="utf-8"))}
         pretrained.save(folder, self._model_config(), params, self.frames, self.text, record)
 
-    def _model_to_start_from(self) -> pretrained.Model | None:
-        if not self.config.start:
-            return None
-        try:
-            return pretrained.load(self.config.start)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(
-                f"no model {self.config.start!r} to start from: train it first (shapes starts from "
-                "`fv train shapes_images`), or give --start '' for random weights"
-            ) from error
-
-    def _weights_of(self, model: pretrained.Model) -> Params:
-        for part, wanted, got in (
-            ("network", self._weights_need(self.network), self._weights_need(model.config.network)),
-            ("sequence", to_json(self.sequence), to_json(model.config.sequence)),
-        ):
-            differ = [f"{k} {got[k]} instead of {v}" for k, v in wanted.items() if got[k] != v]
-            if differ:
-                raise ValueError(
-                    f"cannot start from {self.config.start}: its {part} has {'; '.join(differ)}"
-                )
-        return model.params
-
-    @staticmethod
-    def _weights_need(network: RetNetConfig) -> dict[str, Any]:
-        """The settings without which the weights mean something else."""
-        return {k: v for k, v in to_json(network).items() if k not in ("chunk", "matmul_dtype")}
-
     def _validate(self, params: Params) -> dict[str, float]:
         rng = np.random.default_rng(0)
         valid, run = self._data.valid, self.config.run
@@ -160,10 +148,29 @@ class NetworkTask(NetworkLoss):
             network=self.network,
             sequence=self.sequence,
             key_frames=c.key_frames,
-            key_frame_fps=self._data.fps / c.key_frame_stride,
+            key_frame_fps=self._data.ids.fps / c.key_frame_stride,
             key_frame_stride=c.key_frame_stride,
             insertions=c.insertions,
         )
+
+
+def network_task(
+    config: NetworkExperiment, folder: Path, devices: int | None = None
+) -> NetworkTask:
+    """The task of an experiment: what can be refused is, before any clip is read.
+
+    Args:
+        config: of the experiment.
+        folder: where sources are tokenized, if need be.
+        devices: of the mesh, None for as many as there are.
+
+    Raises:
+        FileNotFoundError: no such model to start from, tokenizer or data.
+        ValueError: one of them is damaged, or they do not fit together.
+    """
+    start = model_to_start_from(config)
+    data = network_data(config, folder)
+    return NetworkTask(config, data, start, devices)
 
 
 def _text_tokenizer(path: str, texts: Sequence[str]) -> TextTokenizer:

@@ -17,9 +17,10 @@ from fv_jax.data.live import LiveClips
 from fv_jax.data.skips import Skips, report_problems
 from fv_jax.data.sources.base import open_source
 from fv_jax.data.split import Part, open_split, split
-from fv_jax.data.token_cache import MANIFEST, TOKENIZER, Chosen, TokenFolder
+from fv_jax.data.token_cache import MANIFEST, TOKENIZER, Chosen, Manifest, TokenFolder
 from fv_jax.data.tokenize import clips_hash, tokenize
 from fv_jax.media.frames import Window
+from fv_jax.tokenizers.fsq import FSQTokenizer
 from fv_jax.tokenizers.interface import FrameTokenizer
 from fv_jax.tokenizers.load import load_tokenizer
 
@@ -34,21 +35,50 @@ class TextClips(Clips, Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class NetworkData:
-    """Clips for both uses, and what their ids mean.
+class FrameIds:
+    """What the ids of the frames mean.
 
     Attributes:
-        train / valid: clips of ids.
-        tokenizer: that made them.
+        tokenizer: makes them.
         grid: (h, w) ids of a frame.
         fps: frames per second.
     """
 
-    train: TextClips
-    valid: TextClips
     tokenizer: FrameTokenizer
     grid: tuple[int, int]
     fps: float
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """FSQ levels of a code; () where codes have none."""
+        return self.tokenizer.config.levels if isinstance(self.tokenizer, FSQTokenizer) else ()
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkData:
+    """Clips of ids to train on and to evaluate on, and what the ids mean."""
+
+    train: TextClips
+    valid: TextClips
+    ids: FrameIds
+
+
+def frame_ids(config: NetworkExperiment) -> FrameIds:
+    """What the ids of an experiment's frames mean; no clip is opened for it.
+
+    Raises:
+        FileNotFoundError: no such tokenizer.
+        ValueError: it, or the folder of tokens, is damaged; frames of this size have no ids.
+    """
+    folder = Path(config.data)
+    if (folder / MANIFEST).is_file():
+        manifest = Manifest.read(folder)
+        return FrameIds(load_tokenizer(str(folder / TOKENIZER)), manifest.grid, manifest.fps)
+    tokenizer = load_tokenizer(config.tokenizer)
+    if config.size % tokenizer.downsample:
+        raise ValueError(f"size must be a multiple of {tokenizer.downsample}, got {config.size}")
+    side = config.size // tokenizer.downsample
+    return FrameIds(tokenizer, (side, side), config.fps)
 
 
 def network_data(config: NetworkExperiment, folder: Path) -> NetworkData:
@@ -62,12 +92,13 @@ def network_data(config: NetworkExperiment, folder: Path) -> NetworkData:
         FileNotFoundError: there is no such data.
         ValueError: nothing of it can be used, or training and evaluation clips do not match.
     """
+    ids = frame_ids(config)
     if config.live:
-        return _live(config, folder)
-    tokens = _tokens(config.data, config, folder)
+        return _live(config, ids, folder)
+    tokens = _tokens(config.data, config, ids.tokenizer, folder)
     span = config.clip_frames
     if config.valid:
-        other = _tokens(config.valid, config, folder)
+        other = _tokens(config.valid, config, ids.tokenizer, folder)
         for name in ("tokenizer", "grid", "fps"):
             got, want = getattr(other.manifest, name), getattr(tokens.manifest, name)
             if got != want:
@@ -79,16 +110,13 @@ def network_data(config: NetworkExperiment, folder: Path) -> NetworkData:
         train, valid = split(wholes, config.valid_share)
         valid = _long(tokens, valid, span, f"{config.data} (held out)")
     train = _long(tokens, train, span, config.data)
-    return NetworkData(
-        Chosen(tokens, train),
-        Chosen(other, valid),
-        load_tokenizer(str(tokens.folder / TOKENIZER)),
-        tokens.manifest.grid,
-        tokens.manifest.fps,
-    )
+    return NetworkData(Chosen(tokens, train), Chosen(other, valid), ids)
 
 
-def _tokens(name: str, config: NetworkExperiment, folder: Path) -> TokenFolder:
+def _tokens(
+    name: str, config: NetworkExperiment, tokenizer: FrameTokenizer, folder: Path
+) -> TokenFolder:
+    """The folder of tokens of this name, or the one made of the source of this name."""
     if (Path(name) / MANIFEST).is_file():
         return TokenFolder(Path(name))
     if jax.process_count() > 1:
@@ -103,7 +131,6 @@ def _tokens(name: str, config: NetworkExperiment, folder: Path) -> TokenFolder:
             f"no folder of tokens {name!r} and no source of that name; make tokens with "
             f"`fv tokenize SOURCE --out {name}` ({error})"
         ) from error
-    tokenizer = load_tokenizer(config.tokenizer)
     settings = TokenSettings(fps=config.fps, size=config.size, strict=config.strict)
     key = f"{name} {tokenizer.fingerprint()} {config.fps} {config.size} {clips_hash(source)}"
     words = re.sub(r"[^a-zA-Z0-9]+", "-", name).strip("-")[-40:]
@@ -129,28 +156,20 @@ def _long(tokens: TokenFolder, indices: Sequence[int], span: int, name: str) -> 
     return long
 
 
-def _live(config: NetworkExperiment, folder: Path) -> NetworkData:
+def _live(config: NetworkExperiment, ids: FrameIds, folder: Path) -> NetworkData:
     train, valid = open_split(config.data, config.valid, config.valid_share)
-    tokenizer = load_tokenizer(config.tokenizer)
-    if config.size % tokenizer.downsample:
-        raise ValueError(f"size must be a multiple of {tokenizer.downsample}, got {config.size}")
     window = Window(config.fps, config.size, config.clip_frames)
     name = hashlib.sha256(str(Path(config.data).resolve()).encode()).hexdigest()[:8]
     skips = Skips(folder / f"left_out-{name}", strict=config.strict)
     report_problems(train.source, valid.source, strict=config.strict)
-    side = config.size // tokenizer.downsample
     known = len(skips.problems())
     if known:
         print(f"fv: {known} clips are known to be unusable: {skips.folder}", file=sys.stderr)
 
     def clips(part: Part, **how: bool) -> LiveClips:
         noise_free = part.source.noise_free
-        return LiveClips(part.entries, tokenizer, window, noise_free=noise_free, skips=skips, **how)
+        return LiveClips(
+            part.entries, ids.tokenizer, window, noise_free=noise_free, skips=skips, **how
+        )
 
-    return NetworkData(
-        clips(train, mirror=config.mirror),
-        clips(valid, centred=True),
-        tokenizer,
-        (side, side),
-        config.fps,
-    )
+    return NetworkData(clips(train, mirror=config.mirror), clips(valid, centred=True), ids)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from fv_jax.config.model import SequenceConfig
+from fv_jax.config.model import RetNetConfig, SequenceConfig
 from fv_jax.config.training import NetworkExperiment
 from fv_jax.data.batches import blocks_of_a_row
 from fv_jax.generation import pretrained
@@ -37,11 +37,7 @@ class NetworkLoss:
         self.config, self.sequence = config, sequence
         self.frozen: dict[str, Any] = {}
         self.start: Params | None = None
-        self.network = dataclasses.replace(
-            config.model,
-            slots=sequence.stride if config.slot_embeddings else 0,
-            code_levels=levels if config.level_embeddings else (),
-        )
+        self.network = network_config(config, sequence, levels)
         # A row is cut between blocks, so that each device scores whole frames.
         parts = resolved(config.run.mesh, devices).sequence
         self.blocks = blocks_of_a_row(config, parts)
@@ -77,6 +73,43 @@ class NetworkLoss:
         return RetNet(self.network, Vocab(s).size, s.frame_codes, rngs=nnx.Rngs(key))
 
 
+def sequence_config(
+    config: NetworkExperiment,
+    *,
+    grid: tuple[int, int],
+    codes: int,
+    text_vocabulary: int,
+    text_tokens: int,
+) -> SequenceConfig:
+    """The packed sequence of an experiment.
+
+    Args:
+        config: of the experiment.
+        grid: (h, w) ids of a frame.
+        codes: of the frame tokenizer.
+        text_vocabulary: text ids.
+        text_tokens: slots of a block.
+    """
+    return SequenceConfig(
+        text_tokens=text_tokens,
+        frame_grid=grid,
+        text_vocabulary=text_vocabulary,
+        frame_codes=codes,
+        serial_numbers=config.serial_numbers,
+    )
+
+
+def network_config(
+    config: NetworkExperiment, sequence: SequenceConfig, levels: tuple[int, ...]
+) -> RetNetConfig:
+    """The network of an experiment, with slots and code levels as its sequence needs them."""
+    return dataclasses.replace(
+        config.model,
+        slots=sequence.stride if config.slot_embeddings else 0,
+        code_levels=levels if config.level_embeddings else (),
+    )
+
+
 def of_expected_data(config: NetworkExperiment, devices: int) -> NetworkLoss:
     """Of an experiment whose data is not at hand, but known (`config.expected`).
 
@@ -88,11 +121,8 @@ def of_expected_data(config: NetworkExperiment, devices: int) -> NetworkLoss:
         raise ValueError(
             f"{config.name} does not say what its data is like (`expected`, `text_tokens`)"
         )
-    sequence = SequenceConfig(
-        text_tokens=config.text_tokens,
-        frame_grid=expected.frame_grid,
-        text_vocabulary=expected.text_vocabulary,
-        frame_codes=expected.frame_codes,
-        serial_numbers=config.serial_numbers,
-    )
+    sequence = sequence_config(
+        config, grid=expected.frame_grid, codes=expected.frame_codes,
+        text_vocabulary=expected.text_vocabulary, text_tokens=config.text_tokens,
+    )  # fmt: skip
     return NetworkLoss(config, sequence, expected.code_levels, devices)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -12,7 +13,8 @@ from fv_jax.config.training import NetworkExperiment, OptimizerConfig, RunConfig
 from fv_jax.generation.generator import Generator
 from fv_jax.sequence.packing import unpack
 from fv_jax.training.loop import train
-from fv_jax.training.tasks.network import NetworkTask
+from fv_jax.training.tasks import network_data
+from fv_jax.training.tasks.network import network_task
 
 STEPS = 60
 NETWORK = dataclasses.replace(tiny.NETWORK, layers=1)  # half the time to compile
@@ -41,7 +43,7 @@ def config(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def task(config, tmp_path_factory):
-    return NetworkTask(config, tmp_path_factory.mktemp("tokens"))
+    return network_task(config, tmp_path_factory.mktemp("tokens"))
 
 
 @pytest.fixture(scope="module")
@@ -91,24 +93,24 @@ def test_samples_are_pictures(folder):
 
 def test_slot_and_level_embeddings_can_be_left_out(config, tmp_path):
     bare = dataclasses.replace(config, slot_embeddings=False, level_embeddings=False)
-    network = NetworkTask(bare, tmp_path).network
+    network = network_task(bare, tmp_path).network
     assert (network.slots, network.code_levels) == (0, ())
 
 
 def test_text_slots_follow_from_the_longest_text_where_they_are_not_given(config, tmp_path):
-    task = NetworkTask(dataclasses.replace(config, text_tokens=0), tmp_path)
+    task = network_task(dataclasses.replace(config, text_tokens=0), tmp_path)
     assert task.sequence.text_tokens == len(tiny.PROMPTS[0].split()) == 8
 
 
 def test_a_text_that_is_too_long_is_refused_before_training(config, tmp_path):
     with pytest.raises(ValueError, match=r"'a .* moves .*' has 8 tokens; give --text-tokens 8 or"):
-        NetworkTask(dataclasses.replace(config, text_tokens=7), tmp_path)
+        network_task(dataclasses.replace(config, text_tokens=7), tmp_path)
 
 
 def test_a_text_model_may_be_given(config, tmp_path):
     path = tmp_path / "text.model"
     path.write_bytes(tiny.text().model)
-    task = NetworkTask(dataclasses.replace(config, text=str(path)), tmp_path / "tokens")
+    task = network_task(dataclasses.replace(config, text=str(path)), tmp_path / "tokens")
     assert task.text == tiny.text()
 
 
@@ -116,39 +118,61 @@ def test_a_new_training_reads_words_as_the_model_it_starts_from(folder, config, 
     other = dataclasses.replace(
         config, start=str(folder / "model"), data="shapes,split=test,count=3"
     )
-    task = NetworkTask(other, tmp_path)
+    task = network_task(other, tmp_path)
     assert task.text == Generator.load(str(folder / "model")).model.text
 
 
 def test_a_memory_shorter_than_two_blocks_is_warned_of(config, tmp_path):
     short = dataclasses.replace(tiny.NETWORK, memory_tokens=(2.0, 51.0))
     with pytest.warns(UserWarning, match="halves every 51 tokens, less than two blocks of 26"):
-        NetworkTask(dataclasses.replace(config, model=short), tmp_path)
+        network_task(dataclasses.replace(config, model=short), tmp_path)
 
 
 def test_an_unknown_tokenizer_is_refused(config, tmp_path):
     wrong = dataclasses.replace(config, tokenizer="nowhere.safetensors")
     with pytest.raises(FileNotFoundError, match=r"no tokenizer 'nowhere\.safetensors'"):
-        NetworkTask(wrong, tmp_path)
+        network_task(wrong, tmp_path)
 
 
 def test_a_training_starts_from_the_weights_of_a_model(folder, config, tmp_path):
     images = dataclasses.replace(config, start=str(folder / "model"), key_frames=1, insertions=())
-    task = NetworkTask(images, tmp_path)
+    task = network_task(images, tmp_path)
     assert next(task.data(range(4)))["tokens"].shape == (4, task.sequence.stride)
     started = task.start
     wanted = Generator.load(str(folder / "model")).model.params
     assert jax.tree.all(jax.tree.map(np.array_equal, started, wanted))
 
 
-def test_a_start_that_is_not_there_says_what_to_do(config, tmp_path):
+@pytest.fixture
+def unread(monkeypatch):
+    """No source may be opened, nor tokens."""
+
+    def opened(*args, **more):
+        raise AssertionError("data was opened")
+
+    monkeypatch.setattr(network_data, "open_source", opened)
+    monkeypatch.setattr(network_data, "open_split", opened)
+    monkeypatch.setattr(network_data, "TokenFolder", opened)
+
+
+@pytest.mark.usefixtures("unread")
+def test_a_start_that_is_not_there_says_what_to_do_before_any_clip_is_read(config, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"train it first .* --start ''"):
-        NetworkTask(dataclasses.replace(config, start="nowhere/model"), tmp_path)
+        network_task(dataclasses.replace(config, start="nowhere/model"), tmp_path)
+
+
+@pytest.mark.usefixtures("unread")
+def test_a_damaged_start_is_refused_before_any_clip_is_read(folder, config, tmp_path):
+    shutil.copytree(folder / "model", tmp_path / "model")
+    weights = tmp_path / "model" / "network.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    with pytest.raises(ValueError, match="its checksum is not the one in config"):
+        network_task(dataclasses.replace(config, start=str(tmp_path / "model")), tmp_path)
 
 
 def test_the_record_of_a_model_holds_that_of_its_start(folder, config, tmp_path):
     again = dataclasses.replace(config, start=str(folder / "model"))
-    task = NetworkTask(again, tmp_path / "tokens")
+    task = network_task(again, tmp_path / "tokens")
     task.export(task.init(jax.random.key(0)), tmp_path / "model", {"steps": 0})
     record = json.loads((tmp_path / "model" / "training.json").read_text())
     assert (record["steps"], record["start"]["steps"]) == (0, STEPS)
@@ -159,9 +183,23 @@ def test_the_record_of_a_model_holds_that_of_its_start(folder, config, tmp_path)
     [
         ({"model": dataclasses.replace(NETWORK, hidden=24)}, "network has hidden 20 instead of 24"),
         ({"serial_numbers": 6}, "sequence has serial_numbers 5 instead of 6"),
+        ({"text_tokens": 10}, "network has slots 26 instead of 27"),
+        ({"level_embeddings": False}, r"network has code_levels \(4, 3, 3\) instead of \(\)"),
+        ({"live": True, "size": 32}, "network has slots 26 instead of 14"),
     ],
 )
-def test_a_start_that_does_not_fit_is_refused(folder, config, tmp_path, change, message):
+@pytest.mark.usefixtures("unread")
+def test_a_start_that_does_not_fit_is_refused_before_any_clip_is_read(
+    folder, config, tmp_path, change, message
+):
     other = dataclasses.replace(config, start=str(folder / "model"), **change)
     with pytest.raises(ValueError, match=message):
-        NetworkTask(other, tmp_path)
+        network_task(other, tmp_path)
+
+
+def test_a_start_with_other_text_slots_than_the_longest_text_needs_is_refused(
+    folder, config, tmp_path
+):
+    other = dataclasses.replace(config, start=str(folder / "model"), text_tokens=0)
+    with pytest.raises(ValueError, match="network has slots 26 instead of 25"):
+        network_task(other, tmp_path)

@@ -45,8 +45,8 @@ def test_a_folder_of_tokens_needs_nothing_else(tmp_path, capsys):
     data = network_data(
         dataclasses.replace(CONFIG, data=tokens(tmp_path / "t"), valid_share=0.4), tmp_path
     )
-    assert data.tokenizer.fingerprint() == data.train.tokens.manifest.tokenizer
-    assert (data.grid, data.fps) == ((4, 4), 8.0)
+    assert data.ids.tokenizer.fingerprint() == data.train.tokens.manifest.tokenizer
+    assert (data.ids.grid, data.ids.fps) == ((4, 4), 8.0)
     seen, kept = set(texts(data.train)), set(texts(data.valid))
     assert not seen & kept
     assert seen | kept == {f"clip {i}" for i in range(6)} - {"clip 2"}
@@ -133,7 +133,7 @@ def test_live_clips_are_new_windows_of_the_same_clips(tmp_path, folder, tokenize
     config = dataclasses.replace(CONFIG, data=str(folder), tokenizer=tokenizer)
     cached = network_data(config, tmp_path / "tokens")
     live = network_data(dataclasses.replace(config, live=True), tmp_path / "live")
-    assert (live.grid, live.fps) == (cached.grid, cached.fps)
+    assert (live.ids.grid, live.ids.fps) == (cached.ids.grid, cached.ids.fps)
     assert len(live.train) + len(live.valid) == 5  # the broken one is not opened yet
     windows = [live.train.draw(0, np.random.default_rng(i))[1] for i in range(20)]
     assert {window.shape for window in windows} == {(5, 16)}

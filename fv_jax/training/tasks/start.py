@@ -1,0 +1,71 @@
+"""The model whose weights a training starts from, checked before any clip is read."""
+
+from typing import Any
+
+from fv_jax.config.model import RetNetConfig, SequenceConfig, to_json
+from fv_jax.config.training import NetworkExperiment
+from fv_jax.generation import pretrained
+from fv_jax.training.tasks.network_data import frame_ids
+from fv_jax.training.tasks.network_loss import network_config, sequence_config
+
+
+def model_to_start_from(config: NetworkExperiment) -> pretrained.Model | None:
+    """The model that `config.start` names; None for random weights.
+
+    Raises:
+        FileNotFoundError: no such model, or a file of it is missing.
+        ValueError: it is damaged, or its weights do not fit the training. What the longest text
+            needs, where `text_tokens` is 0, is not known here: `check_fits` is to be asked again.
+    """
+    if not config.start:
+        return None
+    try:
+        model = pretrained.load(config.start)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"no model {config.start!r} to start from: train it first (shapes starts from "
+            "`fv train shapes_images`), or give --start '' for random weights"
+        ) from error
+    ids = frame_ids(config)
+    sequence = sequence_config(
+        config,
+        grid=ids.grid,
+        codes=ids.tokenizer.codebook_size,
+        text_vocabulary=model.text.size,
+        text_tokens=config.text_tokens or model.config.sequence.text_tokens,
+    )
+    check_fits(config, model, network_config(config, sequence, ids.levels), sequence)
+    return model
+
+
+def check_fits(
+    config: NetworkExperiment,
+    model: pretrained.Model,
+    network: RetNetConfig,
+    sequence: SequenceConfig,
+) -> None:
+    """Refuse a model to start from that differs from what is to be trained.
+
+    Args:
+        config: of the training, for the message.
+        model: to start from.
+        network: to be trained.
+        sequence: to be trained on.
+
+    Raises:
+        ValueError: it differs in more than how its layers are computed; says in what.
+    """
+    for part, wanted, got in (
+        ("network", _weights_need(network), _weights_need(model.config.network)),
+        ("sequence", to_json(sequence), to_json(model.config.sequence)),
+    ):
+        differ = [f"{k} {got[k]} instead of {v}" for k, v in wanted.items() if got[k] != v]
+        if differ:
+            raise ValueError(
+                f"cannot start from {config.start}: its {part} has {'; '.join(differ)}"
+            )
+
+
+def _weights_need(network: RetNetConfig) -> dict[str, Any]:
+    """The settings without which the weights mean something else."""
+    return {k: v for k, v in to_json(network).items() if k not in ("chunk", "matmul_dtype")}
