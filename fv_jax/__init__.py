@@ -8,16 +8,15 @@
     sample:  text (+ first frames) -> key frames -> recursive interpolation -> ids -> pixels
                                                     (skip mask: inherit what does not change)
 
-Where to read:  vocab, sequence      the packed sequence and its serial numbers
-                tokenizers           text and frames to ids and back
-                ops, models          retention in three forms, the network around it
-                sampling             window decoding, guesses, policies
-                interpolation        skip mask, recursive filling
-                generate, stream     all of the above in one page; without end
-                data, training       how a network comes about
+Where to read:  sequence        the packed sequence, its serial numbers and its id space
+                tokenizers      text and frames to ids and back
+                ops, models     retention in three forms, the network around it
+                generation      a checked plan, key frames, skip mask, interpolation, window
+                                decoding, streams; `generator.py` has all of it on one page
+                data, training  how a network comes about
+                array_types     what the letters in shapes mean
 
-Dimension key:  B rows, T tokens, D width, H heads, K / E key / value channels of a head,
-                N layers, V vocabulary, M frames, P ids of a frame, h w id grid, Y X pixels
+The floors and the walk of a prompt through them: docs/architecture.md.
 """
 
 from etils import epy
