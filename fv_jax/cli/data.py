@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fv_jax.cli.parsing import is_folder
 from fv_jax.cli.paths import check_writable
 from fv_jax.data.inspect import inspect as look_through
 from fv_jax.data.sources.base import open_source, parse
@@ -29,7 +30,7 @@ def inspect(command: "Inspect") -> int:
     """
     if command.probe < 0:
         raise ValueError(f"--probe must be >= 0, got {command.probe}")
-    if command.sheet.suffix.lower() != ".png" or command.sheet.is_dir():
+    if command.sheet.suffix.lower() != ".png" or is_folder(command.sheet):
         raise ValueError(f"--sheet must name a .png file, got {str(command.sheet)!r}")
     source = open_source(command.source)
     beside = command.sheet.parent / "inspect.json"

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from fv_jax.batching import filled
 from fv_jax.cli import STARTED
 from fv_jax.cli.commands import Generate
+from fv_jax.cli.parsing import is_folder
 from fv_jax.cli.paths import check_writable, naming, open_video, tell
 from fv_jax.files import read_text
 from fv_jax.generation.generator import Generator
@@ -138,9 +139,10 @@ def _prompts_and_outputs(command: Generate) -> tuple[list[str], list[Path]]:
             '"a small red circle moves left over stripes" --out red.mp4'
         )
     if len(prompts) == 1 and command.prompts is None:
+        check_writable(command.out)
         check_output(command.out)
         return prompts, [command.out]
-    if command.out.suffix and not command.out.is_dir():
+    if command.out.suffix and not is_folder(command.out):
         raise ValueError(
             f"--out must be a folder for several prompts, got {str(command.out)!r}; "
             "choose the format with --format"

@@ -1,18 +1,44 @@
 """Words of the command line into dataclasses: tyro, whose boxed errors become one line."""
 
 import contextlib
+import dataclasses
 import io
 import re
+import typing
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import tyro
 
 _BOX = re.compile(r"[\u2500-\u257f]+|-{4,}")
-# What is wrong with a value: without tyro's name of the field, and a flag's help text.
+# What is wrong with a value: of which flag or dataclass, without a flag's help text.
 _VALUE = re.compile(
-    r"^Error parsing (?:(-\S+: )|\S+: )(.*?)(?: Argument helptext: .*)?(?: For full helptext.*)?$"
+    r"^Error parsing (\S+): (.*?)(?: Argument helptext: .*)?(?: For full helptext.*)?$"
 )
+_READING = tyro.constructors.ConstructorRegistry()
+
+
+class Folder(type(Path())):
+    """A path that ends in "/" on the command line, so it is no file."""
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder, or is written as one."""
+    return isinstance(path, Folder) or path.is_dir()
+
+
+@_READING.primitive_rule
+def _path(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
+    if info.type is not Path:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=lambda words: (Folder if words[0].endswith("/") else Path)(words[0]),
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda path: [str(path)],
+    )
 
 
 def parse(kind: Any, args: Sequence[str], **more: Any) -> Any:
@@ -30,12 +56,61 @@ def parse(kind: Any, args: Sequence[str], **more: Any) -> Any:
     several = isinstance(kind, dict)
     run = tyro.extras.subcommand_cli_from_dict if several else tyro.cli
     captured = io.StringIO()
+    more |= {"config": (tyro.conf.AvoidSubcommands,), "registry": _READING}
     try:
         with contextlib.redirect_stderr(captured):
-            return run(kind, args=args, config=(tyro.conf.AvoidSubcommands,), **more)
+            return run(kind, args=args, **more)
+    except ValueError as error:  # of a dataclass whose fields have no prefix
+        raise ValueError(_by_flag(kind, "", str(error))) from error
     except SystemExit as stop:
         if stop.code:
             _, *lines = captured.getvalue().splitlines()  # the first is the box's title
             words = " ".join(_BOX.sub(" ", " ".join(lines)).split())
-            raise ValueError(_VALUE.sub(r"\1\2", words)) from stop
+            if found := _VALUE.match(words):
+                words = _by_flag(kind, *found.groups())
+            raise ValueError(words) from stop
         raise
+
+
+def _by_flag(kind: Any, where: str, what: str) -> str:
+    """What is wrong with a value, said of its flag instead of a dataclass's field.
+
+    Args:
+        kind: the outermost dataclass.
+        where: a flag, names of fields with dots between, or the outermost dataclass's name.
+        what: the error's text, such as "RunConfig.steps must be >= 1, got 0".
+    """
+    if where.startswith("-"):
+        return f"{where}: {what}"
+    found = re.match(r"(?:[A-Z]\w*\.)?([a-z]\w*)(?=[ =])", what)
+    path = where.split(".") if "." in where or where in _fields(kind) else []
+    if found is None or (flag := _flag(kind, [*path, found[1]])) is None:
+        return what
+    return flag + what[found.end() :]
+
+
+def _flag(kind: Any, path: list[str]) -> str | None:
+    """The flag of a field of a field ..; None if there is no such field."""
+    parts = []
+    for name in path[:-1]:
+        hint = _fields(kind)[name]
+        parts += [] if _without_prefix(hint) else [name]
+        kind = _dataclass(hint)
+    if path[-1] not in _fields(kind):
+        inner = [_dataclass(hint) for hint in _fields(kind).values() if _without_prefix(hint)]
+        if not any(path[-1] in _fields(part) for part in inner):
+            return None
+    return "--" + ".".join([*parts, path[-1]]).replace("_", "-")
+
+
+def _fields(kind: Any) -> dict[str, Any]:
+    return {field.name: field.type for field in dataclasses.fields(kind)}
+
+
+def _dataclass(hint: Any) -> Any:
+    return next(t for t in (*typing.get_args(hint), hint) if dataclasses.is_dataclass(t))
+
+
+def _without_prefix(hint: Any) -> bool:
+    annotated = typing.get_origin(hint) is Annotated
+    return annotated and dataclasses.is_dataclass(typing.get_args(hint)[0])

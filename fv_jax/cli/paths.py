@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from fv_jax.cli.parsing import is_folder
 from fv_jax.media.opening import open_clip
 from fv_jax.media.readers import ClipError, Reader
 
@@ -22,7 +23,7 @@ def check_writable(path: Path, *, inputs: Iterable[Path | None] = (), flag: str 
         OSError: the path is a folder, or no file can be written there.
         ValueError: it is an input, or a file of an input's folder, by whatever name.
     """
-    if path.is_dir():
+    if is_folder(path):
         raise IsADirectoryError(f"{flag} {str(path)!r} is a folder; give a file name")
     for read in inputs:
         if read is not None and _is_part_of(path, read):

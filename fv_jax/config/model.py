@@ -5,6 +5,7 @@ model folders and checkpoints store. Derived numbers are properties, never secon
 """
 
 import dataclasses
+import math
 import types
 import typing
 from typing import Any
@@ -20,10 +21,15 @@ def require(ok: bool, message: str) -> None:
 
 
 def at_least(config: Any, **bounds: float) -> None:
-    """Raise `ValueError` unless each named field is at least its bound."""
+    """Raise `ValueError` unless each named field is at least its bound, and every number finite."""
+    kind = type(config).__name__
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        for number in value if isinstance(value, tuple) else (value,):
+            finite = not isinstance(number, float) or math.isfinite(number)
+            require(finite, f"{kind}.{field.name} must be finite, got {value}")
     for name, low in bounds.items():
         value = getattr(config, name)
-        kind = type(config).__name__
         require(value >= low, f"{kind}.{name} must be >= {low}, got {value}")
 
 

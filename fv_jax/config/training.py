@@ -28,12 +28,11 @@ class OptimizerConfig:
     """Memory of the average of the weights, per step; the average is what is exported."""
 
     def __post_init__(self) -> None:
-        at_least(self, learning_rate=0, warmup_steps=0, weight_decay=0)
+        at_least(self, learning_rate=0, final_learning_rate=0, warmup_steps=0, weight_decay=0)
         require(self.clip_norm > 0, f"OptimizerConfig.clip_norm must be > 0, got {self.clip_norm}")
-        require(
-            0 <= self.ema_decay < 1,
-            f"OptimizerConfig.ema_decay must be in [0, 1), got {self.ema_decay}",
-        )
+        for name in ("beta2", "ema_decay"):
+            value = getattr(self, name)
+            require(0 <= value < 1, f"OptimizerConfig.{name} must be in [0, 1), got {value}")
 
 
 @dataclasses.dataclass(frozen=True)

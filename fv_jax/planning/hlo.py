@@ -7,7 +7,6 @@ and where it must be done, and how often loops turn.
 """
 
 import dataclasses
-import functools
 import math
 import re
 from collections import defaultdict
@@ -159,10 +158,6 @@ class Module:
             whole = whole if instruction.opcode.endswith("-start") else whole * devices
         share = whole * (devices - 1) // max(devices, 1)
         return 2 * share if kind == "all-reduce" else share
-
-    @functools.cached_property
-    def _trips(self) -> dict[str, int]:
-        return {}
 
     def trips(self, loop: Instruction) -> int:
         """How often a loop turns; 1 if it cannot be told."""

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from fv_jax.config.model import (
@@ -11,6 +12,7 @@ from fv_jax.config.model import (
     RetNetConfig,
     SequenceConfig,
     TokenizerConfig,
+    TokenSettings,
     from_json,
     to_json,
 )
@@ -31,6 +33,7 @@ CONFIGS = [
     TokenizerExperiment("a", tokenizer=TokenizerConfig(patch=16), crop=4, noise=0),
     NetworkExperiment("b", insertions=((4, 3), (2, 1)), run=RunConfig(steps=7)),
     Options(top_k=3),
+    TokenSettings(fps=4),
     *PRESETS.values(),
 ]
 
@@ -88,6 +91,19 @@ def test_bad_values_are_named_with_what_was_got(kind, fields, words):
         kind(**fields)
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: type(c).__name__)
+def test_every_number_is_finite(config, number):
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        wrong = number
+        if isinstance(value, tuple) and value:
+            value, wrong = value[0], (number, *value[1:])
+        if isinstance(value, float):
+            with pytest.raises(ValueError, match=rf"{field.name} must be "):
+                dataclasses.replace(config, **{field.name: wrong})
 
 
 @pytest.mark.parametrize(

@@ -54,8 +54,8 @@ def refuse(capsys, args: list[str], *words: str) -> None:
         (["generate", PROMPT, "--out", "video.avi"], [".avi", ".mp4"]),
         (["generate", PROMPT, "--out", "OUT/a.mp4", "--model", "nosuch"], ["nosuch", "shapes"]),
         (["generate", PROMPT, "--out", "OUT/a.mp4", "--seed", "-1"], ["seeds", "-1"]),
-        (["generate", PROMPT, "--out", "OUT/a.mp4", "--top-p", "0"], ["top_p", "0"]),
-        (["generate", PROMPT, "--out", "OUT/a.mp4", "--inherit", "2"], ["inherit", "2"]),
+        (["generate", PROMPT, "--out", "OUT/a.mp4", "--top-p", "0"], ["--top-p", "0"]),
+        (["generate", PROMPT, "--out", "OUT/a.mp4", "--inherit", "2"], ["--inherit", "2"]),
         (["generate", PROMPT, "--out", "OUT/a.mp4", "--insert", "2"], ["insert", "2", "3"]),
         (["generate", PROMPT, "--out", "OUT/a.mp4", "--key-frames", "9"], ["key_frames", "9"]),
         (["generate", PROMPT, "--out", "OUT/a.mp4", "--scale", "0"], ["--scale", "0"]),
@@ -65,8 +65,8 @@ def refuse(capsys, args: list[str], *words: str) -> None:
         (["generate", "a", "b", "--out", "OUT/a.mp4"], ["folder", "--format"]),
         (["generate", "--prompts", "OUT/none.txt", "--out", "OUT/x"], ["none.txt"]),
         (["interpolate", "OUT/none.mp4", "--out", "OUT/a.mp4"], ["none.mp4"]),
-        (["train", "nosuch"], ["nosuch", "shapes_tokenizer"]),
-        (["train", "shapes", "--run.steps", "0"], ["steps", "0"]),
+        (["generate", PROMPT, "--out", "OUT/a.mp4/"], ["a.mp4", "folder"]),
+        (["interpolate", "OUT/none.mp4", "--out", "OUT/a.mp4/"], ["a.mp4", "folder"]),
         (["bench", "nosuch"], ["nosuch", "shapes-adherence"]),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
@@ -248,14 +248,6 @@ def test_too_short_a_video_for_the_first_frames_is_refused(tmp_path, capsys):
     refuse(capsys, [*args, "--out", tmp_path / "b.mp4"], "short.gif", "2 frames", "3 key frames")
     args = ["generate", PROMPT, PROMPT, "--first-frames", video, "--first-frame-count", "6"]
     refuse(capsys, [*args, "--out", tmp_path / "many"], "--first-frame-count", "1..5", "6")
-
-
-def test_help_is_enough_to_start(capsys):
-    for args in (["--help"], ["generate", "--help"], ["train", "shapes", "--help"]):
-        assert main(args) == 0
-    shown = capsys.readouterr().out
-    for word in ("generate", "--inherit", "--first-frames", "--run.steps", "Example"):
-        assert word in shown
 
 
 # `python -m fv_jax`, but stopped by Ctrl-C even where shells tell processes to ignore it (`&`).

@@ -55,6 +55,7 @@ def test_every_setting_can_be_changed_and_what_is_not_given_stays():
         (lambda: protocol("bear"), ["bear", "bair_debiased"]),
         (lambda: protocol("bair", "other"), ["other", "magvit"]),
         (lambda: protocol("bair", given_frames=16), ["given_frames", "16"]),
+        (lambda: protocol("bair", i3d_epsilon=float("nan")), ["i3d_epsilon", "nan"]),
         (lambda: protocol("bair", repeats=0), ["repeats", "0"]),
         (lambda: protocol("bair", metrics=("psnr", "fdv")), ["fdv", "fvd, shapes_fvd"]),
         (lambda: protocol("bair", metrics=()), ["none", "psnr"]),
