@@ -121,7 +121,7 @@ def test_a_network_in_parallel_form_is_2_n_and_retention(name):
         model = nnx.merge(graph, state)
         return model.logits(model.parallel(tokens))
 
-    # q k^T is T^2 K of every head, scores times values T^2 E, the state read and written T K E each.
+    # A head: q k^T is T^2 K, scores times values T^2 E, the state read and written T K E each.
     pairs = t * (config.width + config.value_width)
     state_read_and_written = 2 * config.width * config.value_dim
     retention = 2 * config.layers * b * t * (pairs + state_read_and_written)
