@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from fv_jax.batching import filled
 from fv_jax.config.model import Options
 from fv_jax.generation.generator import Generator
 from fv_jax.media.clip import Clip
@@ -89,7 +90,7 @@ def _generate(generator, captions, seed, settings) -> list[Clip]:
     size = settings.batch_size
     for start in tqdm(range(0, len(captions), size), unit="batch"):
         part = captions[start : start + size]
-        padded = part + part[-1:] * (size - len(part))
+        padded = filled(part, size)
         made = generator.generate(padded, seed=seed + start, options=settings.sampling)
         clips += made[: len(part)]
     return clips

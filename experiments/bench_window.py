@@ -20,6 +20,7 @@ import numpy as np
 from flax import nnx
 from tqdm import tqdm
 
+from fv_jax.batching import filled
 from fv_jax.config.model import Options
 from fv_jax.generation import drafts
 from fv_jax.generation.engine import KEY_FRAMES
@@ -102,7 +103,7 @@ def _videos(
     clips = []
     for first in tqdm(range(0, len(prompts), batch), desc=label):
         part = prompts[first : first + batch]
-        rows = part + part[-1:] * (batch - len(part))  # one shape, one compilation
+        rows = filled(part, batch)  # one shape, one compilation
         clips += generator.generate(rows, seed=first, options=options)[: len(part)]
     return clips
 

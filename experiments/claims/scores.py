@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from experiments.claims.transformer import OPTIONS
+from fv_jax.batching import filled
 from fv_jax.generation.generator import Generator
 from fv_jax.media.clip import Clip
 from fv_jax.shapes import scenes
@@ -35,7 +36,7 @@ def videos(generator: Generator, count: int, batch_size: int = 16) -> list[Clip]
     made: list[Clip] = []
     for start in range(0, count, batch_size):
         part = chosen[start : start + batch_size]
-        padded = part + part[-1:] * (batch_size - len(part))
+        padded = filled(part, batch_size)
         clips = generator.generate(padded, seed=_SEED + start, options=OPTIONS)
         made += clips[: len(part)]
     return made

@@ -38,7 +38,7 @@ class Clips(Protocol):
 class RowMaker:
     """Turns a clip into one training row of a randomly drawn task.
 
-    A row is `tokens` int32 [L] and `weight` float32 [M]: the loss weight of each block's frame.
+    A row is `tokens` int32 [T] and `weight` float32 [F]: the loss weight of each block's frame.
     All rows have the length of the longest task; shorter ones are padded at the end, where a
     causal network cannot see it.
     """
@@ -46,12 +46,12 @@ class RowMaker:
     experiment: NetworkExperiment
     sequence: SequenceConfig
     text: TextTokenizer
-    blocks: int  # M, see `blocks_of_a_row`
+    blocks: int  # see `blocks_of_a_row`
 
     def __call__(
         self, clip: tuple[str, np.ndarray], rng: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """A row of either task. `clip` is (caption, ids [frames, P]), frames >= `frames`."""
+        """A row of either task. `clip` is (caption, ids [F, P]), F >= `clip_frames`."""
         caption, frames = clip
         e = self.experiment
         text = pad_text(self.text.encode(caption), self.sequence)
@@ -78,7 +78,7 @@ class RowMaker:
 
 
 def blocks_of_a_row(experiment: NetworkExperiment, parts: int = 1) -> int:
-    """M: blocks of the longest task's row, and more until it can be cut into as many parts."""
+    """Blocks of the longest task's row, and more until it can be cut into as many parts."""
     need = max([experiment.key_frames] + [n + 2 for _, n in experiment.insertions])
     return -(-need // parts) * parts
 
@@ -88,8 +88,8 @@ class Batches(grain.DatasetIterator):
 
     Args:
         dataset: batches by number, each a function of its number alone.
-        threads: that make them ahead of time.
-        workers: processes that do, instead of threads of this one; 0 for none.
+        threads: the number of threads that make them ahead of time.
+        workers: the number of processes that do so instead; 0 for none.
     """
 
     def __init__(self, dataset: grain.MapDataset, *, threads: int = 1, workers: int = 0):
@@ -139,13 +139,13 @@ def training_batches(
     """Shuffled batches without end; every clip comes once an epoch, each epoch in another order.
 
     Args:
-        clips: to draw from.
+        clips: the clips to draw from.
         rows: makes a row of a clip.
-        seed: of the order and of all random choices.
-        batch_size: rows of all processes together.
+        seed: decides the order and all random choices.
+        batch_size: the rows of all processes together.
         own: those rows of every batch that are made here; None for all.
-        threads: that make batches ahead of time.
-        workers: processes that do, instead.
+        threads: the number of threads that make batches ahead of time.
+        workers: the number of processes that do so instead; 0 for none.
     """
     every = (
         grain.MapDataset.range(len(clips)).seed(seed).shuffle().repeat()
@@ -158,12 +158,12 @@ def training_batches(
 
 @dataclasses.dataclass(frozen=True)
 class OwnRows:
-    """Of every batch only some rows, by number: what one of several processes makes.
+    """Some rows of every batch, by number: what one of several processes makes.
 
     Attributes:
         every: the rows of all batches, one batch after the other.
-        batch_size: rows of a batch.
-        own: those that are wanted.
+        batch_size: the number of rows of a batch.
+        own: the numbers of those rows of a batch that are wanted.
     """
 
     every: grain.MapDataset

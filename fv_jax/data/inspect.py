@@ -21,9 +21,9 @@ class Facts:
 
     Attributes:
         index: its number in the source.
-        frames: how many.
+        frames: the number of frames.
         fps: frames per second.
-        seconds: to the end of the last frame.
+        seconds: the length up to the end of the last frame.
         size: (Y, X) px.
         notes: what a person should know of how it is shown.
     """
@@ -41,11 +41,11 @@ class Inspection:
     """What was found in a source.
 
     Attributes:
-        source: that was looked through.
-        probed: how many clips were opened.
-        decoded: whether all of their frames were decoded.
-        facts: of each clip that could be read.
-        problems: of the source, and every clip that could not be read.
+        source: the source that was looked through.
+        probed: the number of clips that were opened.
+        decoded: every frame of them was decoded.
+        facts: what each clip that could be read is.
+        problems: what is wrong with the source, and with each clip that could not be read.
     """
 
     source: Source
@@ -104,8 +104,8 @@ def inspect(source: Source, *, probe: int = 0, decode: bool = False) -> Inspecti
     """Open the clips of a source, and decode the first, middle and last frame of each.
 
     Args:
-        source: to look through.
-        probe: how many clips to open, evenly spaced; 0 for all.
+        source: the source to look through.
+        probe: the number of clips to open, evenly spaced; 0 for all.
         decode: decode every frame of them.
     """
     numbers = _evenly(len(source), probe)

@@ -10,7 +10,7 @@ from jaxtyping import UInt16
 
 from fv_jax.data.skips import Skips
 from fv_jax.data.sources.base import Entry
-from fv_jax.media.frames import Window, read_centred, read_random
+from fv_jax.media.frames import Window, read_centered, read_random
 from fv_jax.media.readers import ClipError
 from fv_jax.tokenizers.interface import FrameTokenizer, clip_ids
 
@@ -23,11 +23,11 @@ class LiveClips:
 
     Args:
         entries: the clips.
-        tokenizer: of their frames.
-        window: what to read of each.
+        tokenizer: the frame tokenizer.
+        window: what to read of each clip.
         mirror: show half of the draws mirrored left to right. Not for text with sides in it.
-        centred: always read the middle, for evaluation.
-        noise_free: of the source.
+        centered: always read the middle, for evaluation.
+        noise_free: pixels that do not change are exactly equal, as in rendered clips.
         skips: told of clips that cannot be read.
     """
 
@@ -38,13 +38,13 @@ class LiveClips:
         window: Window,
         *,
         mirror: bool = False,
-        centred: bool = False,
+        centered: bool = False,
         noise_free: bool = False,
         skips: Skips,
     ):
         self.entries, self.tokenizer, self.window = entries, tokenizer, window
         self.mirror, self.skips = mirror, skips
-        self.centred, self.noise_free = centred, noise_free
+        self.centered, self.noise_free = centered, noise_free
         self._unusable: set[int] = set()
 
     def __len__(self) -> int:
@@ -70,8 +70,8 @@ class LiveClips:
             own = np.random.default_rng([seed, place])  # whatever was tried before
             try:
                 reader = entry.open()
-                if self.centred:
-                    frames = read_centred(reader, self.window)
+                if self.centered:
+                    frames = read_centered(reader, self.window)
                 else:
                     frames = read_random(reader, self.window, own)
             except ClipError as error:

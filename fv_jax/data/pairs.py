@@ -51,9 +51,9 @@ class VideoPairs:
 
     Args:
         entries: clips to draw from, all equally often.
-        count: pairs to make.
-        size: side of the squares, px.
-        folder: of this source, where the file is kept; the same arguments find it again.
+        count: the number of pairs to make.
+        size: the side of the squares, px.
+        folder: the folder of this source that keeps the file; the same arguments find it again.
         skips: told of clips that cannot be read.
     """
 
@@ -76,7 +76,7 @@ class VideoPairs:
 
 
 def varied(pair: UInt8[np.ndarray, "2 S S 3"], rng: np.random.Generator) -> np.ndarray:
-    """A square pair turned, with other colours, brightness and contrast; the same for both frames.
+    """A square pair turned, with other colors, brightness and contrast; the same for both frames.
 
     Red, green and blue change places, contrast becomes 0.5 to 1.2 times what it was, and the
     middle gray moves by up to 40 levels.

@@ -21,7 +21,7 @@ class Skips:
     """The record of what is left out.
 
     Args:
-        folder: where it is kept; made when needed.
+        folder: the folder that keeps it; made when needed.
         strict: raise instead of leaving a clip out.
     """
 

@@ -27,7 +27,7 @@ def open_split(name: str, valid: str, share: float) -> tuple[Part, Part]:
     Args:
         name: names a source, as `open_source` takes it.
         valid: names another one for evaluation; "" holds clips of the first one out.
-        share: how many, in (0, 1).
+        share: the share of clips to hold out, in (0, 1).
 
     Raises:
         FileNotFoundError: a folder or file of a source is missing.
@@ -45,11 +45,11 @@ def split(ids: Sequence[str], share: float) -> tuple[list[int], list[int]]:
     """Numbers of the clips to train on, and of those held out.
 
     Args:
-        ids: of all clips; clips of the same id stay together.
-        share: as in `held_out`.
+        ids: the id of every clip; clips with the same id stay together.
+        share: the share of ids to hold out, in (0, 1).
 
     Raises:
-        ValueError: as in `held_out`.
+        ValueError: fewer than two ids, or a share outside (0, 1).
     """
     held = held_out(list(dict.fromkeys(ids)), share)
     sides = ([], [])
@@ -64,8 +64,8 @@ def held_out(ids: Sequence[str], share: float) -> set[str]:
     Which ones does not depend on their order, and hardly on what else there is.
 
     Args:
-        ids: of all clips.
-        share: of them to hold out, in (0, 1); at least one is, and at least one is not.
+        ids: the id of every clip.
+        share: the share to hold out, in (0, 1); at least one clip is, and at least one is not.
 
     Raises:
         ValueError: fewer than two clips, or a share outside (0, 1).

@@ -28,21 +28,21 @@ FORMAT = "fv-jax tokens 1"
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """manifest.json.
+    """What manifest.json says of a folder of tokens.
 
     Attributes:
         source: the text that names the source.
-        entries: number of its clips, and
-        entries_hash: a hash of their ids and texts: others may not continue this folder.
-        tokenizer: fingerprint.
-        codebook_size: number of ids.
+        entries: the number of its clips.
+        entries_hash: a hash of their ids and texts: other clips may not continue this folder.
+        tokenizer: the fingerprint of the frame tokenizer.
+        codebook_size: the number of its ids.
         grid: (h, w) ids of a frame.
-        fps: of the frames.
+        fps: frames per second.
         size: side of the square frames, px.
         piece_seconds: longer clips are cut into pieces of this length.
         shard_clips: entries of a shard.
-        complete: whether all shards are there; only then are the numbers below.
-        clips / frames: number of them.
+        complete: all shards are there. Only then are the numbers below set.
+        clips / frames: how many clips and frames the folder holds.
         left_out: {"id": .., "reason": ..} for every clip that could not be used.
         made: versions, machine and date.
     """
@@ -158,7 +158,7 @@ class TokenFolder(Sequence):
         return about["text"], ids.reshape(about["frames"], -1)
 
     def draw(self, index: int, rng: np.random.Generator) -> tuple[str, UInt16[np.ndarray, "M P"]]:
-        """The same; nothing about a cached clip is random."""
+        """Text and ids of a clip; nothing about a cached clip is random."""
         del rng
         return self[index]
 

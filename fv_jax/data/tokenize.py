@@ -58,6 +58,15 @@ def tokenize(
 ) -> TokenFolder:
     """Make, or finish, a folder of tokens.
 
+    Args:
+        source: the clips.
+        tokenizer: the frame tokenizer; it is saved beside the tokens.
+        folder: a new one, or the folder of an earlier run, which is continued.
+        settings: frames per second, size, length of a piece, clips of a shard.
+
+    Returns:
+        The folder, opened.
+
     Raises:
         ValueError: the folder holds other tokens, a clip is unusable and `strict` is set, or none
             can be used at all.
@@ -92,7 +101,7 @@ def _complete(wanted: Manifest, folder: Path) -> TokenFolder | None:
 
 
 def clips_hash(source: Source) -> str:
-    """Another one where a clip's id or text is another.
+    """A hash of every clip's id and text, which says whether two sources hold the same clips.
 
     Raises:
         ValueError: two clips have the same id.

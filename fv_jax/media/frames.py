@@ -48,10 +48,10 @@ def frame_numbers(
     """Numbers of the frames on the screen at start, start + 1/fps, ..
 
     Args:
-        reader: of the clip; its frames may be spaced unevenly.
+        reader: the clip; its frames may be spaced unevenly.
         fps: 0 for every frame from `start` on.
         start: seconds.
-        count: how many; 0 for as many as there are.
+        count: the number of frames; 0 for as many as there are.
 
     Raises:
         ClipError: the clip ends before.
@@ -172,7 +172,7 @@ def read_random(
     return read(reader, window, float(starts[rng.integers(len(starts))]))
 
 
-def read_centred(reader: Reader, window: Window) -> UInt8[np.ndarray, "n S S 3"]:
+def read_centered(reader: Reader, window: Window) -> UInt8[np.ndarray, "n S S 3"]:
     """The window in the middle of the clip."""
     return read(reader, window, latest_start(reader, window) / 2)
 

@@ -29,10 +29,10 @@ _DAMAGE = (OSError, EOFError, ValueError, TypeError, AttributeError, KeyError, R
 
 
 class NpzClips:
-    """The clips of an .npz: `frames` [T, Y, X, 3], one clip, or [N, T, Y, X, 3].
+    """The clips of an .npz: `frames` [F, Y, X, 3], one clip, or [N, F, Y, X, 3].
 
     Args:
-        path: of the file.
+        path: the file.
 
     Attributes:
         count: N, or None where the array is one clip.
@@ -49,7 +49,7 @@ class NpzClips:
             self._begin = stream.tell()
         if len(shape) not in (4, 5) or shape[-1] != 3 or 0 in shape:
             raise ValueError(
-                f"{path}: got an array {shape}, want frames [T, Y, X, 3] or [N, T, Y, X, 3]"
+                f"{path}: got an array {shape}, want frames [F, Y, X, 3] or [N, F, Y, X, 3]"
             )
         self.count = shape[0] if len(shape) == 5 else None
         self._shape = shape[-4:]

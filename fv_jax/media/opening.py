@@ -14,7 +14,7 @@ def open_clip(path: str | Path, *, picture_fps: float = PICTURE_FPS, least: int 
     """The reader of a video, an animation, a picture, or a folder of pictures in natural order.
 
     Args:
-        path: of the file or folder.
+        path: the file or folder.
         picture_fps: frames per second of pictures that do not say it: folders, pages of a TIFF.
         least: frames that the clip must have.
 

@@ -44,7 +44,7 @@ def test_every_window_of_a_clip_comes_and_nothing_else(tmp_path):
 
 
 def test_evaluation_always_reads_the_middle(tmp_path):
-    firsts = {ids[0, 0] // 3 for _, ids in draws(live(tmp_path, [gradient(9)], centred=True), 0)}
+    firsts = {ids[0, 0] // 3 for _, ids in draws(live(tmp_path, [gradient(9)], centered=True), 0)}
     assert firsts == {3}  # frames 3, 4, 5 of 0 .. 8
 
 

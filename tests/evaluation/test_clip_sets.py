@@ -67,7 +67,7 @@ def test_floats_of_bytes_are_those_bytes(tmp_path):
         (FRAMES.astype(float), ["got 1 to 255", "[0, 1]"]),
         (np.where(FRAMES > 9, np.nan, 0.5), ["nan", "[0, 1]"]),
         (FRAMES.astype(np.int64), ["int64", "uint8"]),
-        (FRAMES[..., 0], ["(10, 32, 48)", "[T, Y, X, 3]"]),
+        (FRAMES[..., 0], ["(10, 32, 48)", "[F, Y, X, 3]"]),
         (FRAMES[:0], ["(0, 32, 48, 3)"]),
     ],
 )

@@ -15,7 +15,7 @@ from fv_jax.media.frames import (
     frame_numbers,
     latest_start,
     read,
-    read_centred,
+    read_centered,
     read_frames,
     read_pieces,
     read_random,
@@ -154,7 +154,7 @@ def test_a_clip_that_just_fits_has_one_window():
     window = Window(25.0, 4, 50)
     for frames in (
         read_random(even(), window, np.random.default_rng(0)),
-        read_centred(even(), window),
+        read_centered(even(), window),
     ):
         assert frames[:, 0, 0, 0].tolist() == list(range(50))
     with pytest.raises(ClipError, match="50 frames at 25 fps of the 51 wanted"):
@@ -162,9 +162,9 @@ def test_a_clip_that_just_fits_has_one_window():
 
 
 def test_the_centred_window_leaves_as_much_on_both_sides():
-    frames = read_centred(even(51), Window(25.0, 4, 11))[:, 0, 0, 0]
+    frames = read_centered(even(51), Window(25.0, 4, 11))[:, 0, 0, 0]
     assert frames.tolist() == list(range(20, 31))
-    assert read_centred(even(51), Window(5.0, 4, 3))[:, 0, 0, 0].tolist() == [20, 25, 30]
+    assert read_centered(even(51), Window(5.0, 4, 3))[:, 0, 0, 0].tolist() == [20, 25, 30]
 
 
 def test_a_frame_may_be_wanted_twice_and_is_decoded_once():

@@ -45,7 +45,7 @@ class BAIR:
     """The trajectories of a split, seen by one camera; all have the same text.
 
     Args:
-        name: of the source.
+        name: the text that named the source, as `open_source` takes it.
         place: folder of the records, or any above it.
         split: train or test.
         camera: image_aux1 or image_main.

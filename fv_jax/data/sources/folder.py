@@ -25,7 +25,7 @@ class VideoFolder:
     """Every video, GIF and folder of pictures under a folder.
 
     Args:
-        name: of the source.
+        name: the text that named the source, as `open_source` takes it.
         place: the folder.
         match: only clips whose path from there matches this pattern (`*` any characters).
         picture_fps: frames per second of folders of pictures, which do not say it themselves.

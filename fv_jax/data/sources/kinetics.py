@@ -27,7 +27,7 @@ class Kinetics600:
     """The clips of a split that are there; the text is the label.
 
     Args:
-        name: of the source.
+        name: the text that named the source, as `open_source` takes it.
         place: folder of CSV and clips.
         split: train, val or test.
     """

@@ -8,7 +8,7 @@ from fv_jax.shapes import scenes
 
 
 class Shapes:
-    """The first `count` clips of a split of `shapes` (`shapes.py`)."""
+    """The first `count` clips of a split of `shapes` (`shapes/scenes.py`)."""
 
     noise_free = True
 

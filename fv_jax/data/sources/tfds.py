@@ -3,7 +3,7 @@
     tfds:fv_shapes/small,data_dir=DIR,split=valid     a name, and where it was prepared
     tfds:DIR/my_set/1.0.0,split=train[:50%]           the folder of a prepared version
 
-A set must be prepared as array_record. Its video is a uint8 tensor [T, Y, X, C], a sequence of
+A set must be prepared as array_record. Its video is a uint8 tensor [F, Y, X, C], a sequence of
 images, or the bytes of a file such as mp4; C is 3, or 1 for gray. Its text is a Text or a
 ClassLabel. Nothing is downloaded or prepared here.
 """
@@ -28,12 +28,12 @@ class TFDS:
     """The examples of a split.
 
     Args:
-        name: of the source.
+        name: the text that named the source, as `open_source` takes it.
         place: name of a set, with `/config` and `:version` where needed; or a prepared folder.
-        split: as TFDS writes it, `train[:10%]` too.
-        data_dir: where the sets of TFDS are, ~/tensorflow_datasets if "".
-        video: feature that holds the video; the only one that can be if "".
-        text: feature that holds the text, likewise.
+        split: the split, or a part of it, as TFDS writes it: `train[:10%]`.
+        data_dir: the folder of the sets of TFDS; "" is ~/tensorflow_datasets.
+        video: the feature that holds the video; "" for the only one that can.
+        text: the feature that holds the text, likewise.
         fps: frames per second of tensors and images, which do not say it themselves.
     """
 
@@ -87,7 +87,7 @@ class TFDS:
         except ValueError as error:
             raise ClipError("no frames, or frames of several sizes") from error
         if frames.ndim != 4 or frames.dtype != np.uint8 or frames.shape[-1] not in (1, 3):
-            raise ClipError(f"want uint8 [T, Y, X, 3], got {frames.dtype} {frames.shape}")
+            raise ClipError(f"want uint8 [F, Y, X, 3], got {frames.dtype} {frames.shape}")
         if frames.shape[-1] == 1:
             frames = frames.repeat(3, axis=-1)
         size = (frames.shape[1], frames.shape[2])

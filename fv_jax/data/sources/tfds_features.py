@@ -56,7 +56,7 @@ def video_and_text(features, video: str, text: str, place: str) -> tuple[str, st
     """Paths of the video and of the text; the latter is "" where there is none.
 
     Args:
-        features: of the set.
+        features: the features of the set, as TFDS describes them.
         video: path that the user names, or "" for the only one that can be.
         text: likewise.
         place: name of the set, for messages.

@@ -25,7 +25,7 @@ class UCF101:
     """The clips of an official split, or all; the text is the class in words.
 
     Args:
-        name: of the source.
+        name: the text that named the source, as `open_source` takes it.
         place: folder with the clips.
         split: train or test, of the lists of number `list`; or all clips there are.
         list: 1, 2 or 3.

@@ -39,7 +39,7 @@ class NetworkTask(NetworkLoss):
         start: pretrained.Model | None = None,
         devices: int | None = None,
     ):
-        """Ready to train; `devices` of the mesh, None for as many as there are.
+        """Ready to train on a mesh of `devices`, None for as many as there are.
 
         Raises:
             ValueError: the longest text does not fit, or neither does the model to start from.
@@ -160,9 +160,9 @@ def network_task(
     """The task of an experiment: what can be refused is, before any clip is read.
 
     Args:
-        config: of the experiment.
-        folder: where sources are tokenized, if need be.
-        devices: of the mesh, None for as many as there are.
+        config: the experiment.
+        folder: the place for the tokens of a source.
+        devices: the size of the mesh, None for as many devices as there are.
 
     Raises:
         FileNotFoundError: no such model to start from, tokenizer or data.

@@ -86,7 +86,7 @@ def network_data(config: NetworkExperiment, folder: Path) -> NetworkData:
 
     Args:
         config: `data` and the settings beside it.
-        folder: for tokens made here.
+        folder: the place for tokens that are made here.
 
     Raises:
         FileNotFoundError: there is no such data.
@@ -172,4 +172,4 @@ def _live(config: NetworkExperiment, ids: FrameIds, folder: Path) -> NetworkData
             part.entries, ids.tokenizer, window, noise_free=noise_free, skips=skips, **how
         )
 
-    return NetworkData(clips(train, mirror=config.mirror), clips(valid, centred=True), ids)
+    return NetworkData(clips(train, mirror=config.mirror), clips(valid, centered=True), ids)

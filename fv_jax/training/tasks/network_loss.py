@@ -61,7 +61,7 @@ class NetworkLoss:
         )  # fmt: skip
 
     def batch_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """Of a batch of all processes."""
+        """Shapes of a batch of all processes."""
         rows, length = self.config.run.batch_size, self.blocks * self.sequence.stride
         return {
             "tokens": jax.ShapeDtypeStruct((rows, length), jnp.int32),
@@ -84,11 +84,11 @@ def sequence_config(
     """The packed sequence of an experiment.
 
     Args:
-        config: of the experiment.
+        config: the experiment.
         grid: (h, w) ids of a frame.
-        codes: of the frame tokenizer.
-        text_vocabulary: text ids.
-        text_tokens: slots of a block.
+        codes: the number of ids of the frame tokenizer.
+        text_vocabulary: the number of text ids.
+        text_tokens: the text slots of a block.
     """
     return SequenceConfig(
         text_tokens=text_tokens,
@@ -111,7 +111,7 @@ def network_config(
 
 
 def of_expected_data(config: NetworkExperiment, devices: int) -> NetworkLoss:
-    """Of an experiment whose data is not at hand, but known (`config.expected`).
+    """The loss of an experiment whose data is not at hand, but known (`config.expected`).
 
     Raises:
         ValueError: nothing is known of the data.

@@ -47,10 +47,10 @@ def check_fits(
     """Refuse a model to start from that differs from what is to be trained.
 
     Args:
-        config: of the training, for the message.
-        model: to start from.
-        network: to be trained.
-        sequence: to be trained on.
+        config: the training.
+        model: the model to start from.
+        network: the network to be trained.
+        sequence: the packed sequence that it is to be trained on.
 
     Raises:
         ValueError: it differs in more than how its layers are computed; says in what.

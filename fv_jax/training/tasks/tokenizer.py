@@ -26,7 +26,7 @@ from fv_jax.data.skips import Skips, report_problems
 from fv_jax.data.sources.base import Entry
 from fv_jax.data.split import open_split
 from fv_jax.files import replacing, write_text
-from fv_jax.media.frames import Window, read_centred
+from fv_jax.media.frames import Window, read_centered
 from fv_jax.media.readers import ClipError
 from fv_jax.metrics import psnr
 from fv_jax.metrics.token_stability import stability
@@ -175,7 +175,7 @@ def _video_frames(
         if len(found) == config.evaluation_clips:
             break
         try:
-            found.append(read_centred(entry.open(), window))
+            found.append(read_centered(entry.open(), window))
         except ClipError as error:
             skips.add(entry.id, error)
     if not found:

@@ -57,7 +57,7 @@ class TokenizerLoss:
         return params
 
     def batch_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """Of a batch of all processes, without `lpips`."""
+        """Shapes of a batch of all processes, without `lpips`."""
         config = self.config
         rows, side = config.run.batch_size, config.crop * config.tokenizer.patch
         return {
@@ -108,7 +108,7 @@ class TokenizerLoss:
         return loss, metrics
 
     def _stability(self, model: PatchAutoencoder, clean: Array, noisy_latent: Array) -> dict:
-        """How far bounded latents move, in quantisation steps squared."""
+        """How far bounded latents move, in quantization steps squared."""
         at_rest = self._fsq.bound(model.latent(clean))
         by_noise = jnp.mean((self._fsq.bound(noisy_latent) - at_rest) ** 2)
         change = per_patch(jnp.abs(clean[0::2] - clean[1::2]), self.config.tokenizer.patch)
