@@ -7,7 +7,7 @@ from fv_jax.training import experiments
 
 def bench(command: Bench) -> int:
     """Run one bench of experiments/. Returns the exit code."""
-    module = experiments.load(command.name, "bench_")
+    module = experiments.load(command.name, "benches")
     settings = parse(
         module.Settings, command.settings,
         prog=f"fv bench {command.name}", description=experiments.introduction(module),

@@ -237,7 +237,7 @@ class Bench:
     """
 
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
-    """A file experiments/bench_NAME.py, for example `shapes-adherence`."""
+    """A file experiments/benches/NAME.py, for example `shapes-adherence`."""
     settings: Annotated[_OWN, tyro.conf.arg(metavar="...")] = ()
     """Flags, which `fv bench NAME --help` lists."""
 

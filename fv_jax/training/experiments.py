@@ -3,7 +3,7 @@
 An experiment is a file whose docstring is its record and whose `get_config()` gives its
 settings. It may have variants: keyword parameters of `get_config` that are `Literal`s with a
 default become flags of the command line, `stage="tokenizer"` is `--stage tokenizer`.
-A bench is `bench_NAME.py` with `Settings` (a dataclass) and `run(settings)`.
+A bench is `benches/NAME.py` with `Settings` (a dataclass) and `run(settings)`.
 """
 
 import importlib.util
@@ -13,6 +13,7 @@ import typing
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Literal
 
 from fv_jax.config.training import (
     FeaturesExperiment,
@@ -31,26 +32,28 @@ def folder() -> Path:
     raise FileNotFoundError("no folder experiments/ here; run fv inside a clone of the project")
 
 
-def load(name: str, prefix: str = "") -> ModuleType:
-    """Import experiments/{prefix}{name}.py, or the file that `name` is a path of.
+def load(name: str, kind: Literal["", "benches"] = "") -> ModuleType:
+    """Import a training, or one of the benches, by its name or by the path of a file.
 
     Raises:
         FileNotFoundError: no such file; the message lists what there is.
     """
     path = Path(name)
     if path.suffix != ".py":
-        path = folder() / f"{prefix}{name.replace('-', '_')}.py"
+        path = folder() / kind / f"{name.replace('-', '_')}.py"
     if not path.is_file():
-        what = prefix.rstrip("_") or "experiment"
-        raise FileNotFoundError(f"no {what} {name!r}; there are: {', '.join(names(prefix))}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+        what = "bench" if kind else "experiment"
+        raise FileNotFoundError(f"no {what} {name!r}; there are: {', '.join(names(kind))}")
+    home = ".".join(["experiments", kind]).rstrip(".")
+    module_name = f"{home}.{path.stem}" if path.parent == folder() / kind else path.stem
+    spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None  # a .py file always has a loader
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    root = str(path.resolve().parent.parent)
+    root = str(folder().resolve().parent)
     if root not in sys.path:
         sys.path.insert(0, root)  # for `experiments.baselines`
-    sys.modules[path.stem] = module  # where tyro looks for the source of a field's help
+    sys.modules[module_name] = module  # where tyro looks for the source of a field's help
     spec.loader.exec_module(module)
     return module
 
@@ -70,16 +73,18 @@ def load_training(name: str) -> ModuleType:
 def introduction(module: ModuleType) -> str:
     """Two lines for `--help`: what it is, and where the rest of its docstring is to be read."""
     first = " ".join((module.__doc__ or "").partition("\n\n")[0].split())
-    path = Path(module.__file__ or "")
-    return f"{first}\n\nIts record is in {path.parent.name}/{path.name}."
+    path, home = Path(module.__file__ or "").resolve(), folder().resolve()
+    shown = Path("experiments", path.relative_to(home)) if path.is_relative_to(home) else path
+    return f"{first}\n\nIts record is in {shown}."
 
 
-def names(prefix: str = "") -> list[str]:
-    """Trainings (`prefix` "") or benches ("bench_") by the name that the command line takes."""
-    paths = sorted(folder().glob(f"{prefix}*.py"))
-    if not prefix:
-        return [path.stem for path in paths if "def get_config(" in path.read_text("utf-8")]
-    return [path.stem.removeprefix(prefix).replace("_", "-") for path in paths]
+def names(kind: Literal["", "benches"] = "") -> list[str]:
+    """Trainings, or benches, by the name that the command line takes."""
+    has = "def run(settings" if kind else "def get_config("
+    paths = [
+        path for path in sorted((folder() / kind).glob("*.py")) if has in path.read_text("utf-8")
+    ]
+    return [path.stem.replace("_", "-") if kind else path.stem for path in paths]
 
 
 def variants(get_config: Callable) -> dict[str, tuple[tuple[str, ...], str]]:

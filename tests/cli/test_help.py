@@ -8,7 +8,7 @@ from fv_jax.cli.main import COMMANDS, main
 from fv_jax.training import experiments
 
 TRAININGS = [("train", name) for name in experiments.names()]
-BENCHES = [("bench", name) for name in experiments.names("bench_")]
+BENCHES = [("bench", name) for name in experiments.names("benches")]
 
 
 def shown(words, monkeypatch, capsys) -> str:
@@ -58,7 +58,7 @@ def test_every_flag_says_what_it_is(words, monkeypatch, capsys):
 def test_help_opens_with_two_lines_and_not_with_the_diary(words, monkeypatch, capsys):
     lines = shown(words, monkeypatch, capsys).splitlines()
     _, what, where = [line for line in lines if line.strip()][:3]
-    folder = "bench_" if words[0] == "bench" else ""
+    folder = "benches/" if words[0] == "bench" else ""
     name = words[1].replace("-", "_")
     assert len(what) <= 100
     assert where == f"Its record is in experiments/{folder}{name}.py."

@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import bench_efficiency, ways
-from experiments.baselines import autoregressive
-from experiments.ways import Cell
+from experiments.baselines import autoregressive, ways
+from experiments.baselines.ways import Cell
+from experiments.benches import efficiency
 from fv_jax.config.model import PRESETS
 from fv_jax.sequence.vocab import FREE
 
@@ -85,8 +85,8 @@ def test_baselines_run_and_have_our_parameters(make, part, ours):
 
 def test_what_would_take_too_long_is_foreseen_from_a_smaller_cell():
     took = {"pixels": 64, "frames": 5, "batch": 1, "ways": {"MaskGIT": {"longest_call": 1.0}}}
-    guess = lambda *cell: bench_efficiency._expected("MaskGIT", Cell(*cell), [took])
+    guess = lambda *cell: efficiency._expected("MaskGIT", Cell(*cell), [took])
     assert guess(64, 5, 1) == 1
     assert guess(128, 5, 1) == 16
     assert guess(64, 5, 16) == 16
-    assert bench_efficiency._expected("other", Cell(64, 5, 1), [took]) == 0
+    assert efficiency._expected("other", Cell(64, 5, 1), [took]) == 0

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments import bench_retention_error
+from experiments.benches import retention_error
 from fv_jax.ops import reference, retention
 from fv_jax.ops.retention import FORMS
 
@@ -137,7 +137,7 @@ def test_16384_tokens_give_finite_values_and_gradients(dtype):
 
 @pytest.mark.slow
 def test_errors_at_6800_tokens_stay_within_their_limits():
-    errors = bench_retention_error.measure(6800, 128)
-    assert list(errors) == list(bench_retention_error.LIMITS)
+    errors = retention_error.measure(6800, 128)
+    assert list(errors) == list(retention_error.LIMITS)
     for name, row in errors.items():
-        assert np.all(np.asarray(row) <= bench_retention_error.LIMITS[name]), (name, row)
+        assert np.all(np.asarray(row) <= retention_error.LIMITS[name]), (name, row)

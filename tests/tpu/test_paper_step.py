@@ -6,7 +6,6 @@
 import jax
 import pytest
 
-from experiments import bench_mesh
 from fv_jax.config.training import MeshConfig
 from fv_jax.planning.costs import described_devices
 
@@ -42,7 +41,7 @@ def chips():
     ids=["fsdp", "tensor and sequence"],
 )
 def test_the_step_fits_a_chip_and_seldom_waits(chips, mesh, least_mfu):
-    costs = bench_mesh.costs_of(mesh, chips, batch_size=16)
+    costs = mesh.costs_of(mesh, chips, batch_size=16)
     assert costs.parameters > 302e6
     assert costs.bytes_per_device < 16 * GIB
     state = costs.weights + costs.average + costs.optimizer

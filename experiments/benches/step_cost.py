@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from experiments import ways
+from experiments.baselines import ways
 from experiments.timing import in_turns
 from fv_jax.config.model import PRESETS, RetNetConfig, SequenceConfig
 from fv_jax.reporting.results import markdown, record
 
 WINDOWS = (1, 4, 8, 16)
 # Where `fv bench window --out experiments` has put the shipped model's ids per step.
-_MEASURED = Path(__file__).parent / "results" / "window.json"
+_MEASURED = Path(__file__).parents[1] / "results" / "window.json"
 NETWORKS = {
     "shapes": PRESETS["shapes"],
     "middle": RetNetConfig(width=256, layers=8, heads=8, value_width=512, hidden=341),

@@ -28,9 +28,9 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from experiments import ways
+from experiments.baselines import ways
+from experiments.baselines.ways import Cell, Way
 from experiments.timing import bandwidth, in_turns
-from experiments.ways import Cell, Way
 from fv_jax.config.model import PRESETS, Options, RetNetConfig
 from fv_jax.files import replacing, write_text
 from fv_jax.generation.generator import Generator

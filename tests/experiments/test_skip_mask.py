@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from experiments.bench_skip_mask import _shares
-from experiments.bench_video_tokenizer import _pooled
+from experiments.benches.skip_mask import _shares
+from experiments.benches.video_tokenizer import _pooled
 
 
 def test_a_still_video_is_stable_and_every_draft_holds():
