@@ -15,6 +15,7 @@ def project(folder: Path, fv: str = _FV) -> Path:
     """A project that is set up already, whose `fv` is a Python program: the real one, or a stub."""
     for name in ("launch.sh", "requirements.txt", "pyproject.toml"):
         shutil.copy(ROOT / name, folder)
+    shutil.copytree(ROOT / "deploy", folder / "deploy")
     (folder / ".venv" / "bin").mkdir(parents=True)
     (folder / ".venv" / "bin" / "python").symlink_to(sys.executable)
     command = folder / ".venv" / "bin" / "fv"
