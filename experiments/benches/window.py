@@ -35,8 +35,8 @@ from fv_jax.sequence.packing import interpolation_serials, key_frame_serials, pa
 from fv_jax.sequence.vocab import FREE
 from fv_jax.shapes import scenes
 
-_WINDOWS = (1, 4, 8, 16, 32)
-_TIMED = (1, 2, 4, 8, 16)
+_WINDOWS = (1, 4, 8, 16, 32, 77)
+_TIMED = (1, 2, 4, 8, 16, 32, 77)  # 77: a whole block
 _FORCED = 0.8
 
 
