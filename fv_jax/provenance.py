@@ -38,7 +38,7 @@ def _commit() -> str:
 
 
 def cores() -> int:
-    """Of the CPU: those that the process may use."""
+    """How many CPU cores the process may use."""
     known = hasattr(os, "sched_getaffinity")  # not on macOS
     return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
 

@@ -64,7 +64,7 @@ class Interpolate:
     model: str = "shapes"
     """A shipped model's name, or a model folder."""
     seed: int = 0
-    """Of the sampled ids and of the inherited places."""
+    """Decides the sampled ids and which places are inherited."""
     scale: int = 1
     """Enlarge mp4 and gif frames by this whole number."""
     options: _OPTIONS = Options()

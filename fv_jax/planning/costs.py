@@ -17,18 +17,18 @@ from fv_jax.training.program import build_program
 
 @dataclasses.dataclass(frozen=True)
 class StepCosts:
-    """Of one step.
+    """What one step costs.
 
     Attributes:
         mesh: sizes of the axes.
         platform: whose compiler said so.
-        parameters: of the model.
+        parameters: numbers that the model learns.
         weights / average / optimizer: bytes of the state on one device.
         temporary: bytes of gradients and activations on one device.
-        flops: of the model, all devices together; what is computed again does not count.
+        flops: the model's, all devices together; what is computed again does not count.
         collectives: what a device receives, by kind.
         seconds: the schedule's length as a TPU's compiler estimates it; None elsewhere.
-        waiting: of it, for other devices.
+        waiting: seconds of these that a device waits for others.
     """
 
     mesh: dict[str, int]
@@ -67,8 +67,8 @@ def step_costs(task: Any, run: RunConfig, optimizer: OptimizerConfig, devices: l
 
     Args:
         task: a `loop.Task`, or the part of one that has `batch_shapes`.
-        run: of the experiment.
-        optimizer: of the experiment.
+        run: the experiment's.
+        optimizer: the experiment's.
         devices: all of the mesh.
     """
     layout = make_layout(run.mesh, devices)

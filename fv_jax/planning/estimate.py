@@ -27,7 +27,7 @@ def estimate(
     """Print parameters, bytes per device, FLOPs, tokens, and hours on a list of accelerators.
 
     Args:
-        config: of the experiment; its data need not be here if `config.expected` knows it.
+        config: the experiment; its data need not be here if `config.expected` knows it.
         devices: how many to plan for; None for those that are here.
         topology: TPU slice to plan for, such as "v5e:4x4", instead.
 
@@ -46,7 +46,7 @@ def estimate(
 def hours(
     config: NetworkExperiment | TokenizerExperiment, *, devices: int, accelerator: str
 ) -> float:
-    """Of the run on so many accelerators at `MFU`, as `estimate` says it; nothing is compiled.
+    """Hours of the run on so many accelerators at `MFU`, as `estimate` says; nothing is compiled.
 
     Raises:
         ValueError: nothing is known of the data.
@@ -63,10 +63,10 @@ def lines(config: Any, costs: StepCosts, tokens: int, clips: int | None, source:
     """The estimate as text.
 
     Args:
-        config: of the experiment.
-        costs: of its step.
-        tokens: of a step, padding included.
-        clips: of an epoch; None where the data has no epochs.
+        config: the experiment.
+        costs: what its step costs.
+        tokens: tokens of a step, padding included.
+        clips: clips of an epoch; None where the data has no epochs.
         source: where the sizes of the data come from.
     """
     run, devices = config.run, 1

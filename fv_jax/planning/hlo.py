@@ -28,7 +28,7 @@ class Instruction:
 
     Attributes:
         name / opcode / operands: as written.
-        shape: of the result, as written.
+        shape: the result's, as written.
         rest: attributes and the backend's notes.
     """
 
@@ -59,12 +59,12 @@ class Traffic:
 
 @dataclasses.dataclass(frozen=True)
 class Links:
-    """What a device exchanges with its neighbours.
+    """What a device exchanges with its neighbors.
 
     Attributes:
         clock: cycles per second, in which the compiler counts.
-        ring: bytes per second that a device receives in a ring over all neighbours.
-        link: bytes per second from one neighbour.
+        ring: bytes per second that a device receives in a ring over all neighbors.
+        link: bytes per second from one neighbor.
     """
 
     clock: float
@@ -82,8 +82,8 @@ class Times:
     """Seconds of one step by the compiler's estimates.
 
     Attributes:
-        total: of the schedule, with the time in which a device waits for others.
-        waiting: of it, for collectives.
+        total: the schedule's length, with the time in which a device waits for others.
+        waiting: seconds of these spent waiting for collectives.
     """
 
     total: float

@@ -28,7 +28,7 @@ class Accelerator:
         name: what people call it.
         kinds: how JAX spells it (`jax.Device.device_kind`), with or without "NVIDIA " before.
         peak_flops: matmul FLOP/s, bfloat16 (V100: float16, it has no bfloat16).
-        memory_bytes: of the data sheet; programs get some per cent less.
+        memory_bytes: by the data sheet; programs get some per cent less.
     """
 
     name: str

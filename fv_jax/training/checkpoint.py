@@ -55,7 +55,7 @@ class Checkpointer:
     raises the old error again at the next.
 
     Args:
-        folder: of the checkpoints; made if need be, and cleared of saves that were cut off.
+        folder: holds the checkpoints; made if need be, and cleared of saves that were cut off.
         keep: how many of the newest stay.
         keep_every: beside them those whose step is a multiple of this stay; 0 for none.
 

@@ -80,7 +80,7 @@ def train(task: Task, config: Any, folder: Path, *, profile: bool = False) -> Pa
     Args:
         task: what to train.
         config: an experiment with `run` and `optimizer`; stored in every checkpoint.
-        folder: of the run.
+        folder: the run's.
         profile: write a trace of a few steps.
 
     Returns:

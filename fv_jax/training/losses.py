@@ -33,7 +33,7 @@ def frame_loss(
     Args:
         model: a `RetNet`, or what has its `init_state`, `chunkwise` and `tables`.
         tokens: packed rows, L = M * stride.
-        weight: of each block's frame.
+        weight: how much each block's frame counts.
         remat: what the backward pass computes again (`models/retnet.py: scan_layers`).
         loss_chunk: codes that are scored at a time.
 

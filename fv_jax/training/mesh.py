@@ -28,7 +28,7 @@ from fv_jax.config.training import MeshConfig
 from fv_jax.models.sharding import Axes, Layout
 from fv_jax.training.state import Params, TrainState
 
-# From slow links to fast ones: what is most often exchanged lies on neighbouring devices.
+# From slow links to fast ones: what is most often exchanged lies on neighboring devices.
 MESH_AXES = ("data", "fsdp", "sequence", "tensor")
 
 RULES = {
@@ -90,7 +90,7 @@ def state_shardings(
     """Where every leaf of the state lies: averages and moments where their weights do.
 
     Args:
-        layout: of the run.
+        layout: the run's devices and rules.
         state: abstract (shapes only).
         axes: logical axes of every parameter; None keeps the weights whole.
         tx: that made `state.opt_state`.
@@ -152,7 +152,7 @@ def rows_of_process(layout: Layout, batch_size: int) -> tuple[int, ...]:
 
 
 def batch_sharding(layout: Layout) -> NamedSharding:
-    """Of all that has a row for every clip."""
+    """How an array with a row for every clip is cut."""
     return NamedSharding(layout.mesh, layout.spec(("rows",)))
 
 
@@ -160,7 +160,7 @@ def place_batch(layout: Layout, batch: Any, rows: Sequence[int], batch_size: int
     """This process's rows as parts of global arrays.
 
     Args:
-        layout: of the run.
+        layout: the run's devices and rules.
         batch: NumPy arrays with as many rows as `rows`.
         rows: those of the global batch that they are, as `rows_of_process` says.
         batch_size: rows of the global batch.

@@ -20,7 +20,7 @@ class Program:
     """A run's step and state on a layout.
 
     Attributes:
-        layout: of the devices.
+        layout: devices and rules.
         state: shapes, dtypes and shardings of the state; nothing is allocated.
         step: the jitted step.
     """

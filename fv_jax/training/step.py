@@ -40,12 +40,12 @@ def make_train_step(
         loss_fn: (params, batch, key) -> (scalar loss, metrics). If the loss is a mean over things
             of which a batch has more or fewer, `metrics["weight"]` is their number.
         tx: the optimizer.
-        ema_decay: of the averaged weights; lower in the first steps, where the average would
-            otherwise remember the initialisation.
+        ema_decay: memory of the averaged weights; lower in the first steps, where the average would
+            otherwise remember the first weights.
         seed: randomness of step n is `fold_in(key(seed), n)`, so a resumed run repeats it.
         accumulate: parts that a batch is cut into, one after the other, to save memory.
-        schedule: of the learning rate, for the metrics.
-        layout: of the devices, for the models' logical axes.
+        schedule: the learning rate by step, for the metrics.
+        layout: devices and rules, for the models' logical axes.
         shardings: where the new state lies.
 
     `frozen` of the step is joined to the batch: what the loss reads and nobody trains.

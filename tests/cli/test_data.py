@@ -57,7 +57,7 @@ def test_what_is_printed_and_written(clips, tmp_path, capsys):
     assert report["seconds"]["total"] == pytest.approx(5.4)
     with Image.open(sheet) as image:
         assert image.width > 3 * 3 * 100
-        # Each of the five clips shows its own colours.
+        # Each of the five clips shows its own colors.
         assert len(image.convert("RGB").getcolors(1 << 24)) > 1000
 
 

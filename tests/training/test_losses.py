@@ -74,7 +74,7 @@ def test_a_model_that_knows_nothing_loses_log_of_the_codebook():
 
 
 def test_codes_of_a_block_without_weight_are_no_targets():
-    # Of the last block, so that no later one has seen them.
+    # Codes of the last block, which no later one has seen.
     tokens, weight = rows(), [[1, 1, 0]] * 2
     other = tokens.at[:, -P:].set(tokens[:, -P:][:, ::-1])
     assert (other != tokens).any()

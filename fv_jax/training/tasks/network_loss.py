@@ -25,7 +25,7 @@ class NetworkLoss:
     Attributes:
         sequence: what a row is packed from.
         network: sizes of the network, with slots and code levels as the sequence needs them.
-        blocks: of a row.
+        blocks: blocks of a row.
         tokens_per_step: padding included.
     """
 
@@ -86,9 +86,15 @@ def sequence_config(
     Args:
         config: the experiment.
         grid: (h, w) ids of a frame.
+<<<<<<< HEAD
         codes: the number of ids of the frame tokenizer.
         text_vocabulary: the number of text ids.
         text_tokens: the text slots of a block.
+=======
+        codes: codes of the frame tokenizer.
+        text_vocabulary: text ids.
+        text_tokens: slots of a block.
+>>>>>>> 9c77b1f (Docstrings of training, planning and the command line say what a thing is, in American spelling)
     """
     return SequenceConfig(
         text_tokens=text_tokens,

@@ -1,6 +1,6 @@
 """What the frame tokenizer is trained to do: show the pixels again, with ids that keep still.
 
-    reconstruction   absolute and squared error, optionally of neighbouring pixels' differences,
+    reconstruction   absolute and squared error, optionally of neighboring pixels' differences,
                      optionally LPIPS (weights by the user) and a discriminator's opinion
     stability        latents that neither noise nor the next frame moves where nothing happens:
                      the skip mask and the drafts live on ids that stay
@@ -69,10 +69,10 @@ class TokenizerLoss:
         """Loss and metrics.
 
         Args:
-            params: of the autoencoder, and of the discriminator where it is used.
+            params: weights of the autoencoder, and of the discriminator where it is used.
             batch: `frames` uint8 [B, 2, Y, X, 3], `changed` bool [B, 2, h, w], and `lpips`
                 where it has weight (closed over, it would be a constant of the compiled step).
-            key: of the noise.
+            key: draws the noise.
         """
         config = self.config
         model = nnx.merge(self._graph, params["autoencoder"])
@@ -134,6 +134,6 @@ def per_patch(pixels: Array | np.ndarray, patch: int) -> Array | np.ndarray:
 
 
 def _gradient_error(error: Float[Array, "B Y X 3"]) -> Float[Array, ""]:
-    """Mean absolute error of the differences between neighbours."""
+    """Mean absolute error of the differences between neighbors."""
     down, right = jnp.diff(error, axis=1), jnp.diff(error, axis=2)
     return jnp.mean(jnp.abs(down)) + jnp.mean(jnp.abs(right))

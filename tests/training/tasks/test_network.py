@@ -48,7 +48,7 @@ def task(config, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folder(task, config, tmp_path_factory):
-    """Of a finished run."""
+    """A finished run's folder."""
     home = tmp_path_factory.mktemp("run")
     assert train(task, config, home) == home / "model"
     return home

@@ -102,7 +102,7 @@ def test_only_short_clips_are_refused(tmp_path):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Of small videos at 8 fps, one of them no video at all."""
+    """A folder of small videos at 8 fps, one of them no video at all."""
     home = tmp_path / "clips"
     for i in range(4):
         write_mp4(tiny.video(10, seed=i), 8.0, home / f"{i}.mp4")

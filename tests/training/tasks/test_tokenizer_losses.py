@@ -112,8 +112,8 @@ def test_plain_patches_without_weight_do_not_count_even_where_all_are_plain():
 
 
 def test_noise_is_on_the_input_and_not_on_what_is_wanted():
-    one_colour = jax.tree.map(np.zeros_like, params()["autoencoder"])
-    weights = params() | {"autoencoder": one_colour}  # whatever the input is
+    one_color = jax.tree.map(np.zeros_like, params()["autoencoder"])
+    weights = params() | {"autoencoder": one_color}  # whatever the input is
     quiet, noisy = loss(weights=weights)[1], loss(weights=weights, **NOISE)[1]
     assert noisy["mse"] == pytest.approx(quiet["mse"], rel=1e-6)
     assert loss(**NOISE)[1]["mse"] != pytest.approx(loss()[1]["mse"], rel=1e-6)
@@ -122,10 +122,10 @@ def test_noise_is_on_the_input_and_not_on_what_is_wanted():
 def test_terms_add_up_by_their_weights_and_leave_one_another_alone():
     data = still_pairs(2)
     _, _, error, opinion, own, penalty = by_hand(data["frames"])
-    neighbours = sum(np.abs(np.diff(error, axis=axis)).mean() for axis in (1, 2))
+    neighbors = sum(np.abs(np.diff(error, axis=axis)).mean() for axis in (1, 2))
     plain, everything = loss(data), loss(data, **ALL)
     terms = everything[1]
-    added = 0.5 * neighbours + 1.1 * terms["moved_while_still"] + 0.3 * opinion + own + penalty
+    added = 0.5 * neighbors + 1.1 * terms["moved_while_still"] + 0.3 * opinion + own + penalty
     assert everything[0] - plain[0] == pytest.approx(float(added), rel=1e-4)
     assert terms["opinion"] == pytest.approx(float(opinion), rel=1e-4)
     assert terms["judged"] == pytest.approx(float(own), rel=1e-4)
