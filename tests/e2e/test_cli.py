@@ -260,9 +260,12 @@ sys.exit(main(sys.argv[1:]))
 
 
 def start(args: list[str]) -> subprocess.Popen:
+    """A process that shares the compiled programs of this one."""
+    precision = jax.config.jax_default_matmul_precision or "default"
+    same = {"JAX_DEFAULT_MATMUL_PRECISION": precision, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     return subprocess.Popen(
         [sys.executable, "-c", _STOPPABLE, *args],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | same,
         start_new_session=True,
     )  # fmt: skip
 
@@ -293,7 +296,8 @@ def test_ctrl_c_keeps_finished_videos_and_leaves_no_half_file(tmp_path):
 def test_ctrl_c_in_training_saves_and_the_same_command_continues(tmp_path):
     folder = tmp_path / "run"
     args = ["train", "shapes_tokenizer", "--run.folder", str(folder), "--run.batch-size", "2"]
-    args += ["--tokenizer.width", "16", "--run.log-every", "1", "--evaluation-clips", "8"]
+    args += ["--tokenizer.width", "16", "--run.log-every", "1", "--evaluation-clips", "2"]
+    args += ["--tokenizer.encoder-depth", "1", "--tokenizer.decoder-depth", "1", "--crop", "2"]
     process = start([*args, "--run.steps", "100000"])
     log = folder / "log.jsonl"
     wait_for(lambda: log.exists() and len(log.read_text().splitlines()) > 3, process)

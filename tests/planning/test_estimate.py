@@ -7,6 +7,7 @@ import pytest
 from eight_devices import EXPERIMENT
 
 from fv_jax.config.training import MeshConfig, RunConfig, TokenizerExperiment
+from fv_jax.planning import estimate as planning
 from fv_jax.planning.costs import step_costs
 from fv_jax.planning.estimate import estimate
 from fv_jax.training.tasks.network_loss import of_expected_data
@@ -39,7 +40,8 @@ def test_accumulation_needs_less_memory_and_the_same_flops(costs):
     assert less.temporary < costs.temporary
 
 
-def test_the_estimate_names_everything_that_is_asked_of_it(capsys, costs):
+def test_the_estimate_names_everything_that_is_asked_of_it(capsys, costs, monkeypatch):
+    monkeypatch.setattr(planning, "step_costs", lambda *_: costs)  # compiled once is enough
     estimate(NETWORK, devices=1, topology=None)
     text = capsys.readouterr().out
     assert f"{costs.parameters / 1e6:.1f} M" in text

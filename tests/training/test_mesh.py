@@ -21,7 +21,7 @@ from fv_jax.training.mesh import (
     to_host,
 )
 
-SPREAD = [*MESHES, "accumulate", "block", "cheap"]
+SPREAD = [*MESHES, "accumulate, block"]
 
 
 @pytest.fixture(scope="module")
