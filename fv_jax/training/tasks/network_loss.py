@@ -86,15 +86,9 @@ def sequence_config(
     Args:
         config: the experiment.
         grid: (h, w) ids of a frame.
-<<<<<<< HEAD
         codes: the number of ids of the frame tokenizer.
         text_vocabulary: the number of text ids.
         text_tokens: the text slots of a block.
-=======
-        codes: codes of the frame tokenizer.
-        text_vocabulary: text ids.
-        text_tokens: slots of a block.
->>>>>>> 9c77b1f (Docstrings of training, planning and the command line say what a thing is, in American spelling)
     """
     return SequenceConfig(
         text_tokens=text_tokens,

@@ -47,17 +47,10 @@ def check_fits(
     """Refuse a model to start from that differs from what is to be trained.
 
     Args:
-<<<<<<< HEAD
         config: the training.
         model: the model to start from.
         network: the network to be trained.
         sequence: the packed sequence that it is to be trained on.
-=======
-        config: the training's, for the message.
-        model: to start from.
-        network: to be trained.
-        sequence: to be trained on.
->>>>>>> 9c77b1f (Docstrings of training, planning and the command line say what a thing is, in American spelling)
 
     Raises:
         ValueError: it differs in more than how its layers are computed; says in what.
