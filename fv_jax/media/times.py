@@ -34,6 +34,7 @@ class Index:
         last: seconds at which the last packet ends.
         doubtful: a packet is damaged or cannot be what it should, so that frames may be missing.
         joined: the clock was set back on the way.
+        key_first: the first packet can be decoded without others.
     """
 
     stamps: list[int | None] = dataclasses.field(default_factory=list)
@@ -43,6 +44,16 @@ class Index:
     last: float = 0.0
     doubtful: bool = False
     joined: bool = False
+    key_first: bool = True
+
+    @property
+    def begins_late(self) -> bool:
+        """Whether frames before the first one may not be decodable."""
+        start = self.first.pts if self.first else None
+        known = [stamp for stamp in self.stamps if stamp is not None]
+        if 0 < len(known) < len(self.stamps):  # cut out of a stream, some lost their time
+            return True
+        return not self.key_first or any(stamp < start for stamp in known if start is not None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +102,8 @@ def index(
         found.doubtful |= packet.is_corrupt or not looks_whole(packet)
         if found.first is None:
             found.first = next((frame for frame, good in decode(packet) if good), None)
+        if not found.stamps:
+            found.key_first = packet.is_keyframe
         if not packet.is_discard:
             found.stamps.append(None if packet.pts is None else packet.pts + ahead)
             found.order.append(None if packet.dts is None else packet.dts + ahead)

@@ -106,7 +106,7 @@ class VideoFile:
             self._keys = found.stamps[early:]
             self.times = found.seconds[early:] - found.seconds[early]
             self._tell_lost(early, len(found.seconds))
-        elif decoder.bad:
+        elif decoder.bad or index.begins_late:
             index.doubtful = True
         if index.doubtful or self._identity in _damaged:
             self._survey(index)
