@@ -33,10 +33,12 @@ class ClipFile:
     Attributes:
         name: of its file, for messages.
         read: gives all of its frames.
+        times: gives the seconds at which they appear, or None where nothing says it.
     """
 
     name: str
     read: Callable[[], Frames]
+    times: Callable[[], np.ndarray | None] = lambda: None
 
 
 def open_set(place: Path) -> list[ClipFile]:
@@ -70,7 +72,7 @@ def scored(clip: ClipFile, protocol: Protocol) -> Frames:
         if len(frames) < protocol.frames:
             raise ValueError(
                 f"{clip.name}: got {len(frames)} frames, want {protocol.frames} "
-                f"(protocol {protocol.name})"
+                f"(protocol {protocol.name}); --frames compares the first ones only"
             )
         frames = frames[: protocol.frames]
     return fit(frames, (protocol.size, protocol.size)) if protocol.size else frames
@@ -112,6 +114,33 @@ def paired(
     return [list(fake[i * each : (i + 1) * each]) for i in range(len(real))], "order"
 
 
+def check_times(real: ClipFile, fake: ClipFile, frames: int) -> None:
+    """See to it that frames of the same number show the same moment.
+
+    Args:
+        real: a clip.
+        fake: the one that it is compared with.
+        frames: how many are compared; 0 for all.
+
+    Raises:
+        ValueError: times that say something differ by half a frame, and by 0.5%.
+    """
+    one, other = real.times(), fake.times()
+    if one is None or other is None:
+        return
+    count = min(len(one), len(other), frames or len(one))
+    if count < 2:
+        return
+    a, b = one[:count], other[:count]
+    rates = [(count - 1) / float(times[-1]) for times in (a, b)]
+    if (np.abs(a - b) > 0.5 / max(rates) + 0.005 * a).any():
+        raise ValueError(
+            f"{fake.name} plays at {rates[1]:.4g} frames a second, {real.name} at {rates[0]:.4g}, "
+            "so that frames of the same number do not show the same moment; give clips of one "
+            "rate (.npz files without `fps` are taken as of any)"
+        )
+
+
 def pieces(frames: Frames, protocol: Protocol) -> list[np.ndarray]:
     """The windows and crops of a whole real clip, each of the protocol's length and size.
 
@@ -147,10 +176,12 @@ def _square(frames: np.ndarray, index: int, count: int) -> np.ndarray:
 def _file(path: Path, *, one: bool) -> list[ClipFile]:
     """The clips of a file: one, or as many as an .npz holds."""
     if path.suffix.lower() != ".npz":
-        return [ClipFile(str(path), functools.partial(_video, path))]
+        return [
+            ClipFile(str(path), functools.partial(_video, path), functools.partial(_times, path))
+        ]
     clips = NpzClips(path)
     if clips.count is None:
-        return [ClipFile(str(path), clips.read)]
+        return [ClipFile(str(path), clips.read, clips.times)]
     if one and clips.count > 1:
         raise ValueError(
             f"{path}: got {clips.count} clips, want one in each file of a folder; give the .npz "
@@ -165,3 +196,11 @@ def _video(path: Path) -> np.ndarray:
         return np.stack(list(reader.each(range(len(reader.times)))))
     except ClipError as error:
         raise ValueError(f"{path} cannot be read as a video: {error}") from error
+
+
+def _times(path: Path) -> np.ndarray | None:
+    """Pictures do not say their times; what cannot be read is said when its frames are."""
+    try:
+        return None if path.is_dir() else open_clip(path, least=1).times
+    except ClipError:
+        return None

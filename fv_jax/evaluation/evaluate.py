@@ -219,7 +219,14 @@ class _Evaluation:
         return frames if self.protocol.given_in_fvd else frames[self.protocol.given_frames :]
 
     def _scored(self, clip: ClipFile) -> np.ndarray:
-        return self.check(NamedClip(clip.name, scored(clip, self.protocol))).frames
+        frames, first = scored(clip, self.protocol), self.check.first
+        if first and first[1] != frames.shape and frames.ndim == 4:
+            got, want = (f"{s[0]} frames of {s[2]}x{s[1]} px" for s in (frames.shape, first[1]))
+            raise ValueError(
+                f"{clip.name}: got {got}, want {want} as {first[0]} has; --frames N compares the "
+                "first N frames, --size N scales all to NxN px"
+            )
+        return self.check(NamedClip(clip.name, frames)).frames
 
     def _warnings(self, real: int, fake: int) -> list[str]:
         """Where the numbers are of fewer clips than they should be."""

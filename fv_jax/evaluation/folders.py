@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from fv_jax.evaluation.clip_sets import open_set, paired
-from fv_jax.evaluation.evaluate import Comparison, Sets
+from fv_jax.evaluation.clip_sets import check_times, open_set, paired
+from fv_jax.evaluation.evaluate import Comparison, Sets, progress
 from fv_jax.evaluation.metrics import of_pairs
 from fv_jax.evaluation.protocols import Protocol
 
@@ -20,7 +20,8 @@ def compare_folders(real: Path, fake: Path, protocol: Protocol) -> Comparison:
 
     Raises:
         FileNotFoundError: no such place.
-        ValueError: a place without clips, clips that do not pair, or too few to take the best of.
+        ValueError: a place without clips, clips that do not pair or play at other rates, or too
+            few to take the best of.
     """
     reals, fakes = open_set(real), open_set(fake)
     if protocol.real_count:
@@ -33,6 +34,12 @@ def compare_folders(real: Path, fake: Path, protocol: Protocol) -> Comparison:
             f"best_of={protocol.best_of} needs as many fakes of each clip, got {len(groups[0])}; "
             "--best-of 1 compares with the first"
         )
+    runs = zip(reals, groups) if pairs else [(reals[0], fakes[:1])]
+    with progress("times", len(reals)) as bar:
+        for one, others in runs:
+            for other in others:
+                check_times(one, other, protocol.frames)
+            bar.update()
     about = {"real": str(real), "fake": str(fake), "paired_by": by}
     texts = [Path(clip.name).stem for clip in reals]
     return Comparison(Sets(reals, [groups], paired=pairs), protocol, texts, _FPS, about)

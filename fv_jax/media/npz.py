@@ -59,6 +59,15 @@ class NpzClips:
                 "np.ascontiguousarray(frames)"
             )
 
+    def times(self) -> np.ndarray | None:
+        """Seconds at which the frames of one clip appear; None if the file has no `fps`."""
+        try:
+            with np.load(self._path) as file:
+                fps = float(file["fps"]) if "fps" in file else 0.0
+        except (*_DAMAGE,):
+            return None
+        return np.arange(self._shape[0]) / fps if 0 < fps < np.inf else None
+
     def read(self, index: int = 0) -> Frames:
         """One clip; quick if the one before it was read last.
 

@@ -164,12 +164,12 @@ class _Run:
         if sample or save:
             self.log.flush()  # or the step under way would be paused, too
         if sample:
-            with self.log.paused():
+            with self.log.paused("scoring held-out data"):
                 stop.run_unless_stopped(lambda: self._sample(step))
             if stop.received:
                 self._stop(step, stop)
         if save:
-            with self.log.paused():
+            with self.log.paused("saving"):
                 self.checkpoints.save(self.state, self.data, self.config)
 
     def _stop(self, step: int, stop: StopSignal) -> None:
@@ -202,7 +202,7 @@ class _Run:
 
     def _count_flops(self, batch: Any) -> None:
         inputs = ({**batch, **self.frozen} if self.frozen else batch), jax.random.key(0)
-        with self.log.paused():
+        with self.log.paused("counting FLOPs"):
             try:
                 flops = step_flops(self.task.loss, self.state.params, *inputs)
             except ValueError:  # cannot be counted: no MFU, but a training

@@ -80,10 +80,12 @@ class RunLog:
         self._waited += time.monotonic() - start
 
     @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """The block is no training: its time does not count."""
+    def paused(self, what: str) -> Iterator[None]:
+        """The block is no training, and the bar says what it is: its time does not count."""
         start = time.monotonic()
+        self.bar.set_description_str(what)
         yield
+        self.bar.set_description_str("")
         self._paused += time.monotonic() - start
 
     def step(self, step: int, metrics: dict[str, jax.Array], batch: Any) -> None:
