@@ -1,5 +1,6 @@
 """Which frames `--first-frames` and `fv interpolate` take, of every kind of video."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import videos
 from PIL import Image
 
 from fv_jax.cli.commands import Generate, Interpolate
-from fv_jax.cli.generate import _first_frames
+from fv_jax.cli.generate import _first_frames, _prompts_and_outputs, generate
 from fv_jax.cli.interpolate import interpolate
 from fv_jax.generation.generator import Generator
 from fv_jax.media.writers import write_gif, write_mp4
@@ -91,3 +92,82 @@ def test_a_bad_video_is_named(name, tmp_path, generator):
     with pytest.raises((ValueError, FileNotFoundError), match=words):
         interpolate(Interpolate(path, out=tmp_path / "b.mp4"))
     assert not (tmp_path / "b.mp4").exists()
+
+
+def test_a_video_of_uneven_frames_lasts_as_long(tmp_path, generator, monkeypatch, capsys):
+    """Ten frames at 25 fps, a pause of 1.2 s, ten more: taken at 25 fps throughout."""
+    stamps = [40 * i + 1200 * (i >= 10) for i in range(20)]
+    frames = videos.noise(20, (64, 64))
+    path = videos.write(tmp_path / "a.mkv", frames, "mkv", stamps=stamps)
+    seen = {}
+
+    def run(self, plan):
+        seen.update(plan=plan)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(Generator, "load", lambda name: generator)
+    monkeypatch.setattr(Generator, "run", run)
+    with pytest.raises(ValueError, match="enough"):
+        interpolate(Interpolate(path, out=tmp_path / "b.mp4"))
+    (taken,) = seen["plan"].first_frames
+    shown = videos.read(path)[0]
+    assert seen["plan"].fps == pytest.approx(25)
+    np.testing.assert_array_equal(taken, shown[[*range(10), *[9] * 30, *range(10, 20)]])
+    assert (
+        "20 frames at uneven times became 50 at 25 fps: it lasts as long" in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("way", ["itself", "link", "hard link", "through a folder"])
+def test_an_output_that_is_the_input_is_refused_before_anything_is_read(way, tmp_path, monkeypatch):
+    path = tmp_path / "mine.mp4"
+    path.write_bytes(b"no video: nobody has looked")
+    out = tmp_path / ("mine.mp4" if way == "itself" else "out.mp4")
+    if way == "link":
+        out.symlink_to(path)
+    elif way == "hard link":
+        os.link(path, out)
+    elif way == "through a folder":
+        (tmp_path / "there").symlink_to(tmp_path)
+        out = tmp_path / "there" / "mine.mp4"
+    monkeypatch.setattr(Generator, "load", lambda name: pytest.fail("loaded"))
+    with pytest.raises(ValueError, match=r"--out '.*\.mp4' is what is read .*choose another --out"):
+        interpolate(Interpolate(path, out=out))
+    with pytest.raises(ValueError, match="is what is read"):
+        generate(Generate(("a red circle",), first_frames=path, out=out))
+    assert path.read_bytes() == b"no video: nobody has looked"
+
+
+def test_a_video_in_the_place_of_the_prompts_is_refused(tmp_path):
+    (tmp_path / "prompts.txt").write_text("a small red circle")
+    os.link(tmp_path / "prompts.txt", tmp_path / "000.npz")
+    with pytest.raises(ValueError, match="is what is read"):
+        generate(Generate(prompts=tmp_path / "prompts.txt", out=tmp_path))
+
+
+def test_a_picture_of_the_input_s_folder_is_no_output(tmp_path):
+    for i, frame in enumerate(FRAMES[:3]):
+        Image.fromarray(frame).save(tmp_path / f"{i}.png")
+    with pytest.raises(ValueError, match="is what is read"):
+        interpolate(Interpolate(tmp_path, out=tmp_path / "1.png"))
+
+
+def test_no_folder_is_made_for_an_input_that_is_not_good(tmp_path):
+    (tmp_path / "words.mp4").write_text("no video")
+    with pytest.raises(ValueError, match="cannot be read as a video"):
+        interpolate(Interpolate(tmp_path / "words.mp4", out=tmp_path / "new" / "a.mp4"))
+    assert [path.name for path in tmp_path.iterdir()] == ["words.mp4"]
+    with pytest.raises(NotADirectoryError, match="is no folder"):
+        interpolate(Interpolate(tmp_path / "words.mp4", out=tmp_path / "words.mp4" / "a.mp4"))
+
+
+def test_a_file_of_prompts_from_windows(tmp_path):
+    lines = "a small red circle\r\n\r\n  \r\na large blue square\r\n"
+    for name, data in (("a", lines.encode("utf-8-sig")), ("b", lines.replace("\r", "").encode())):
+        (tmp_path / name).write_bytes(data)
+        prompts, outputs = _prompts_and_outputs(Generate(prompts=tmp_path / name, out=tmp_path))
+        assert prompts == ["a small red circle", "a large blue square"]
+        assert [path.name for path in outputs] == ["000.npz", "001.npz"]
+    (tmp_path / "c").write_bytes(lines.encode("utf-16"))
+    with pytest.raises(ValueError, match="c is UTF-16 text; save it as UTF-8"):
+        _prompts_and_outputs(Generate(prompts=tmp_path / "c", out=tmp_path))

@@ -1,12 +1,14 @@
 """Sets of clips from folders and .npz; what is wrong with one names it."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import videos
 from PIL import Image
 
 from fv_jax.data.sources.folder import VideoFolder
-from fv_jax.evaluation.clip_sets import open_set, paired, pieces, scored
+from fv_jax.evaluation.clip_sets import check_times, open_set, paired, pieces, scored
 from fv_jax.evaluation.protocols import Protocol
 from fv_jax.media.readers import ClipError
 from fv_jax.media.writers import write_gif, write_mp4
@@ -137,3 +139,32 @@ def test_windows_are_evenly_spaced_and_crops_go_from_side_to_side():
         assert all(c.shape == (4, 32, 32, 3) and c.take(-1, axis).min() > 30 for c in crops)
     with pytest.raises(ClipError, match="want 17 for 2 windows"):
         pieces(numbers[:16], Protocol(frames=16, windows=2))
+
+
+def test_clips_of_other_rates_show_other_moments(tmp_path):
+    for name, fps in (("8.mp4", 8), ("12.mp4", 12), ("ntsc.mp4", 30000 / 1001), ("30.mp4", 30)):
+        write_mp4(FRAMES, fps, tmp_path / name)
+    write_gif(FRAMES, 8, tmp_path / "8.gif")
+    write_gif(FRAMES, 30, tmp_path / "30.gif")
+    np.savez(tmp_path / "8.npz", frames=FRAMES, fps=8.0)
+    np.savez(tmp_path / "any.npz", frames=FRAMES)
+    write_pictures(tmp_path / "pictures")
+    clips = {Path(clip.name).name: clip for clip in open_set(tmp_path)}
+    alike = ["8.mp4 8.gif", "8.npz 8.mp4", "any.npz 12.mp4", "ntsc.mp4 30.gif", "30.mp4 ntsc.mp4",
+             "8.mp4 pictures"]  # fmt: skip
+    for one, other in map(str.split, alike):
+        check_times(clips[one], clips[other], 0)
+        check_times(clips[other], clips[one], 4)
+    with pytest.raises(ValueError, match=r"12\.mp4 plays at 12 frames a second, .*8\.mp4 at 8"):
+        check_times(clips["8.mp4"], clips["12.mp4"], 0)
+    with pytest.raises(ValueError, match=r"give clips of one rate"):
+        check_times(clips["8.npz"], clips["12.mp4"], 0)
+    check_times(clips["8.mp4"], clips["12.mp4"], 1)
+
+
+def test_pauses_at_other_places_are_other_moments(tmp_path):
+    for name, at in (("a.mkv", 3), ("b.mkv", 7)):
+        stamps = [40 * i + 400 * (i >= at) for i in range(10)]
+        videos.write(tmp_path / name, FRAMES, "mkv", stamps=stamps)
+    with pytest.raises(ValueError, match="do not show the same moment"):
+        check_times(*open_set(tmp_path), 0)

@@ -11,6 +11,7 @@ import tiny
 
 from fv_jax.media.frames import (
     Window,
+    at_even_times,
     fit,
     frame_numbers,
     latest_start,
@@ -223,3 +224,28 @@ def test_fine_patterns_become_gray_and_not_stripes():
     edge = fit(wide, (64, 64))[0, 32, :, 0]
     assert edge[:29].min() >= 250  # a wide edge stays one
     assert edge[35:].max() <= 5
+
+
+def test_even_clips_come_as_they_are_at_their_mean_rate():
+    jitter = np.random.default_rng(0).uniform(-0.004, 0.004, 90)
+    for times in (np.arange(90) / 29.97, np.sort(np.arange(90) / 30 + jitter), np.arange(2) / 7.0):
+        numbers, fps, notes = at_even_times(Numbered(times - times[0]))
+        assert numbers.tolist() == list(range(len(times)))
+        assert (len(times) - 1) / fps == pytest.approx(float(times[-1] - times[0]))
+        assert not notes
+
+
+@hypothesis.given(uneven())
+def test_uneven_clips_last_as_long(reader):
+    numbers, fps, notes = at_even_times(reader)
+    assert (len(numbers) - 1) / fps == pytest.approx(float(reader.times[-1]), abs=0.51 / fps)
+    assert (np.diff(numbers) >= 0).all()
+    moments = np.arange(len(numbers)) / fps
+    if notes:
+        assert all(number == on_screen(reader.times, m) for number, m in zip(numbers, moments))
+
+
+def test_a_pause_of_hours_is_not_filled_with_frames():
+    times = np.concatenate([np.arange(50) / 25, 7200 + np.arange(50) / 25])
+    with pytest.raises(ClipError, match="more than 50000; cut the pauses out"):
+        at_even_times(Numbered(times))

@@ -114,8 +114,9 @@ def _rows(path: Path) -> Iterator[tuple[int, dict]]:
     """Line number and dictionary of every caption."""
     text, suffix = read_text(path), path.suffix.lower()
     if suffix in (".csv", ".tsv"):
-        tabs = "\t" if suffix == ".tsv" else ","
-        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=tabs)
+        head = text.split("\n", 1)[0]  # spreadsheets of some languages write semicolons
+        between = "\t" if suffix == ".tsv" else ";" if ";" in head and "," not in head else ","
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=between)
         try:
             yield from ((reader.line_num, row) for row in reader)
         except csv.Error as error:  # a quotation mark that never ends, say
