@@ -274,6 +274,9 @@ class NetworkExperiment:
     of which `inserted` are put between."""
     text_drop: float = 0.1
     """Share of rows that are trained without their text (for guidance)."""
+    interpolation_text_drop: float | None = None
+    """The same of rows that interpolate, which then learn to do without a prompt; None for
+    `text_drop`."""
     remat: str = "none"
     """What the backward pass computes again instead of keeping it: "none", "block" (all of a layer
     but its input) or "cheap" (all but the results of matmuls)."""
@@ -297,9 +300,12 @@ class NetworkExperiment:
         require(
             not (self.live and self.workers), "NetworkExperiment.live works in threads: workers 0"
         )
-        for name in ("key_frame_share", "text_drop"):
+        for name in ("key_frame_share", "text_drop", "interpolation_text_drop"):
             value = getattr(self, name)
-            require(0 <= value <= 1, f"NetworkExperiment.{name} must be in [0, 1], got {value}")
+            require(
+                value is None or 0 <= value <= 1,
+                f"NetworkExperiment.{name} must be in [0, 1], got {value}",
+            )
         for gap, inserted in self.insertions:
             require(
                 inserted >= 1 and gap % (inserted + 1) == 0,

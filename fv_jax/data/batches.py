@@ -54,10 +54,12 @@ class RowMaker:
         """A row of either task. `clip` is (caption, ids [F, P]), F >= `clip_frames`."""
         caption, frames = clip
         e = self.experiment
-        text = pad_text(self.text.encode(caption), self.sequence)
-        if rng.uniform() < e.text_drop:
-            text = np.full_like(text, PAD)
-        if not e.insertions or rng.uniform() < e.key_frame_share:
+        drawn = rng.uniform()
+        of_key_frames = not e.insertions or rng.uniform() < e.key_frame_share
+        drop = e.text_drop if of_key_frames else e.interpolation_text_drop
+        drop = e.text_drop if drop is None else drop
+        text = pad_text([] if drawn < drop else self.text.encode(caption), self.sequence)
+        if of_key_frames:
             order = np.arange(e.key_frames) * e.key_frame_stride
             room = len(frames) - 1 - order[-1]
             first = int(rng.integers(room + 1)) if room else 0

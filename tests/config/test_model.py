@@ -111,6 +111,7 @@ def test_every_number_is_finite(config, number):
     [
         {"key_frame_share": 1.5},
         {"text_drop": -0.1},
+        {"interpolation_text_drop": 1.1},
         {"insertions": ((5, 3),)},  # 3 frames cannot divide 5 into equal steps
         {"insertions": ((4, 0),)},
         {"serial_numbers": 4},  # 3 inserted need SN_5

@@ -111,6 +111,25 @@ def test_text_is_dropped_from_the_share_of_rows_asked_for():
     np.testing.assert_array_equal(kept[:8], np.asarray(tiny.text().encode(CAPTION)) + 1)
 
 
+def dropped_shares(maker):
+    """Shares of the key-frame and of the interpolation rows that have no text."""
+    rows = [(taken(row)[0][1] == 2, (row["tokens"][:9] == PAD).all()) for row in many(maker, 2000)]
+    return [np.mean([none for key, none in rows if key is kind]) for kind in (True, False)]
+
+
+def test_interpolation_rows_have_a_share_without_text_of_their_own():
+    plain, own = rows_of(text_drop=0.1), rows_of(text_drop=0.1, interpolation_text_drop=0.5)
+    assert dropped_shares(plain) == pytest.approx([0.1, 0.1], abs=0.04)
+    assert dropped_shares(own) == pytest.approx([0.1, 0.5], abs=0.06)
+    assert dropped_shares(rows_of(interpolation_text_drop=0.0))[1] == 0
+    # Nothing else is drawn otherwise, and rows of key frames are the same rows.
+    for a, b in zip(many(plain), many(own)):
+        assert taken(a) == taken(b)
+        np.testing.assert_array_equal(a["weight"], b["weight"])
+        if taken(a)[0][1] == 2:
+            np.testing.assert_array_equal(a["tokens"], b["tokens"])
+
+
 @dataclasses.dataclass(frozen=True)
 class Numbered:
     """Clips whose ids are their own number, 4x4 of them a frame."""
