@@ -1,5 +1,6 @@
 """The command line as a new user meets it: every mistake is one clear line and exit code 2."""
 
+import errno
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import videos
 from fv_jax.cli.main import main
 from fv_jax.generation.generator import Generator
 from fv_jax.generation.pretrained import SHIPPED
+from fv_jax.media.writers import save_clip
 
 PROMPT = "a small red circle moves left over stripes"
 
@@ -154,7 +156,7 @@ def test_unknown_words_warn_with_the_known_ones_and_generation_goes_on(tmp_path,
 
 def test_several_prompts_make_numbered_files_and_a_bad_one_is_left_out(tmp_path, capsys):
     prompts = tmp_path / "prompts.txt"
-    prompts.write_text(f"{PROMPT}\n\na large blue square moves up over gray\n")
+    prompts.write_text(f"{PROMPT}\n\n{'red ' * 13}\na large blue square moves up over gray\n")
     args = ["generate", "--prompts", str(prompts), "--out", str(tmp_path / "many")]
     code = main([*args, "--seed", "5", "--batch-size", "2"])
     assert code == 2
@@ -180,13 +182,19 @@ def test_a_prompt_that_fails_is_reported_and_the_others_are_made(tmp_path, monke
     prompts, out = tmp_path / "prompts.txt", tmp_path / "many"
     blue = PROMPT.replace("red", "blue")
     prompts.write_text(f"{PROMPT}\n{blue}\n{PROMPT}\n{PROMPT}\n")
-    (out / "002.npz").mkdir(parents=True)  # cannot be replaced by a file
+
+    def full_at_two(clip, path, **more):
+        if path.name == "002.npz":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return save_clip(clip, path, **more)
+
+    monkeypatch.setattr("fv_jax.cli.generate.save_clip", full_at_two)
     args = ["generate", "--prompts", str(prompts), "--out", str(out), "--insert", "0"]
     assert main([*args, "--key-frames", "1", "--batch-size", "2"]) == 2
     shown = capsys.readouterr()
     assert "fv: prompt 1 failed: INTERNAL: broken\n" in shown.err
     assert "fv: prompt 2 failed: " in shown.err
-    assert "Is a directory" in shown.err
+    assert "No space left on device" in shown.err
     assert shown.err.count("failed") == 2
     assert re.search(r"2/4 .* frames/s", shown.err)
     assert shown.out.startswith("2 videos in ")
