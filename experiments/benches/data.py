@@ -10,8 +10,9 @@ paper's network (`ucf101.py`).
 import dataclasses
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from unittest import mock
 
 import jax
 import numpy as np
@@ -21,9 +22,10 @@ from fv_jax.config.model import TokenSettings
 from fv_jax.config.training import NetworkExperiment
 from fv_jax.data.live import LiveClips
 from fv_jax.data.skips import Skips
-from fv_jax.data.sources.base import open_source
+from fv_jax.data.sources.base import Entry, open_source
 from fv_jax.data.tokenize import tokenize
 from fv_jax.media.frames import Window, read_random
+from fv_jax.media.video_file import Decoder
 from fv_jax.planning.estimate import MFU
 from fv_jax.reporting.results import markdown, record
 from fv_jax.tokenizers.load import load_tokenizer
@@ -89,11 +91,31 @@ def run(settings: Settings) -> None:
             for n, rate in rates.items()
         ],
     )
+    per_frame = decoded_per_frame(entries)
+    table += f"\n\nDecoded frames for each frame of whole clips: {per_frame:.3f}"
     values = {
+        "decoded_per_frame": per_frame,
         "clips_per_second": rates, "clips": len(entries), "frames": settings.frames,
         "tokens_per_second_of_an_h200": wanted,
     }  # fmt: skip
     record("data", settings, values, table)
+
+
+def decoded_per_frame(entries: Sequence[Entry]) -> float:
+    """How many frames are decoded where every frame of the clips is wanted, for each of them."""
+    decode, decoded, wanted = Decoder.__call__, 0, 0
+
+    def counted(self, packet):
+        nonlocal decoded
+        for frame in decode(self, packet):
+            decoded += 1
+            yield frame
+
+    with mock.patch.object(Decoder, "__call__", counted):
+        for entry in entries:
+            reader = entry.open()
+            wanted += sum(1 for _ in reader.each(range(len(reader.times))))
+    return decoded / wanted
 
 
 def tokens_of_an_h200() -> float:

@@ -88,7 +88,7 @@ class VideoFile:
     def _read_index(self, least: int) -> None:
         with self._open() as (container, stream), _complaints(stream) as complaints:
             self.codec = stream.codec_context.name
-            decoder = _Decoder(stream, complaints)
+            decoder = Decoder(stream, complaints)
             index = times.index(container, stream, decoder)
             if len(index.stamps) < least:
                 raise ClipError(f"a clip needs at least {least} frames, got {len(index.stamps)}")
@@ -129,7 +129,7 @@ class VideoFile:
         """Decode everything once, and keep the times of what can be decoded."""
         announced, whole = len(index.stamps), []
         with self._open() as (container, stream), _complaints(stream) as complaints:
-            decoder = _Decoder(stream, complaints)
+            decoder = Decoder(stream, complaints)
             for number, (frame, good) in enumerate(decoder.all(container)):
                 if good:
                     whole.append((number, frame.pts))
@@ -215,7 +215,7 @@ class VideoFile:
         with self._open() as (container, stream), _complaints(stream) as complaints:
             if first:
                 container.seek(self._keys[first], stream=stream)
-            frames = _Decoder(stream, complaints).all(container)
+            frames = Decoder(stream, complaints).all(container)
             whole = (
                 ((number.get(frame.pts if self._stamped else count, -1), _matrix(frame)), frame)
                 for count, (frame, good) in enumerate(frames)
@@ -264,7 +264,7 @@ class VideoFile:
             raise ClipError(f"not a video, or a damaged one ({error.strerror})") from error
 
 
-class _Decoder:
+class Decoder:
     """Packets in, frames out, each with whether it is whole.
 
     Attributes:

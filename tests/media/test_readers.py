@@ -14,9 +14,10 @@ import videos
 from PIL import Image
 
 from fv_jax.media import pictures, video_file
+from fv_jax.media.frames import read_pieces
 from fv_jax.media.pictures import Pictures
 from fv_jax.media.readers import Array, ClipError, fps_of
-from fv_jax.media.video_file import VideoFile
+from fv_jax.media.video_file import Decoder, VideoFile
 
 REAL = videos.real_clips()
 JUMPING = ("mp4", "fast.mp4", "open_gop.mp4", "refresh.mp4", "hevc.mp4", "mkv", "webm", "gif")
@@ -416,3 +417,26 @@ def test_no_file_stays_open(tmp_path):
     for reader in open_readers:
         reader.frames([3])
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("kind", [*JUMPING, *COUNTING, "flv"])
+def test_a_whole_clip_is_decoded_once(kind, tmp_path, monkeypatch):
+    """Read one by one, in pieces, or all together: its frames, and the first one at opening."""
+    path = videos.write(tmp_path / f"a.{kind}", videos.noise(60, (16, 16)), kind)
+    decoded, decode = [], Decoder.__call__
+
+    def counted(self, packet):
+        for each in decode(self, packet):
+            decoded.append(1)
+            yield each
+
+    monkeypatch.setattr(Decoder, "__call__", counted)
+    ways = (
+        lambda reader: list(reader.each(range(60))),
+        lambda reader: reader.frames(range(60)),
+        lambda reader: list(read_pieces(reader, np.split(np.arange(60), 6), 16)),
+    )
+    for way in ways:
+        decoded.clear()
+        way(VideoFile(path))
+        assert 60 <= len(decoded) <= 1.05 * 60
