@@ -7,22 +7,26 @@ from collections.abc import Iterator
 
 from tqdm import tqdm
 
+_DELAY = 1.5  # seconds; what fails at once says only why
+
 
 @contextlib.contextmanager
 def working(what: str) -> Iterator[None]:
-    """A line on stderr that says at once what is done, and then for how long, until it is done."""
+    """A line on stderr that says what is done, and for how long, until it is done."""
     every = 1.0 if sys.stderr.isatty() else 10.0  # seconds
     done = threading.Event()
-    with tqdm(desc=what, bar_format="{desc}: {elapsed}", leave=False) as bar:
 
-        def tick() -> None:
+    def show() -> None:
+        if done.wait(_DELAY):
+            return
+        with tqdm(desc=what, bar_format="{desc}: {elapsed}", leave=False) as bar:
             while not done.wait(every):
                 bar.refresh()
 
-        thread = threading.Thread(target=tick, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
+    thread = threading.Thread(target=show, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
