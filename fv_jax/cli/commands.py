@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from fv_jax.config.model import Options, TokenSettings
+from fv_jax.config.model import Options, TokenSettings, at_least, require
 from fv_jax.evaluation.protocols import Changes
 
 # Flags without the prefix of their field; the name is that of their box in --help.
@@ -47,6 +47,10 @@ class Generate:
     """Enlarge mp4 and gif frames by this whole number."""
     options: _OPTIONS = Options()
 
+    def __post_init__(self) -> None:
+        at_least(self, seed=0, batch_size=1, first_frame_count=1, scale=1)
+        require(self.scale <= _MOST_SCALE, f"scale must be <= {_MOST_SCALE}, got {self.scale}")
+
 
 @dataclasses.dataclass(frozen=True)
 class Interpolate:
@@ -68,6 +72,10 @@ class Interpolate:
     scale: int = 1
     """Enlarge mp4 and gif frames by this whole number."""
     options: _OPTIONS = Options()
+
+    def __post_init__(self) -> None:
+        at_least(self, seed=0, scale=1)
+        require(self.scale <= _MOST_SCALE, f"scale must be <= {_MOST_SCALE}, got {self.scale}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +106,9 @@ class Inspect:
     """Decode every frame of the clips opened, instead of the first, middle and last."""
     strict: bool = False
     """End with code 2 if there is any problem."""
+
+    def __post_init__(self) -> None:
+        at_least(self, probe=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,6 +169,9 @@ class EvaluateSampling:
     batch_size: int = 8
     """Videos sampled at a time; it does not change any."""
     options: _OPTIONS = Options()
+
+    def __post_init__(self) -> None:
+        at_least(self, seed=0, batch_size=1)
 
 
 @dataclasses.dataclass(frozen=True)

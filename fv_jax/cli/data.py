@@ -28,8 +28,6 @@ def inspect(command: "Inspect") -> int:
     Raises:
         ValueError: a wrong option, no such source, or not one clip that can be read.
     """
-    if command.probe < 0:
-        raise ValueError(f"--probe must be >= 0, got {command.probe}")
     if command.sheet.suffix.lower() != ".png" or is_folder(command.sheet):
         raise ValueError(f"--sheet must name a .png file, got {str(command.sheet)!r}")
     source = open_source(command.source)

@@ -38,10 +38,6 @@ def generate(command: Generate) -> int:
     others are made, and the code is 2.
     """
     prompts, outputs = _prompts_and_outputs(command)
-    if command.scale < 1 or command.batch_size < 1:
-        raise ValueError(
-            f"--scale and --batch-size must be >= 1, got {command.scale}, {command.batch_size}"
-        )
     for path in outputs:
         check_writable(path, inputs=[command.prompts, command.first_frames])
     imported = time.perf_counter()

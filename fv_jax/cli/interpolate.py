@@ -17,8 +17,6 @@ def interpolate(command: Interpolate) -> int:
     """Insert frames into the video that the command line names. Returns the exit code."""
     check_writable(command.out, inputs=[command.video])
     check_output(command.out)
-    if command.scale < 1:
-        raise ValueError(f"--scale must be >= 1, got {command.scale}")
     reader = open_video(command.video, least=2)
     with naming(command.video):
         numbers, fps, uneven = at_even_times(reader)

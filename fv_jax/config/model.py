@@ -21,13 +21,18 @@ def require(ok: bool, message: str) -> None:
 
 
 def at_least(config: Any, **bounds: float) -> None:
-    """Raise `ValueError` unless each named field is at least its bound, and every number finite."""
+    """Raise `ValueError` unless each named field is at least its bound, and every number finite
+    and of a size that machines count with.
+    """
     kind = type(config).__name__
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         for number in value if isinstance(value, tuple) else (value,):
             finite = not isinstance(number, float) or math.isfinite(number)
             require(finite, f"{kind}.{field.name} must be finite, got {value}")
+            if isinstance(number, int | float):
+                small = abs(number) < 2**32
+                require(small, f"{kind}.{field.name} must be below {2**32}, got {value}")
     for name, low in bounds.items():
         value = getattr(config, name)
         require(value >= low, f"{kind}.{name} must be >= {low}, got {value}")
@@ -190,7 +195,8 @@ class TokenSettings:
 
     def __post_init__(self) -> None:
         at_least(self, size=1, shard_clips=1, threads=0)
-        require(self.fps > 0, f"fps must be > 0, got {self.fps}")
+        require(0 < self.fps <= 1000, f"fps must be > 0 and <= 1000, got {self.fps}")
+        require(self.size <= 8192, f"size must be <= 8192, got {self.size}")
         require(self.piece_seconds > 0, f"piece_seconds must be > 0, got {self.piece_seconds}")
 
 
@@ -231,6 +237,7 @@ class Options:
             self, key_frames=0, insert=-1, levels=0, temperature=0, insert_temperature=0, top_k=0,
             guidance=0, window=0,
         )  # fmt: skip
+        require(self.levels <= 8, f"levels must be <= 8, got {self.levels}")
         require(0 <= self.inherit <= 1, f"inherit must be a share in [0, 1], got {self.inherit}")
         require(0 < self.top_p <= 1, f"top_p must be in (0, 1], got {self.top_p}")
 
