@@ -9,6 +9,7 @@ import tyro
 from fv_jax.config.model import Options, TokenSettings, at_least, require
 from fv_jax.evaluation.protocols import Changes
 
+_MOST_SCALE = 64  # times larger than a model's frames
 # Flags without the prefix of their field; the name is that of their box in --help.
 _OPTIONS = Annotated[Options, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="sampling")]
 _TOKENS = Annotated[TokenSettings, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="reading")]
