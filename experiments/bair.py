@@ -10,6 +10,8 @@
                     --model out/bair_interpolation/model --out out/bair.mp4
     tiny        the same with `--preset tiny` behind every `fv train`, bair_tiny for bair in every
                 path, and --size 64; the split=test line is not needed
+    faithful    the same with `--faithful` behind the last two `fv train`, and their paths ending in
+                _faithful: RetNet's decays and angles, no slots, no levels
     cost        eight GPUs with 80 GB: 800 epochs of 43,264 clips in batches of 64 are 540,800
                 steps of each network stage, 8 key frames or 3,328 tokens a row.
                 ids of both splits: 1 GB
@@ -52,7 +54,7 @@ DATA = DataSet(
 
 
 def get_config(
-    stage: Stage = "key_frames", preset: Preset = "paper"
+    stage: Stage = "key_frames", preset: Preset = "paper", faithful: bool = False
 ) -> TokenizerExperiment | NetworkExperiment:
     """Settings of a stage."""
-    return settings(DATA, stage, preset)
+    return settings(DATA, stage, preset, faithful)

@@ -10,6 +10,8 @@
                     --model out/kinetics600_interpolation/model --out out/kinetics600.mp4
     tiny        the same with `--preset tiny` behind every `fv train`, kinetics600_tiny for
                 kinetics600 in every path, and --size 64; the split=val line is not needed
+    faithful    the same with `--faithful` behind the last two `fv train`, and their paths ending in
+                _faithful: RetNet's decays and angles, no slots, no levels
     cost        eight GPUs with 80 GB: 500 epochs of about 392,000 clips in batches of 64 are
                 3,062,500 steps of each network stage, 16 key frames or 6,656 tokens a row.
                 ids of 10-second clips at 25 fps: 84 GB
@@ -51,7 +53,7 @@ DATA = DataSet(
 
 
 def get_config(
-    stage: Stage = "key_frames", preset: Preset = "paper"
+    stage: Stage = "key_frames", preset: Preset = "paper", faithful: bool = False
 ) -> TokenizerExperiment | NetworkExperiment:
     """Settings of a stage."""
-    return settings(DATA, stage, preset)
+    return settings(DATA, stage, preset, faithful)

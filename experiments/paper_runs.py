@@ -16,6 +16,9 @@ The paper states: 160x160 px, icetk as tokenizer (20x20 ids of 20,000), Adam, ei
 - the tokenizer, of icetk's sizes and trained on the same clips. Whoever has icetk's weights leaves
   its stage out and says `--tokenizer icetk:PATH` to `fv tokenize`.
 
+`--faithful` leaves out what we changed in the network (`faithful.py`); its two network stages have
+names of their own that end in `_faithful`, and the tokenizer is the same.
+
 The preset `tiny` is the same way in small, over any clips laid out as the data set: frames of 64 px
 to 8x8 ids of 1,000, clips of 9 frames, networks of 0.9 M parameters. It takes two minutes on two
 cores, and learns nearly nothing:
@@ -34,6 +37,7 @@ import math
 from typing import Literal
 
 from experiments import own_tokenizer, own_videos, tokenizer_160
+from experiments.faithful import faithful as as_the_paper
 from fv_jax.config.model import PRESETS, TokenizerConfig
 from fv_jax.config.training import (
     ExpectedData,
@@ -80,7 +84,7 @@ class DataSet:
 
 
 def settings(
-    data: DataSet, stage: Stage, preset: Preset
+    data: DataSet, stage: Stage, preset: Preset, faithful: bool = False
 ) -> TokenizerExperiment | NetworkExperiment:
     """Of one stage of one data set's training."""
     name = data.name if preset == "paper" else f"{data.name}_{preset}"
@@ -98,9 +102,12 @@ def settings(
         key_frame_stride=4,
         insertions=((4, 3),),
     )
+    if faithful:
+        network = as_the_paper(network)
     if stage == "key_frames":
         return dataclasses.replace(network, key_frame_share=1.0)
-    return dataclasses.replace(network, key_frame_share=0.3, start=f"out/{name}_key_frames/model")
+    first = network.name.replace(stage, "key_frames")
+    return dataclasses.replace(network, key_frame_share=0.3, start=f"out/{first}/model")
 
 
 def _paper_tokenizer() -> TokenizerExperiment:

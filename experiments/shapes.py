@@ -1,6 +1,8 @@
 """The shipped `shapes` network: both tasks of the paper (sections 3.1 to 3.3) on `shapes`.
 
     command     fv train shapes_images && fv train shapes
+    faithful    fv train shapes --faithful: RetNet's decays and angles, no slots, no levels, from
+                random weights; not run yet
     cost        8,000 steps of 8 rows (385 tokens each) from the weights of `shapes_images`:
                 59 minutes on two CPU cores, partly shared with other work; 5,000..8,000 tokens/s
     size        1.39 M parameters: width 160, 4 layers, 5 heads, half-lives 8 to 1,024 tokens
@@ -40,13 +42,14 @@ where an object could begin at many places each is less likely than 5%, and top-
 lets it begin.
 """
 
+from experiments.faithful import faithful as as_the_paper
 from fv_jax.config.model import PRESETS
 from fv_jax.config.training import NetworkExperiment, OptimizerConfig, RunConfig
 
 
-def get_config() -> NetworkExperiment:
-    """The shipped network's settings."""
-    return NetworkExperiment(
+def get_config(faithful: bool = False) -> NetworkExperiment:
+    """The shipped network's settings, or those without our changes to the network."""
+    config = NetworkExperiment(
         name="shapes",
         tokenizer="shapes",
         start="out/shapes_images/model",
@@ -59,3 +62,4 @@ def get_config() -> NetworkExperiment:
         valid="shapes,split=valid,count=256",
         interpolation_text_drop=0.5,
     )
+    return as_the_paper(config) if faithful else config

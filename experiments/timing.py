@@ -1,4 +1,4 @@
-"""How the benches time: compiled before, in turns, medians."""
+"""How the benches time: compiled before, in turns; medians, and means where the paper has them."""
 
 import statistics
 import time
@@ -12,10 +12,10 @@ import numpy as np
 Name = TypeVar("Name", bound=Hashable)
 
 
-def in_turns(
+def times_in_turns(
     calls: dict[Name, Callable[[], Any]], repeats: int, *, warm: bool = False
-) -> dict[Name, float]:
-    """Median seconds of each, called one after the other, `repeats` rounds after a warm-up.
+) -> dict[Name, list[float]]:
+    """Seconds of every call, one after the other, `repeats` rounds after a warm-up.
 
     `warm`: all have been called before.
     """
@@ -26,6 +26,12 @@ def in_turns(
             jax.block_until_ready(call())
             if warm or n:
                 taken[name].append(time.perf_counter() - start)
+    return taken
+
+
+def in_turns(calls: dict[Name, Callable[[], Any]], repeats: int) -> dict[Name, float]:
+    """Median seconds of each, called one after the other, `repeats` rounds after a warm-up."""
+    taken = times_in_turns(calls, repeats)
     return {name: statistics.median(times) for name, times in taken.items()}
 
 

@@ -10,6 +10,8 @@
                     --model out/ucf101_interpolation/model --out out/ucf101.mp4
     tiny        the same with `--preset tiny` behind every `fv train`, ucf101_tiny for ucf101 in
                 every path, and --size 64; the split=test line is not needed
+    faithful    the same with `--faithful` behind the last two `fv train`, and their paths ending in
+                _faithful: RetNet's decays and angles, no slots, no levels
     cost        eight GPUs with 80 GB: 1000 epochs of 9,537 clips (list 1) in batches of 64 are
                 149,016 steps of each network stage, 16 key frames or 6,656 tokens a row.
                 ids of both splits: 2 GB
@@ -50,7 +52,7 @@ DATA = DataSet(
 
 
 def get_config(
-    stage: Stage = "key_frames", preset: Preset = "paper"
+    stage: Stage = "key_frames", preset: Preset = "paper", faithful: bool = False
 ) -> TokenizerExperiment | NetworkExperiment:
     """Settings of a stage."""
-    return settings(DATA, stage, preset)
+    return settings(DATA, stage, preset, faithful)

@@ -1,8 +1,9 @@
 """The paper's Fig. 6, measured side by side: seconds per frame of every way of making a video.
 
 All networks have the parameters of ours within 5% and run in one process, in turns, warm; each
-number is a median of three. `experiments/ways.py` says what is timed whole and what in part. A run
-that is stopped goes on after the last size it finished.
+number is a median of three trials, with their mean, which the paper reports, beside it.
+`baselines/ways.py` says what is timed whole and what in part. A run that is stopped goes on after
+the last size it finished.
 
     RetNet, in turn        all frames one after the other, one token per step
     FlashVideo, W = 1      key frames, then the frames between them, one token per step
@@ -19,9 +20,11 @@ that is stopped goes on after the last size it finished.
 """
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import fmean, median
 from typing import Any, Literal
 
 import jax
@@ -30,12 +33,13 @@ from tqdm import tqdm
 
 from experiments.baselines import ways
 from experiments.baselines.ways import Cell, Way
-from experiments.timing import bandwidth, in_turns
+from experiments.timing import bandwidth, times_in_turns
 from fv_jax.config.model import PRESETS, Options, RetNetConfig
 from fv_jax.files import replacing, write_text
 from fv_jax.generation.generator import Generator
 from fv_jax.generation.plan import inserted
-from fv_jax.generation.window_size import window_size
+from fv_jax.generation.policies import Sampling
+from fv_jax.generation.window_size import KEPT_BETWEEN, KEPT_KEY_FRAMES
 from fv_jax.provenance import provenance
 from fv_jax.reporting.results import markdown, record
 from fv_jax.shapes import scenes
@@ -133,7 +137,7 @@ def ids_per_step(prompts: int) -> list[dict[str, float]]:
     Without guidance, as all else here; inserted frames are the likeliest ids, as always. Steps
     over known tokens (W of them each) are not counted. One row per window and inherited share.
     """
-    generator = Generator.load()
+    generator = _shipped()
     sequence, keys = generator.model.config.sequence, generator.model.config.key_frames
     captions = [scenes.clip("test", i).caption for i in range(prompts)]
     rows = []
@@ -155,10 +159,16 @@ def ids_per_step(prompts: int) -> list[dict[str, float]]:
     return rows
 
 
+@functools.cache
+def _shipped() -> Generator:
+    return Generator.load()
+
+
 def _windows(keys: int) -> tuple[int, int]:
-    """What `fv generate` would choose for one video's key frames, and for the gaps between."""
-    platform = jax.default_backend()
-    return window_size(1, platform), window_size(keys - 1, platform)
+    """What the shipped model takes here for one video's key frames, and for the gaps between."""
+    sampler, policy = _shipped().engine.sampler, Sampling()
+    first = sampler(policy, 1, kept=KEPT_KEY_FRAMES)
+    return first.window, sampler(policy, keys - 1, kept=KEPT_BETWEEN).window
 
 
 def _measure(
@@ -186,32 +196,45 @@ def _measure(
             calls = {key: call for key, call in calls.items() if key[0] != name}
         else:
             made[name] = way
-    seconds = in_turns(calls, REPEATS, warm=True)
+    taken = times_in_turns(calls, REPEATS, warm=True)
     clips = cell.frames * cell.batch
     rows = {}
     for name, way in made.items():
-        total = sum(weight * seconds[name, i] for i, (weight, _) in enumerate(way.calls))
+        each = [taken[name, i] for i in range(len(way.calls))]
+        medians, means = ([middle(times) for times in each] for middle in (median, fmean))
         if name == WINDOWED:
-            layout = ways.sequence(cell, preset.text_tokens, preset.codes)
-            windows = _windows(ways.INSERTIONS[cell.frames][0])
-            first, then, before_steps = (seconds[name, i] for i in range(3))
-            total = before_steps
-            for stage, window, taken in (
-                ("key frames", windows[0], first),
-                ("inserted", windows[1], then - before_steps),
-            ):
-                # Inheriting changes no step (see the table), so 0 stands for all shares.
-                ids = next(row[stage] for row in kept if row["window"] == window)
-                known = layout.stride - layout.frame_tokens
-                steps = known / window + layout.frame_tokens / ids
-                total += taken / (layout.stride / window) * steps
+            total, mean = (_windowed(preset, cell, kept, seconds) for seconds in (medians, means))
+        else:
+            weights = [weight for weight, _ in way.calls]
+            total, mean = (
+                sum(w * s for w, s in zip(weights, seconds)) for seconds in (medians, means)
+            )
         rows[name] = {
-            "seconds_per_frame": total / clips, "parameters": way.parameters, "timed": way.part,
+            "seconds_per_frame": total / clips, "mean_seconds_per_frame": mean / clips,
+            "parameters": way.parameters, "timed": way.part,
             "steps": way.steps, "seconds_per_step": total / way.steps if way.steps else 0.0,
-            "step_bytes": way.step_bytes,
-            "longest_call": max(seconds[name, i] for i in range(len(way.calls))),
+            "step_bytes": way.step_bytes, "longest_call": max(medians),
         }  # fmt: skip
     return {**dataclasses.asdict(cell), "ways": rows, "left_out": left_out}
+
+
+def _windowed(
+    preset: Preset, cell: Cell, kept: list[dict[str, float]], seconds: list[float]
+) -> float:
+    """Seconds of a batch of clips at so many ids a step, from those of the three calls timed."""
+    layout = ways.sequence(cell, preset.text_tokens, preset.codes)
+    windows = _windows(ways.INSERTIONS[cell.frames][0])
+    first, then, total = seconds
+    for stage, window, taken in (
+        ("key frames", windows[0], first),
+        ("inserted", windows[1], then - total),
+    ):
+        # Inheriting changes no step (see the table), so 0 stands for all shares.
+        ids = next(row[stage] for row in kept if row["window"] == window)
+        known = layout.stride - layout.frame_tokens
+        steps = known / window + layout.frame_tokens / ids
+        total += taken / (layout.stride / window) * steps
+    return total
 
 
 def _ways(preset: Preset, cell: Cell) -> Iterator[tuple[str, Callable[[], Way]]]:
@@ -250,6 +273,7 @@ def _table(cells, kept, speed: float, picture: str) -> str:
     shown = list(dict.fromkeys(name for cell in cells for name in cell["ways"]))
     labels = [f"{c['pixels']} px, {c['frames']} f., B {c['batch']}" for c in cells]
     rows = [[name, *(_cell(c, name) for c in cells)] for name in shown]
+    means = [[name, *(_cell(c, name, "mean_seconds_per_frame") for c in cells)] for name in shown]
     ratios = [
         [f"{name} / RetNet, in turn", *(_ratio(c, name, "RetNet, in turn") for c in cells)]
         for name in shown[1:]
@@ -271,8 +295,10 @@ def _table(cells, kept, speed: float, picture: str) -> str:
     parts = "; ".join(f"{name}: {timed[name]}" for name in shown if timed.get(name))
     return "\n".join([
         f"![seconds per frame]({picture})\n",
-        "Milliseconds per frame:\n",
+        f"Milliseconds per frame, median of {REPEATS}:\n",
         markdown(["", *labels], rows),
+        f"The same, mean of {REPEATS}, as the paper reports it:\n",
+        markdown(["", *labels], means),
         "Times the milliseconds of RetNet in turn:\n",
         markdown(["", *labels], ratios),
         f"Time that the bytes of a step would take at {speed / 1e9:.1f} GB/s (what copying moves "
@@ -287,10 +313,10 @@ def _table(cells, kept, speed: float, picture: str) -> str:
     ])  # fmt: skip
 
 
-def _cell(cell, name: str) -> str:
+def _cell(cell, name: str, of: str = "seconds_per_frame") -> str:
     if name not in cell["ways"]:
         return "left out" if name in cell["left_out"] else ""
-    return f"{1e3 * cell['ways'][name]['seconds_per_frame']:.3g}"
+    return f"{1e3 * cell['ways'][name][of]:.3g}"
 
 
 def _ratio(cell, name: str, to: str) -> str:

@@ -163,6 +163,8 @@ class EvaluateSampling:
     """Stage of an experiment that has some; by default the last."""
     preset: str | None = None
     """Preset of an experiment that has some."""
+    faithful: tyro.conf.FlagCreatePairsOff[bool] = False
+    """The experiment's `--faithful` training, where it has one."""
     source: str = ""
     """Real clips of an experiment, instead of those it keeps for evaluation."""
     seed: int = 0

@@ -91,11 +91,12 @@ def _config(command: "Evaluate", name: str) -> NetworkExperiment:
     kinds, chosen = experiments.variants(module.get_config), {}
     if "stage" in kinds and "interpolation" in kinds["stage"][0]:
         chosen["stage"] = "interpolation"
-    for flag in ("stage", "preset"):
+    for flag in ("stage", "preset", "faithful"):
         value = getattr(command.sampling, flag)
         if value and value not in kinds.get(flag, ((), ""))[0]:
             can = ", ".join(kinds[flag][0]) if flag in kinds else "none"
-            raise ValueError(f"{name} has no --{flag} {value}; it has: {can}")
+            said = f"--{flag}" if value is True else f"--{flag} {value}"
+            raise ValueError(f"{name} has no {said}; it has: {can}")
         if value:
             chosen[flag] = value
     config = module.get_config(**chosen)

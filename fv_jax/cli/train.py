@@ -91,8 +91,10 @@ def _variant(module: ModuleType) -> type:
     """A dataclass of `get_config`'s parameters, each a flag."""
     fields = []
     for name, (choices, default) in experiments.variants(module.get_config).items():
-        text = tyro.conf.arg(help=f"Which {name} of the experiment; the defaults follow.")
-        fields.append((name, Annotated[Literal[choices], text], default))
+        of_two = isinstance(default, bool)
+        what = f"Whether it is {name}" if of_two else f"Which {name} of the experiment"
+        text = tyro.conf.arg(help=f"{what}; the defaults follow.")
+        fields.append((name, Annotated[bool if of_two else Literal[choices], text], default))
     kind = dataclasses.make_dataclass("Variant", fields, frozen=True)
     kind.__doc__ = "Which of the experiment's trainings; the settings' defaults follow from it."
     return kind

@@ -98,6 +98,9 @@ class RetNetConfig:
     code_levels: tuple[int, ...] = ()
     """FSQ levels of the frame codes, if ids are also read and scored level by level: codes that
     look alike then share what is learned of them. () for none."""
+    shared_start: bool = True
+    """Start all embedding rows with one common random vector, so that a distance alone can be found
+    (`models/retnet.py`); trained weights are not told by it."""
     matmul_dtype: str = "float32"
     """Dtype of matmul inputs. Parameters, accumulation, decays, norms and the retention state stay
     float32 (float64 when the inputs are)."""

@@ -28,8 +28,11 @@ _NEEDED = {
 }  # fmt: skip
 # Flags that a row of the paper's table may have: the row says itself what they changed.
 _USUAL = (
-    "--size", "--given-frames", "--profile", "--metrics", "--repeats", "--stage", "--seed",
+    "--size", "--given-frames", "--profile", "--metrics", "--repeats", "--stage", "--faithful",
+    "--seed",
 )  # fmt: skip
+
+_FAITHFUL = "_faithful"  # how names of trainings end that leave our changes out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,8 +140,9 @@ def _paper_table(table, results, needs) -> Table:
 
 def is_of(result: dict[str, Any], name: str) -> bool:
     """Whether a result is of the paper's own training, not of its small preset or another model."""
-    trained = result.get("experiment") in (name, f"{name}_interpolation", f"{name}_key_frames")
-    return trained and not _unusual(result)
+    trained = str(result.get("experiment")).removesuffix(_FAITHFUL)
+    ours = trained in (name, f"{name}_interpolation", f"{name}_key_frames")
+    return ours and not _unusual(result)
 
 
 def _unusual(result: dict[str, Any]) -> list[str]:
@@ -177,7 +181,11 @@ def number(result: dict[str, Any], metric: str) -> str:
 
 
 def figure_6(paper: dict[str, Any], results: Sequence[dict[str, Any]]) -> list[Table]:
-    """Milliseconds per frame of every way, longest clips at the least batch, by preset."""
+    """Milliseconds per frame of every way, longest clips at the least batch, by preset.
+
+    Medians, and in brackets means of the same trials, as the paper has them; earlier results have
+    medians alone.
+    """
     tables = []
     for result in results:
         cells = figure_6_cells(result)
@@ -185,10 +193,12 @@ def figure_6(paper: dict[str, Any], results: Sequence[dict[str, Any]]) -> list[T
         labels = [f"{cell['pixels']} px" for cell in cells]
         rows = [[name, *(_milliseconds(cell, name) for cell in cells)] for name in names]
         frames, batch = cells[0]["frames"], cells[0]["batch"]
+        both = any("mean_seconds_per_frame" in w for cell in cells for w in cell["ways"].values())
+        middles = "median (mean)" if both else "median"
         ours = tuple(i for i, name in enumerate(names) if name.startswith(("RetNet", "FlashVideo")))
         tables.append(
             Table(
-                f"ms per frame, {frames} frames, batch {batch} ({result['path'].stem})",
+                f"ms per frame, {middles}, {frames} frames, batch {batch} ({result['path'].stem})",
                 ["way", *labels],
                 rows,
                 ours,
@@ -238,7 +248,10 @@ def replace_section(text: str, name: str, section: str) -> str:
 def _milliseconds(cell: dict[str, Any], name: str) -> str:
     if name not in cell["ways"]:
         return "left out" if name in cell["left_out"] else ""
-    return f"{1e3 * cell['ways'][name]['seconds_per_frame']:.3g}"
+    way = cell["ways"][name]
+    mean = way.get("mean_seconds_per_frame")
+    brackets = "" if mean is None else f" ({1e3 * mean:.3g})"
+    return f"{1e3 * way['seconds_per_frame']:.3g}{brackets}"
 
 
 def _conditions(result: dict[str, Any]) -> str:
@@ -250,6 +263,7 @@ def _conditions(result: dict[str, Any]) -> str:
     )
     text += f" against {counts['real_pieces']}, profile {rules['profile']}"
     text += f", best of {rules['best_of']}" if rules["best_of"] > 1 else ""
+    text += ", faithful" if str(result.get("experiment")).endswith(_FAITHFUL) else ""
     return ", ".join([text, *(f"`{flag}`" for flag in _unusual(result))])
 
 

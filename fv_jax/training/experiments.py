@@ -1,8 +1,9 @@
 """Finding what `experiments/` holds: trainings and benches.
 
 An experiment is a file whose docstring is its record and whose `get_config()` gives its
-settings. It may have variants: keyword parameters of `get_config` that are `Literal`s with a
-default become flags of the command line, `stage="tokenizer"` is `--stage tokenizer`.
+settings. It may have variants: keyword parameters of `get_config` that are `Literal`s or `bool`s,
+with a default, become flags: `stage="tokenizer"` is `--stage tokenizer`, `faithful=True` is
+`--faithful`.
 A bench is `benches/NAME.py` with `Settings` (a dataclass) and `run(settings)`.
 """
 
@@ -13,7 +14,7 @@ import typing
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 from fv_jax.config.training import (
     FeaturesExperiment,
@@ -87,18 +88,19 @@ def names(kind: Literal["", "benches"] = "") -> list[str]:
     return [path.stem.replace("_", "-") if kind else path.stem for path in paths]
 
 
-def variants(get_config: Callable) -> dict[str, tuple[tuple[str, ...], str]]:
+def variants(get_config: Callable) -> dict[str, tuple[tuple[Any, ...], Any]]:
     """What each keyword parameter of `get_config` can be, and what it is if nothing is said.
 
     Raises:
-        TypeError: a parameter that is no `Literal`, or has no default.
+        TypeError: a parameter that is neither a `Literal` nor a `bool`, or has no default.
     """
     hints, found = typing.get_type_hints(get_config), {}
     for name, parameter in inspect.signature(get_config).parameters.items():
-        choices = typing.get_args(hints.get(name))
+        hint = hints.get(name)
+        choices = (False, True) if hint is bool else typing.get_args(hint)
         if not choices or parameter.default not in choices:
             raise TypeError(
-                f"get_config's {name} must be a Literal with one of its texts as default"
+                f"get_config's {name} must be a Literal or a bool with one of its values as default"
             )
         found[name] = (choices, parameter.default)
     return found

@@ -211,6 +211,8 @@ def test_bad_sets_are_one_line_that_names_the_file(what, sets, capsys):
         (["nosuch"], ["nosuch", "shapes"]),
         (["shapes_tokenizer"], ["shapes_tokenizer", "no network"]),
         (["ucf101", "--stage", "last"], ["last", "interpolation"]),
+        (["shapes_images", "--faithful"], ["shapes_images has no --faithful", "none"]),
+        (["bair", "--faithful"], ["bair_interpolation_faithful", "--model"]),
         (["ucf101"], ["ucf101_interpolation", "--model"]),
         (["shapes", "--frames", "40"], ["40", "17"]),
         (["REAL", "FAKE", "--metrics", "foo"], ["foo", "psnr"]),

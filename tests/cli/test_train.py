@@ -33,8 +33,14 @@ def test_other_flags_and_the_values_of_settings():
     assert (config.insertions, config.text, config.run.mesh.data) == (((8, 1), (4, 3)), "", -1)
 
 
-def test_an_experiment_without_variants_has_only_the_other_flags():
+def test_a_variant_that_is_on_or_off():
     module = load_training("shapes")
+    for args, on in ((["--faithful"], True), (["--no-faithful"], False), ([], False)):
+        assert settings_of(module, args)[1] == module.get_config(faithful=on)
+
+
+def test_an_experiment_without_variants_has_only_the_other_flags():
+    module = load_training("shapes_images")
     flags, config = settings_of(module, ["--profile"])
     assert flags == Flags(profile=True)
     assert config == module.get_config()
@@ -70,8 +76,8 @@ def test_help_shows_the_flags_and_the_variant_s_defaults(capsys):
     assert main(["train", "bair", "--preset", "tiny", "--stage=interpolation", "--help"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     for word in ("--stage {tokenizer,key_frames,interpolation}", "--preset {paper,tiny}",
-                 "--estimate", "--devices N", "--topology NAME", "--profile",
-                 "(default: bair_tiny_interpolation)"):  # fmt: skip
+                 "--faithful, --no-faithful", "--estimate", "--devices N", "--topology NAME",
+                 "--profile", "(default: bair_tiny_interpolation)"):  # fmt: skip
         assert word in shown
 
 

@@ -44,6 +44,33 @@ def test_every_stage_has_settings_and_a_folder_of_its_own(name, stage, preset):
 
 
 @pytest.mark.parametrize("name", PAPER)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_faithful_run_is_retnet_s_own_network_in_its_own_folders(name, preset):
+    get_config = experiments.load_training(name).get_config
+    tokenizer, *plain = (config(name, stage, preset) for stage in STAGES)
+    same, *stages = (get_config(stage=stage, preset=preset, faithful=True) for stage in STAGES)
+    assert same == tokenizer
+    for stage, ours in zip(stages, plain):
+        assert stage.name == f"{ours.name}_faithful"
+        assert (stage.data, stage.run, stage.tokenizer) == (ours.data, ours.run, ours.tokenizer)
+        check_faithful(stage)
+    assert [stage.start for stage in stages] == ["", f"out/{stages[0].name}/model"]
+
+
+def check_faithful(network):
+    assert (network.model.memory_tokens, network.model.angles) == (None, "geometric")
+    assert not any((network.slot_embeddings, network.level_embeddings, network.model.shared_start))
+
+
+def test_faithful_shapes_starts_from_random_weights():
+    module = experiments.load_training("shapes")
+    network = module.get_config(faithful=True)
+    assert (network.name, network.start) == ("shapes_faithful", "")
+    check_faithful(network)
+    assert module.get_config().start
+
+
+@pytest.mark.parametrize("name", PAPER)
 @pytest.mark.parametrize("stage", STAGES[1:])
 def test_networks_train_for_the_paper_s_epochs(name, stage):
     c, (epochs, clips, key_frames, span) = config(name, stage), PAPER[name]

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+import tiny
 
 from experiments.baselines import autoregressive, ways
 from experiments.baselines.ways import Cell
@@ -90,3 +91,22 @@ def test_what_would_take_too_long_is_foreseen_from_a_smaller_cell():
     assert guess(128, 5, 1) == 16
     assert guess(64, 5, 16) == 16
     assert efficiency._expected("other", Cell(64, 5, 1), [took]) == 0
+
+
+def test_a_cell_has_medians_and_means_of_three_trials(monkeypatch):
+    times = lambda calls, repeats, warm: {call: [1.0, 2.0, 6.0] for call in calls}
+    monkeypatch.setattr(efficiency, "times_in_turns", times)
+    monkeypatch.setattr(efficiency, "_shipped", tiny.generator)
+    way = lambda calls: ways.Way([(1.0, lambda: 0)] * calls, parameters=1, steps=5, step_bytes=1)
+    made = {"RetNet, in turn": lambda: way(1), efficiency.WINDOWED: lambda: way(3)}
+    monkeypatch.setattr(efficiency, "_ways", lambda preset, cell: made.items())
+    kept = [
+        {"window": window, "inherit": 0.0, "key frames": 2.0, "inserted": 4.0}
+        for window in efficiency._windows(2)
+    ]
+    cell = Cell(pixels=16, frames=5, batch=1)
+    preset = efficiency.Preset(NETWORK, 3, 400, (cell,))
+    rows = efficiency._measure(preset, cell, kept, 5.0, [])["ways"]
+    for row in rows.values():
+        assert row["mean_seconds_per_frame"] == pytest.approx(1.5 * row["seconds_per_frame"])
+    assert rows["RetNet, in turn"]["seconds_per_frame"] == pytest.approx(2.0 / 5)

@@ -223,6 +223,14 @@ def test_codes_are_read_and_scored_whole_and_by_their_levels():
     np.testing.assert_allclose(model.logits(hidden), hidden @ head, atol=1e-5)
 
 
+def test_embeddings_start_with_a_common_vector_unless_they_start_plain():
+    network = RetNetConfig(width=64, layers=1, heads=4, value_width=64, hidden=8)
+    for shared, length in ((True, 1), (False, 0)):  # of the mean row, in its own units
+        config = dataclasses.replace(network, shared_start=shared)
+        rows = RetNet(config, 2000, 12, rngs=nnx.Rngs(0)).embedding[...]
+        assert float(jnp.linalg.norm(rows.mean(axis=0))) == pytest.approx(length, abs=0.25)
+
+
 def test_slots_and_levels_are_options():
     plain = tiny.retnet(dataclasses.replace(tiny.NETWORK, slots=0, code_levels=()))
     names = set(nnx.to_pure_dict(nnx.state(plain, nnx.Param)))

@@ -68,6 +68,11 @@ def test_small_presets_are_no_rows_of_the_paper():
     assert tables.own_table(PAPER, [result()]) is None
 
 
+def test_a_faithful_training_is_a_row_of_the_paper_and_says_so():
+    row = made(result("bair_interpolation_faithful") | {"overrides": ["--faithful"]})[2].rows[-1]
+    assert row[0].endswith("profile repo, faithful)")
+
+
 def test_another_model_or_source_is_no_row_of_the_paper():
     flags = ["--size 160", "--given-frames 1", "--metrics psnr fvd"]
     assert "not run" not in tables.markdown(made(result() | {"overrides": flags})[2])
@@ -119,6 +124,19 @@ def test_figure_6_shows_the_longest_clips_and_says_what_is_missing():
     assert "9.17 times" in paper.notes[0]
     assert "--preset paper" in paper.notes[1]
     assert tables.figure_6(PAPER, [])[0].notes == paper.notes
+
+
+def test_figure_6_has_means_beside_medians_where_a_result_has_both():
+    (bench,) = tables.read_results([Path("experiments/results")], "efficiency")
+    before = tables.figure_6(PAPER, [bench])[0]
+    assert "median," in before.title
+    assert not any("(" in cell for row in before.rows for cell in row[1:])
+    way = next(iter(tables.figure_6_cells(bench)[0]["ways"].values()))
+    way |= {"seconds_per_frame": 0.004, "mean_seconds_per_frame": 0.005}
+    after = tables.figure_6(PAPER, [bench])[0]
+    assert "median (mean)" in after.title
+    assert after.rows[0][1] == "4 (5)"
+    assert after.rows[1:] == before.rows[1:]
 
 
 def test_text_around_a_section_stays():

@@ -68,4 +68,5 @@ def check_fits(
 
 def _weights_need(network: RetNetConfig) -> dict[str, Any]:
     """The settings without which the weights mean something else."""
-    return {k: v for k, v in to_json(network).items() if k not in ("chunk", "matmul_dtype")}
+    ignored = ("chunk", "matmul_dtype", "shared_start")
+    return {k: v for k, v in to_json(network).items() if k not in ignored}
