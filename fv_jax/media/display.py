@@ -1,6 +1,7 @@
 """From a decoded frame to the pixels that a viewer shows.
 
     alpha      over white
+    crop       what the container says (`crop.py`); what the stream says decoders do
     HDR        PQ and HLG (BT.2100) to SDR: linear light in units of reference white (203 cd/m2,
                ITU-R BT.2408), BT.2020 to BT.709 primaries, a Moebius curve that leaves the lower
                30% alone and takes 1000 cd/m2 to white, then sRGB's curve
@@ -22,6 +23,7 @@ from av.video.stream import VideoStream
 from jaxtyping import UInt8
 from PIL import Image
 
+from fv_jax.media.crop import Crop
 from fv_jax.media.readers import BACKGROUND, MOST_PIXELS
 
 _PQ, _HLG = 16, 18  # ITU-T H.273, transfer characteristics
@@ -41,18 +43,22 @@ class Display:
     Args:
         stream: whose frames they are.
         first: its first frame.
+        crop: what the container wants cut from it.
 
     Attributes:
         notes: what is done to the frames, and what is not.
         interlaced: whether they have to go through `deinterlaced` first.
     """
 
-    def __init__(self, stream: VideoStream, first: av.VideoFrame):
+    def __init__(self, stream: VideoStream, first: av.VideoFrame, crop: Crop = Crop()):
         self.notes: list[str] = []
+        self._crop, self._stored = crop, (first.height, first.width)
         self._shape = _pixel_shape(stream)
         self.interlaced = first.interlaced_frame
         if self.interlaced:
             self.tell("interlaced: deinterlaced (yadif, a frame for a frame)")
+        if any(crop):
+            self.tell("cropped as the container says")
         if self._shape != 1:
             self.tell(f"pixels of {self._shape} are shown square, the width scaled")
         if first.color_trc in (_PQ, _HLG):
@@ -76,9 +82,13 @@ class Display:
             pixels = tone_mapped(frame)
         else:
             pixels = frame.to_ndarray(format="rgb24")
-        width = round(frame.width * self._shape)
-        if width != frame.width and 0 < width * frame.height <= MOST_PIXELS:
-            scaled = Image.fromarray(pixels).resize((width, frame.height), Image.Resampling.BICUBIC)
+        if pixels.shape[:2] == self._stored:
+            top, bottom, left, right = self._crop
+            pixels = pixels[top : pixels.shape[0] - bottom, left : pixels.shape[1] - right]
+        height, stored = pixels.shape[:2]
+        width = round(stored * self._shape)
+        if width != stored and 0 < width * height <= MOST_PIXELS:
+            scaled = Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
             pixels = np.asarray(scaled)
         return pixels if matrix is None else self._turned(pixels, matrix)
 

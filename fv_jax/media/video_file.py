@@ -29,6 +29,7 @@ from av.video.stream import VideoStream
 from jaxtyping import UInt8
 
 from fv_jax.media import times
+from fv_jax.media.crop import container_crop
 from fv_jax.media.cut_short import missing_bytes
 from fv_jax.media.display import Display, deinterlaced
 from fv_jax.media.readers import MOST_PIXELS, ClipError, checked, gathered, px
@@ -94,7 +95,8 @@ class VideoFile:
                 raise ClipError(f"a clip needs at least {least} frames, got {len(index.stamps)}")
             if index.first is None:
                 raise ClipError("the first frame cannot be decoded, nor any other")
-            self._display = Display(stream, index.first)
+            crop = container_crop(self._video, (index.first.height, index.first.width))
+            self._display = Display(stream, index.first, crop)
             found = times.times(index, container, stream, self.codec)
         self._keys: Sequence[int] = found.stamps or range(len(found.seconds))
         self._stamped, self._told = found.stamps is not None, list(found.notes)
