@@ -76,7 +76,7 @@ class Animation:
     def __init__(self, path: Path, page_fps: float, *, least: int = 2):
         self.path = path
         self.notes: list[str] = []
-        with _opened(path) as picture:
+        with _opened(path) as picture, _reading(path.name):
             # An APNG may hold a picture for viewers that cannot play it.
             self._first = int(bool(getattr(picture, "default_image", False)))
             count = getattr(picture, "n_frames", 1) - self._first
@@ -103,7 +103,8 @@ class Animation:
         with _opened(self.path) as picture:
             for index in wanted:
                 if index != before or pixels is None:
-                    picture.seek(self._first + index)
+                    with _reading(self.path.name):
+                        picture.seek(self._first + index)
                     before, pixels = index, shown(picture, self.path.name, self.notes)
                 if pixels.shape[:2] != self.size:
                     got, want = px(pixels.shape), px(self.size)

@@ -7,6 +7,7 @@ import fuzz
 import numpy as np
 import pytest
 import videos
+from PIL import Image
 
 KINDS = ("mp4", "fast.mp4", "hevc.mp4", "part2.mp4", "mkv", "avi", "webm", "gif")
 # The share of damage seen where it changes pixels, at the least. The rest are wrong pixels in a
@@ -79,6 +80,41 @@ def test_500_damaged_files(tmp_path):
         assert seen(ends[kind], "flip", "flips") >= share, (kind, ends[kind])
     every = sum(ends.values(), collections.Counter())
     assert every["head", "wrong"] < every["head", "reported"] + every["head", "same"]
+
+
+def pictures(home, frames):
+    """Animations of every kind."""
+    first, *rest = [Image.fromarray(frame) for frame in frames]
+    for suffix in ("png", "webp", "tif", "gif"):
+        path = home / f"{suffix}-animation#0#whole#0.{suffix}"
+        first.save(path, save_all=True, append_images=rest, duration=40)
+        yield f"{suffix}-animation", suffix, path.read_bytes()
+
+
+@pytest.mark.slow
+def test_other_containers_and_animations(tmp_path):
+    """No traceback, no hang, nothing left behind, whatever bits are changed or missing."""
+    rng, home = np.random.default_rng(2), tmp_path / "damaged"
+    home.mkdir()
+    frames = videos.noise(12, (48, 64))
+    files = [*pictures(home, frames)]
+    for kind in ("open_gop.mp4", "refresh.mp4", "mpg", "flv", "h264.avi"):
+        path = videos.write(home / f"{kind}#0#whole#0.{kind}", frames, kind)
+        files.append((kind, kind, path.read_bytes()))
+    for kind, suffix, data in files:
+        for what, content in damage(data, rng, 10):
+            (home / f"{kind}#0#{what}.{suffix}").write_bytes(content)
+    names = set(os.listdir(home))
+    assert len(names) >= 500
+    results = fuzz.read_in_a_process(home, seconds=300)
+    assert results.keys() == names == set(os.listdir(home))
+    for name, result in results.items():
+        reason = result.get("reason")
+        assert ("frames" in result) != (reason is not None), name
+        assert reason is None or (reason.strip() and "\n" not in reason), name
+        assert result["megabytes"] < 2000, name
+        if "#whole#" in name:
+            assert reason is None, (name, reason)
 
 
 @pytest.mark.slow

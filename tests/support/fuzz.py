@@ -68,8 +68,8 @@ def read_in_a_process(folder: Path, *, seconds: float) -> dict[str, dict]:
 
 
 def _main(folder: Path, log: Path) -> None:
+    from fv_jax.media import open_clip
     from fv_jax.media.readers import ClipError
-    from fv_jax.media.video_file import VideoFile
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     with log.open("w") as file:
@@ -82,8 +82,10 @@ def _main(folder: Path, log: Path) -> None:
             faulthandler.dump_traceback_later(30, exit=True)
             start, result = time.perf_counter(), {}
             try:
-                reader = VideoFile(path)
+                reader = open_clip(path)
                 frames = reader.frames(range(len(reader.times)))
+                assert (np.diff(reader.times) > 0).all()
+                assert len(frames) == len(reader.times)
                 result = {
                     "frames": len(frames),
                     "digest": zlib.crc32(frames),
