@@ -88,12 +88,15 @@ def _lines(report: dict) -> list[str]:
 
 
 def _grouped(reasons: Iterable[tuple[str, str]]) -> list[str]:
-    """Whom each reason meets; those that differ in their numbers only are one."""
-    groups = defaultdict(list)
+    """Whom each reason meets; those that differ in their numbers only are one, with N for them."""
+    groups, exact = defaultdict(list), defaultdict(set)
     for name, reason in reasons:
-        groups[re.sub(r"\d+(\.\d+)?", "N", _shown(reason))].append(_shown(name))
+        kind = re.sub(r"\d+(\.\d+)?", "N", _shown(reason))
+        groups[kind].append(_shown(name))
+        exact[kind].add(_shown(reason))
     lines = []
-    for reason, ids in sorted(groups.items(), key=lambda group: -len(group[1])):
+    for kind, ids in sorted(groups.items(), key=lambda group: -len(group[1])):
+        reason = kind if len(exact[kind]) > 1 else exact[kind].pop()
         more = f" and {len(ids) - _MOST_IDS} more" if len(ids) > _MOST_IDS else ""
         lines.append(f"{len(ids):>10} {reason}: {', '.join(ids[:_MOST_IDS])}{more}")
     return lines
