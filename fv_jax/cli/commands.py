@@ -86,8 +86,8 @@ class Inspect:
     A source is a folder, or KIND:PLACE,option=value,..:
 
     - `clips` a folder of videos, GIFs and folders of pictures (25 a second)
-    - their texts: captions.jsonl or .csv there, a .txt beside each clip (docs/data.md lists more), or
-      else the names of the folders they lie in
+    - their texts: captions.jsonl or .csv there, a .txt beside each clip (docs/data.md has more),
+      or else the names of the folders they lie in
     - `folder:clips,match=train/*,picture_fps=10` the same with options
     - `ucf101:DIR,split=train,list=1` UCF-101 as unpacked
     - `kinetics600:DIR,split=val` its CSV and clip files
