@@ -8,11 +8,13 @@
     S   tokens of a chunk, of chunkwise retention
     M   slots of the decode cache, which hold tokens that are not yet in the retention state
     F   frames
-    G   frames that interpolation inserts between two others
+    G   gaps between neighboring frames, which interpolation fills
     Y   pixels of a frame from top to bottom
     X   pixels of a frame from left to right
-    h   ids of a frame from top to bottom; features of a frame in a convolution, likewise
-    w   ids of a frame from left to right; likewise
+    h   ids of a frame from top to bottom, or features of it
+    w   ids of a frame from left to right, or features of it
+    y   features of a frame from top to bottom, where there are h after or before them
+    x   features of a frame from left to right, likewise
     P   ids of a frame, h * w, row by row
     L   layers
     D   width of the network

@@ -266,7 +266,7 @@ class NetworkExperiment:
     key_frame_share: float = 0.5
     """Share of rows that are the key-frame task; the rest interpolate."""
     key_frames: int = 5
-    """M, key frames of a clip; 1 for images."""
+    """Key frames of a clip; 1 for images."""
     key_frame_stride: int = 4
     """Frames from one key frame to the next."""
     insertions: tuple[tuple[int, int], ...] = ((4, 3),)

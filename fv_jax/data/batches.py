@@ -29,7 +29,7 @@ class Clips(Protocol):
 
     def __len__(self) -> int: ...
 
-    def draw(self, index: int, rng: np.random.Generator) -> tuple[str, UInt16[np.ndarray, "M P"]]:
+    def draw(self, index: int, rng: np.random.Generator) -> tuple[str, UInt16[np.ndarray, "F P"]]:
         """Text and ids of a clip; where clips are augmented, differently at every draw."""
         ...
 

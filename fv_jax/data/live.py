@@ -55,7 +55,7 @@ class LiveClips:
         """The text of every clip."""
         return [entry.text for entry in self.entries]
 
-    def draw(self, index: int, rng: np.random.Generator) -> tuple[str, UInt16[np.ndarray, "M P"]]:
+    def draw(self, index: int, rng: np.random.Generator) -> tuple[str, UInt16[np.ndarray, "F P"]]:
         """Text and ids of a random window.
 
         Raises:

@@ -75,7 +75,7 @@ class VideoPairs:
         return np.asarray(self.pixels[rng.integers(len(self.pixels))])
 
 
-def varied(pair: UInt8[np.ndarray, "2 S S 3"], rng: np.random.Generator) -> np.ndarray:
+def varied(pair: UInt8[np.ndarray, "2 size size 3"], rng: np.random.Generator) -> np.ndarray:
     """A square pair turned, with other colors, brightness and contrast; the same for both frames.
 
     Red, green and blue change places, contrast becomes 0.5 to 1.2 times what it was, and the

@@ -3,7 +3,7 @@
     manifest.json           what the ids are of, and what made them; counts; clips left out
     tokenizer.safetensors   the tokenizer itself
     00000.array_record      a shard: first a JSON record about its clips, then for each clip
-                            its ids, uint16 [M, h, w], little-endian
+                            its ids, uint16 [F, h, w], little-endian
 
 `tokenize.py` writes such a folder, `TokenFolder` reads it.
 """
@@ -151,13 +151,13 @@ class TokenFolder(Sequence):
     def __len__(self) -> int:
         return len(self.clips)
 
-    def __getitem__(self, index: int) -> tuple[str, UInt16[np.ndarray, "M P"]]:
+    def __getitem__(self, index: int) -> tuple[str, UInt16[np.ndarray, "F P"]]:
         """Text and ids of a clip."""
         about = self.clips[operator.index(index)]
         ids = np.frombuffer(_record(*self._places[index]), "<u2")
         return about["text"], ids.reshape(about["frames"], -1)
 
-    def draw(self, index: int, rng: np.random.Generator) -> tuple[str, UInt16[np.ndarray, "M P"]]:
+    def draw(self, index: int, rng: np.random.Generator) -> tuple[str, UInt16[np.ndarray, "F P"]]:
         """Text and ids of a clip; nothing about a cached clip is random."""
         del rng
         return self[index]
@@ -177,7 +177,7 @@ class Chosen:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def draw(self, index: int, rng: np.random.Generator) -> tuple[str, UInt16[np.ndarray, "M P"]]:
+    def draw(self, index: int, rng: np.random.Generator) -> tuple[str, UInt16[np.ndarray, "F P"]]:
         """Text and ids of a clip."""
         return self.tokens.draw(self.indices[index], rng)
 

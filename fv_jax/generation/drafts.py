@@ -1,6 +1,6 @@
 """Guesses for ids not yet sampled: for each place of a sequence, an earlier place to copy from.
 
-A draft policy is a pure function of the sequence's layout; it returns int32 [L], -1 where there
+A draft policy is a pure function of the sequence's layout; it returns int32 [T], -1 where there
 is no guess. Text and serial numbers are always known, so what stands there does not matter.
 """
 
@@ -10,12 +10,12 @@ from jaxtyping import Int
 from fv_jax.config.model import SequenceConfig
 
 
-def nothing(blocks: int, sequence: SequenceConfig) -> Int[np.ndarray, " L"]:
+def nothing(blocks: int, sequence: SequenceConfig) -> Int[np.ndarray, " T"]:
     """No guesses."""
     return np.full(blocks * sequence.stride, -1, np.int32)
 
 
-def previous_frame(blocks: int, sequence: SequenceConfig) -> Int[np.ndarray, " L"]:
+def previous_frame(blocks: int, sequence: SequenceConfig) -> Int[np.ndarray, " T"]:
     """The same patch of the frame before; for key frames.
 
     The first frame has none: there it is the patch above, and in the first row the one before.
@@ -29,7 +29,7 @@ def previous_frame(blocks: int, sequence: SequenceConfig) -> Int[np.ndarray, " L
     return guess.astype(np.int32)
 
 
-def neighbouring_frame(inserted: int, sequence: SequenceConfig) -> Int[np.ndarray, " L"]:
+def neighbouring_frame(inserted: int, sequence: SequenceConfig) -> Int[np.ndarray, " T"]:
     """The same patch of a frame beside it; for inserted frames, in a sequence [A, B, 1 .. n].
 
     The last one looks at B, the others at the frame before them, the first of which is A.

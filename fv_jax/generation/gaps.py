@@ -55,10 +55,10 @@ class Gaps:
     number: list[int]
     a: Int[np.ndarray, "G h w"]
     b: Int[np.ndarray, "G h w"]
-    inherited: Bool[np.ndarray, "n G h w"]
+    inherited: Bool[np.ndarray, "inserted G h w"]
 
     @property
-    def inserted(self) -> Int[np.ndarray, "n G h w"]:
+    def inserted(self) -> Int[np.ndarray, "inserted G h w"]:
         """The inserted frames as far as they are known: inherited ids, and FREE elsewhere."""
         return np.where(self.inherited, self.a[None], FREE)
 
@@ -99,7 +99,7 @@ def find_gaps(
 
 
 def interleave(
-    videos: list[Frames], gaps: Gaps, inserted: Int[np.ndarray, "n G h w"]
+    videos: list[Frames], gaps: Gaps, inserted: Int[np.ndarray, "inserted G h w"]
 ) -> list[Frames]:
     """The videos with the inserted frames between those they had, in time order."""
     longer = []
@@ -117,14 +117,14 @@ def interleave(
     return longer
 
 
-def _inherited(a, b, insert, share, seed, radius) -> Bool[np.ndarray, "n h w"]:
+def _inherited(a, b, insert, share, seed, radius) -> Bool[np.ndarray, "inserted h w"]:
     stable = regions(a, b, radius).stable
     rng = np.random.default_rng(seed)
     return np.stack([inheritable(stable, share, rng) for _ in range(insert)])
 
 
 def _put_between(known: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """[F, ...] and [n, F - 1, ...] to [(F - 1)(n + 1) + 1, ...] in time order."""
-    steps = np.concatenate([known[None, :-1], new])  # [n + 1, F - 1, ...]
+    """[F, ...] and [inserted, F - 1, ...] to [(F - 1) (inserted + 1) + 1, ...] in time order."""
+    steps = np.concatenate([known[None, :-1], new])  # [inserted + 1, F - 1, ...]
     ordered = steps.swapaxes(0, 1).reshape(-1, *known.shape[1:])
     return np.concatenate([ordered, known[-1:]])

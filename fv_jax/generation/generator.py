@@ -49,7 +49,7 @@ class Generator:
         *,
         seed: int | Sequence[int] = 0,
         options: Options = Options(),
-        first_frames: UInt8[np.ndarray, "*B K Y X 3"] | None = None,
+        first_frames: UInt8[np.ndarray, "*b given Y X 3"] | None = None,
         policy: Policy | None = None,
     ) -> list[Clip]:
         """Videos for prompts; all of them share one batch.
@@ -128,7 +128,7 @@ class Generator:
             for shown, frames, request in zip(pixels, filled, plan.requests)
         ]  # fmt: skip
 
-    def _given(self, plan: Plan, stats: Stats) -> Int[np.ndarray, "B K P"]:
+    def _given(self, plan: Plan, stats: Stats) -> Int[np.ndarray, "B given P"]:
         """The ids of the first frames."""
         rows, sequence = len(plan.requests), self.model.config.sequence
         if plan.first_frames is None:
@@ -140,7 +140,7 @@ class Generator:
         )
 
     def _key_frames(
-        self, engine: Engine, plan: Plan, given: Int[np.ndarray, "B K P"], stats: Stats
+        self, engine: Engine, plan: Plan, given: Int[np.ndarray, "B given P"], stats: Stats
     ) -> Int[np.ndarray, "B F h w"]:
         count, sequence, options = plan.key_frames, self.model.config.sequence, plan.options
         rows, known = given.shape[:2]

@@ -55,7 +55,7 @@ def sample_gaps(
     stats: Stats,
     *,
     drafts: bool = True,
-) -> Int[np.ndarray, "n G h w"]:
+) -> Int[np.ndarray, "inserted G h w"]:
     """Sample whatever is not inherited, one row a gap: A, B, then the inserted frames."""
     known, sequence = gaps.inserted, sampler.sequence
     insert = len(known)

@@ -57,7 +57,7 @@ class Plan:
     options: Options
     key_frames: int
     insert: int
-    first_frames: UInt8[np.ndarray, "_ K Y X 3"] | None
+    first_frames: UInt8[np.ndarray, "_ given Y X 3"] | None
     key_policy: Policy
     insert_policy: Policy
     fps: float
@@ -100,7 +100,7 @@ def plan_videos(
     *,
     seed: int | Sequence[int] = 0,
     options: Options = Options(),
-    first_frames: UInt8[np.ndarray, "*B K Y X 3"] | None = None,
+    first_frames: UInt8[np.ndarray, "*b given Y X 3"] | None = None,
     policy: Policy | None = None,
     leave_out: bool = False,
 ) -> Plan:

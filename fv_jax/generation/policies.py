@@ -19,8 +19,8 @@ class Policy(Protocol):
     """
 
     def __call__(
-        self, logits: Float[Array, "*B V"], noise: Float[Array, "*B V"]
-    ) -> Int[Array, "*B"]:
+        self, logits: Float[Array, "*b V"], noise: Float[Array, "*b V"]
+    ) -> Int[Array, "*b"]:
         """Frame codes of every row from their scores and standard Gumbel noise."""
         ...
 
@@ -44,8 +44,8 @@ class Sampling:
     top_p: float = 1.0
 
     def __call__(
-        self, logits: Float[Array, "*B V"], noise: Float[Array, "*B V"]
-    ) -> Int[Array, "*B"]:
+        self, logits: Float[Array, "*b V"], noise: Float[Array, "*b V"]
+    ) -> Int[Array, "*b"]:
         """Token ids of every row."""
         if self.temperature < _COLDEST:
             return _argmax(logits)
@@ -53,7 +53,7 @@ class Sampling:
         scaled = (logits - logits.max(axis=-1, keepdims=True)) / self.temperature
         return _argmax(self.filter(scaled) + noise)
 
-    def filter(self, logits: Float[Array, "*B V"]) -> Float[Array, "*B V"]:
+    def filter(self, logits: Float[Array, "*b V"]) -> Float[Array, "*b V"]:
         """Scaled logits with everything outside top-k and top-p at -inf.
 
         Tokens as likely as the last one kept are kept too.
@@ -72,15 +72,15 @@ class Sampling:
         return logits
 
 
-def _argmax(x: Float[Array, "*B V"]) -> Int[Array, "*B"]:
+def _argmax(x: Float[Array, "*b V"]) -> Int[Array, "*b"]:
     """The first of the largest, as two plain reductions: JAX's own is one that CPUs do slowly."""
     codes = jnp.arange(x.shape[-1], dtype=jnp.int32)
     largest = jnp.max(x, axis=-1, keepdims=True)
     return jnp.min(jnp.where(x == largest, codes, x.shape[-1] - 1), axis=-1)
 
 
-def position_words(keys: Array, position: Int[Array, "B N"]) -> Array:
-    """Two random words for each position, uint32 [B, N, 2]: of `fold_in(request key, position)`.
+def position_words(keys: Array, position: Int[Array, "B T"]) -> Array:
+    """Two random words for each position, uint32 [B, T, 2]: of `fold_in(request key, position)`.
 
     They depend on nothing else, so neither batch neighbours nor the order in which positions are
     computed can change a request's video.

@@ -118,12 +118,12 @@ def decode_tokens(
     model: Any,
     sampler: Sampler,
     state: DecodeState,
-    tokens: Int[Array, "B L"],
-    guesses: Int[Array, " L"],
+    tokens: Int[Array, "B T"],
+    guesses: Int[Array, " T"],
     *,
     read: int = 0,
     prefix: int = 0,
-) -> tuple[Int[Array, "B L"], DecodeState, Counts]:
+) -> tuple[Int[Array, "B T"], DecodeState, Counts]:
     """Replace every FREE token.
 
     Args:
@@ -226,7 +226,7 @@ def decode(
     sampler: Sampler,
     read: int = 0,
     prefix: int = 0,
-) -> tuple[Int[Array, "B L"], DecodeState, Counts]:
+) -> tuple[Int[Array, "B T"], DecodeState, Counts]:
     """`decode_tokens`, jitted, with the model given as parameters and graph."""
     model = nnx.merge(graph, params)
     return decode_tokens(model, sampler, state, tokens, guesses, read=read, prefix=prefix)

@@ -20,10 +20,10 @@ class Clip:
         stats: sampler steps, tokens by kind, seconds by stage (of the whole batch).
     """
 
-    frames: UInt8[np.ndarray, "M Y X 3"]
-    ids: Int[np.ndarray, "M h w"]
-    key_frame: Bool[np.ndarray, " M"]
-    inherited: Bool[np.ndarray, "M h w"]
+    frames: UInt8[np.ndarray, "F Y X 3"]
+    ids: Int[np.ndarray, "F h w"]
+    key_frame: Bool[np.ndarray, " F"]
+    inherited: Bool[np.ndarray, "F h w"]
     prompt: str
     seed: int
     fps: float

@@ -44,7 +44,7 @@ class Window:
 
 def frame_numbers(
     reader: Reader, fps: float, start: float = 0.0, count: int = 0
-) -> Int[np.ndarray, " n"]:
+) -> Int[np.ndarray, " F"]:
     """Numbers of the frames on the screen at start, start + 1/fps, ..
 
     Args:
@@ -73,7 +73,7 @@ def frame_numbers(
     return np.searchsorted(times, moments + _TOLERANCE, side="right") - 1
 
 
-def at_even_times(reader: Reader) -> tuple[Int[np.ndarray, " n"], float, list[str]]:
+def at_even_times(reader: Reader) -> tuple[Int[np.ndarray, " F"], float, list[str]]:
     """Numbers of the frames of a clip at a constant rate, the rate, and what was done for it.
 
     A clip whose frames stay within half a frame of even times comes as it is, at its mean rate;
@@ -113,7 +113,7 @@ def latest_start(reader: Reader, window: Window) -> float:
     return max(0.0, float(reader.times[-1]) - (len(numbers) - 1) / window.fps)
 
 
-def read(reader: Reader, window: Window, start: float = 0.0) -> UInt8[np.ndarray, "n S S 3"]:
+def read(reader: Reader, window: Window, start: float = 0.0) -> UInt8[np.ndarray, "F size size 3"]:
     """The window's frames from `start` (seconds) on.
 
     Raises:
@@ -124,8 +124,8 @@ def read(reader: Reader, window: Window, start: float = 0.0) -> UInt8[np.ndarray
 
 
 def read_frames(
-    reader: Reader, numbers: Int[np.ndarray, " n"], size: int
-) -> UInt8[np.ndarray, "n S S 3"]:
+    reader: Reader, numbers: Int[np.ndarray, " F"], size: int
+) -> UInt8[np.ndarray, "F size size 3"]:
     """The frames of these rising numbers, fitted to `size`; a number may come more than once.
 
     Raises:
@@ -137,7 +137,7 @@ def read_frames(
 
 def read_pieces(
     reader: Reader, pieces: Sequence[Int[np.ndarray, " _"]], size: int
-) -> Iterator[UInt8[np.ndarray, "_ S S 3"]]:
+) -> Iterator[UInt8[np.ndarray, "_ size size 3"]]:
     """One stretch of frames after the other, fitted to `size`: all numbers rise, from piece to
     piece, too, and every frame is decoded once.
 
@@ -150,7 +150,7 @@ def read_pieces(
 
 
 def read_fitted(
-    reader: Reader, numbers: Int[np.ndarray, " n"], size: tuple[int, int]
+    reader: Reader, numbers: Int[np.ndarray, " F"], size: tuple[int, int]
 ) -> Iterator[UInt8[np.ndarray, "Y X 3"]]:
     """The frames of these rising numbers, fitted to `size` (Y, X), one by one.
 
@@ -166,18 +166,18 @@ def read_fitted(
 
 def read_random(
     reader: Reader, window: Window, rng: np.random.Generator
-) -> UInt8[np.ndarray, "n S S 3"]:
+) -> UInt8[np.ndarray, "F size size 3"]:
     """A window that begins with any frame after which it fits, all equally likely."""
     starts = reader.times[reader.times <= latest_start(reader, window) + _TOLERANCE]
     return read(reader, window, float(starts[rng.integers(len(starts))]))
 
 
-def read_centered(reader: Reader, window: Window) -> UInt8[np.ndarray, "n S S 3"]:
+def read_centered(reader: Reader, window: Window) -> UInt8[np.ndarray, "F size size 3"]:
     """The window in the middle of the clip."""
     return read(reader, window, latest_start(reader, window) / 2)
 
 
-def fit(frames: UInt8[np.ndarray, "M Y X 3"], size: tuple[int, int]) -> np.ndarray:
+def fit(frames: UInt8[np.ndarray, "F Y X 3"], size: tuple[int, int]) -> np.ndarray:
     """Scale so that `size` (Y, X) is just covered, then cut the middle out."""
     height, width = size
     scale = max(height / frames.shape[1], width / frames.shape[2])

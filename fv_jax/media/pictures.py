@@ -52,7 +52,7 @@ class Pictures:
                 raise ClipError(f"{name} has {got}, the first picture {want}")
             yield pixels
 
-    def frames(self, indices: Sequence[int]) -> UInt8[np.ndarray, "n Y X 3"]:
+    def frames(self, indices: Sequence[int]) -> UInt8[np.ndarray, "F Y X 3"]:
         """Pixels of the chosen frames."""
         return gathered(self, indices)
 
@@ -111,7 +111,7 @@ class Animation:
                     raise ClipError(f"frame {index} has {got}, the first {want}")
                 yield pixels
 
-    def frames(self, indices: Sequence[int]) -> UInt8[np.ndarray, "n Y X 3"]:
+    def frames(self, indices: Sequence[int]) -> UInt8[np.ndarray, "F Y X 3"]:
         """Pixels of the chosen frames."""
         return gathered(self, indices)
 

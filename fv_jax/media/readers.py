@@ -50,7 +50,7 @@ class Reader(Protocol):
         """
         ...
 
-    def frames(self, indices: Sequence[int]) -> UInt8[np.ndarray, "n Y X 3"]:
+    def frames(self, indices: Sequence[int]) -> UInt8[np.ndarray, "F Y X 3"]:
         """Pixels of the chosen frames, in the order asked for; an index may come twice.
 
         Raises:
@@ -81,7 +81,7 @@ class Array:
         """Pixels of the chosen frames, one by one."""
         yield from self.frames(indices)
 
-    def frames(self, indices: Sequence[int]) -> UInt8[np.ndarray, "n Y X 3"]:
+    def frames(self, indices: Sequence[int]) -> UInt8[np.ndarray, "F Y X 3"]:
         """Pixels of the chosen frames."""
         return self._pixels[np.asarray(checked(indices, len(self.times)))]
 
@@ -94,7 +94,7 @@ class Array:
         return pixels
 
 
-def gathered(reader: Reader, indices: Sequence[int]) -> UInt8[np.ndarray, "n Y X 3"]:
+def gathered(reader: Reader, indices: Sequence[int]) -> UInt8[np.ndarray, "F Y X 3"]:
     """Frames in any order, of a reader that gives them one after the other."""
     wanted, place = np.unique(checked(indices, len(reader.times)), return_inverse=True)
     return np.stack(list(reader.each(wanted.tolist())))[place]

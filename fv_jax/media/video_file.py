@@ -161,7 +161,7 @@ class VideoFile:
         stat = os.stat(self._video)
         return str(self._video), stat.st_size, stat.st_mtime_ns
 
-    def frames(self, indices: Sequence[int]) -> UInt8[np.ndarray, "n Y X 3"]:
+    def frames(self, indices: Sequence[int]) -> UInt8[np.ndarray, "F Y X 3"]:
         """Pixels of the chosen frames."""
         return gathered(self, indices)
 

@@ -1,6 +1,6 @@
 """The packed sequence (paper section 3.2, Fig. 3): text and a serial number before every frame.
 
-Key frames, M = 3:
+Three key frames:
 
     [text | SN_1 | frame 1] [text | SN_2 | frame 2] [text | SN_3 | frame 3]
 
@@ -12,7 +12,7 @@ Interpolation, n = 2 frames between A and B; B's serial number is n + 2, since i
 Every block has the same length, so "the same patch, one frame ago" is one fixed distance: all
 that a network with relative positions can learn. The text is padded, never cut.
 
-Shapes: B rows, M blocks, T text slots, P ids per frame, L = M (T + 1 + P) tokens.
+A row of F frames has T = F (text + 1 + P) tokens, with P ids in each frame.
 All arrays here are NumPy int32; frame ids are codes (0..codebook) outside and vocabulary ids
 inside a sequence.
 """
@@ -25,7 +25,7 @@ from fv_jax.sequence.vocab import FREE, PAD, Vocab
 
 
 def key_frame_serials(frames: int) -> list[int]:
-    """Serial numbers in packed order for the key-frame task: 1, 2, .. M."""
+    """Serial numbers in packed order for the key-frame task: 1, 2, .. frames."""
     return list(range(1, frames + 1))
 
 
@@ -34,12 +34,14 @@ def interpolation_serials(inserted: int) -> list[int]:
     return [1, inserted + 2, *range(2, inserted + 2)]
 
 
-def header(text: Int[np.ndarray, "B T"], serial: int, vocab: Vocab) -> Int[np.ndarray, "B T+1"]:
+def header(
+    text: Int[np.ndarray, "B text"], serial: int, vocab: Vocab
+) -> Int[np.ndarray, "B text+1"]:
     """What precedes a frame: the text (vocabulary ids) and its serial number."""
     return np.pad(text, ((0, 0), (0, 1)), constant_values=vocab.serial(serial)).astype(np.int32)
 
 
-def pad_text(ids: list[int], config: SequenceConfig) -> Int[np.ndarray, " T"]:
+def pad_text(ids: list[int], config: SequenceConfig) -> Int[np.ndarray, " text"]:
     """Text ids (from 0) as vocabulary ids, padded at the end to the text slots.
 
     Raises:
@@ -55,11 +57,11 @@ def pad_text(ids: list[int], config: SequenceConfig) -> Int[np.ndarray, " T"]:
 
 
 def pack(
-    text: Int[np.ndarray, "B T"],
-    frames: Int[np.ndarray, "B M P"],
+    text: Int[np.ndarray, "B text"],
+    frames: Int[np.ndarray, "B F P"],
     serials: list[int],
     config: SequenceConfig,
-) -> Int[np.ndarray, "B L"]:
+) -> Int[np.ndarray, "B T"]:
     """Blocks of (text, serial number, frame codes), in the given order; FREE codes stay FREE.
 
     Use `key_frame_serials` with the frames in time order, or `interpolation_serials` with the
@@ -90,8 +92,8 @@ def pack(
 
 
 def unpack(
-    tokens: Int[np.ndarray, "B L"], config: SequenceConfig
-) -> tuple[Int[np.ndarray, "B T"], list[int], Int[np.ndarray, "B M P"]]:
+    tokens: Int[np.ndarray, "B T"], config: SequenceConfig
+) -> tuple[Int[np.ndarray, "B text"], list[int], Int[np.ndarray, "B F P"]]:
     """Text, serial numbers and frame codes of a packed sequence, in packed order.
 
     Raises:

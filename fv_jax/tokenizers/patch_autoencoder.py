@@ -78,7 +78,7 @@ class PatchAutoencoder(nnx.Module):
             x = block(x)
         return self._frames(self.to_pixels(self.decoder_norm(x)))
 
-    def _patches(self, pixels: Float[Array, "B Y X 3"]) -> Float[Array, "B h w p"]:
+    def _patches(self, pixels: Float[Array, "B Y X 3"]) -> Float[Array, "B h w pixels"]:
         """Each patch with its halo, flattened; the frame's edge is repeated outwards."""
         f, halo = self.config.patch, self.config.halo
         b, height, width, _ = pixels.shape
@@ -92,7 +92,7 @@ class PatchAutoencoder(nnx.Module):
         x = padded[:, rows[:, None, :, None], columns[None, :, None, :]]
         return x.reshape(b, height // f, width // f, -1)
 
-    def _frames(self, patches: Float[Array, "B h w p"]) -> Float[Array, "B Y X 3"]:
+    def _frames(self, patches: Float[Array, "B h w pixels"]) -> Float[Array, "B Y X 3"]:
         b, h, w, _ = patches.shape
         f = self.config.patch
         x = patches.reshape(b, h, w, f, f, 3).transpose(0, 1, 3, 2, 4, 5)

@@ -69,7 +69,7 @@ class FSQ:
         return tuple(math.prod(self.levels[:j]) for j in range(len(self.levels)))
 
 
-def hysteresis(bounded: Float[np.ndarray, "T *b d"], delta: float) -> Float[np.ndarray, "T *b d"]:
+def hysteresis(bounded: Float[np.ndarray, "F *b d"], delta: float) -> Float[np.ndarray, "F *b d"]:
     """Round over time, keeping a level while its channel stays within 1/2 + delta of it.
 
     Camera noise then cannot flip a channel that sits on the edge between two levels. A

@@ -4,7 +4,7 @@
     predicts                    id   id id ...           the last id of a block predicts nothing
 
 Text and serial numbers are always given, so no loss and no logits are spent on them. Codes are
-scored some at a time: logits [B, M, P, codes] never exist at once, forwards or backwards.
+scored some at a time: logits [B, F, P, V] never exist at once, forwards or backwards.
 """
 
 from typing import Any
@@ -21,8 +21,8 @@ from fv_jax.sequence.vocab import Vocab
 
 def frame_loss(
     model: Any,
-    tokens: Int[Array, "B L"],
-    weight: Float[Array, "B M"],
+    tokens: Int[Array, "B T"],
+    weight: Float[Array, "B F"],
     sequence: SequenceConfig,
     *,
     remat: str = "none",
@@ -32,7 +32,7 @@ def frame_loss(
 
     Args:
         model: a `RetNet`, or what has its `init_state`, `chunkwise` and `tables`.
-        tokens: packed rows, L = M * stride.
+        tokens: packed rows, T = F * stride.
         weight: how much each block's frame counts.
         remat: what the backward pass computes again (`models/retnet.py: scan_layers`).
         loss_chunk: codes that are scored at a time.
@@ -56,8 +56,8 @@ def frame_loss(
 
 
 def cross_entropy(
-    tables: Tables, hidden: Float[Array, "B M P D"], targets: Int[Array, "B M P"], chunk: int
-) -> tuple[Float[Array, "B M P"], Bool[Array, "B M P"]]:
+    tables: Tables, hidden: Float[Array, "B F P D"], targets: Int[Array, "B F P"], chunk: int
+) -> tuple[Float[Array, "B F P"], Bool[Array, "B F P"]]:
     """Cross-entropy (nats) of the targets, and whether no code scores higher than the target.
 
     Args:

@@ -78,7 +78,7 @@ class IceNetwork(nnx.Module):
         self.down_samplers = nnx.List([HalfSize(config.hidden_dim) for _ in range(2)])
         self.quantize = Quantizer(config)
 
-    def latent(self, features: Float[Array, "B y x z"], rate: int) -> Float[Array, "B h w d"]:
+    def latent(self, features: Float[Array, "B y x C"], rate: int) -> Float[Array, "B h w d"]:
         """Vectors before the search for the nearest code, of the encoder's features."""
         for halve in list(self.down_samplers)[: RATES.index(rate)]:
             features = halve(features)
@@ -104,7 +104,7 @@ class ImageEncoder(nnx.Module):
         self.norm_out = _norm(width)
         self.conv_out = _conv3(width, config.hidden_dim)
 
-    def __call__(self, x: Float[Array, "B Y X 3"]) -> Float[Array, "B y x z"]:
+    def __call__(self, x: Float[Array, "B Y X 3"]) -> Float[Array, "B y x C"]:
         x = self.conv_in(x)
         for level in self.down:
             x = level(x)
@@ -119,7 +119,7 @@ class ImageEncoderLevel(nnx.Module):
         self.block = nnx.List([ResidualBlock(a, b) for a, b in itertools.pairwise(widths)])
         self.downsample = Strided(width) if halve else None
 
-    def __call__(self, x: Float[Array, "B Y X i"]) -> Float[Array, "B y x o"]:
+    def __call__(self, x: Float[Array, "B Y X I"]) -> Float[Array, "B y x O"]:
         for block in self.block:
             x = block(x)
         return x if self.downsample is None else self.downsample(x)
@@ -158,7 +158,7 @@ class ImageDecoderLevel(nnx.Module):
         self.attn = nnx.List([Attention(width)] if attention else [])
         self.upsample = DoubleSize(width) if double else None
 
-    def __call__(self, x: Float[Array, "B y x i"]) -> Float[Array, "B Y X o"]:
+    def __call__(self, x: Float[Array, "B y x I"]) -> Float[Array, "B Y X O"]:
         for block in (*self.block, *self.attn):
             x = block(x)
         return x if self.upsample is None else self.upsample(x)
@@ -186,7 +186,7 @@ class ResidualBlock(nnx.Module):
         self.conv2 = _conv3(width, width)
         self.nin_shortcut = _conv1(inputs, width) if inputs != width else None
 
-    def __call__(self, x: Float[Array, "B y x i"]) -> Float[Array, "B y x o"]:
+    def __call__(self, x: Float[Array, "B y x I"]) -> Float[Array, "B y x O"]:
         y = self.conv1(jax.nn.silu(self.norm1(x)))
         y = self.conv2(jax.nn.silu(self.norm2(y)))
         return (x if self.nin_shortcut is None else self.nin_shortcut(x)) + y
@@ -247,8 +247,10 @@ class Quantizer(nnx.Module):
 
 
 def attend(
-    q: Float[Array, "B N C"], k: Float[Array, "B N C"], v: Float[Array, "B N C"]
-) -> Float[Array, "B N C"]:
+    q: Float[Array, "B places C"],
+    k: Float[Array, "B places C"],
+    v: Float[Array, "B places C"],
+) -> Float[Array, "B places C"]:
     """softmax(q k / sqrt(C)) v, some queries at a time: 480x480 px are 14,400 positions."""
     positions, width = q.shape[1:]
     chunks = -(-positions // _QUERIES)
@@ -263,7 +265,7 @@ def attend(
     return mixed.swapaxes(0, 1).reshape(padded.shape)[:, :positions]
 
 
-def nearest(z: Float[Array, "*b d"], codebook: Float[Array, "K d"]) -> Int[Array, "*b"]:
+def nearest(z: Float[Array, "*b d"], codebook: Float[Array, "V d"]) -> Int[Array, "*b"]:
     """Index of the code at the smallest distance to each vector; of equals, the first.
 
     |z - e|^2 without |z|^2, which is the same for all codes, and for some codes at a time: all

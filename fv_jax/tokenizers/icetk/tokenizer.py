@@ -166,8 +166,8 @@ class IceTokenizer(FrameTokenizer):
         return _batched(functools.partial(self._latent, rate=rate), frames)
 
     def encode_clips(
-        self, clips: Sequence[UInt8[np.ndarray, "_T _Y _X 3"]], rate: int = 8
-    ) -> list[Int[np.ndarray, "_T _h _w"]]:
+        self, clips: Sequence[UInt8[np.ndarray, "_F _Y _X 3"]], rate: int = 8
+    ) -> list[Int[np.ndarray, "_F _h _w"]]:
         """Ids of clips' frames in time order; lengths and sizes may differ from clip to clip.
 
         Frames of one size share batches, whichever clips they are from. There is no hysteresis,
