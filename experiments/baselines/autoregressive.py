@@ -37,14 +37,14 @@ _STATIC = ("graph", "sequence", "policy", "known_frames")
 @functools.partial(jax.jit, static_argnames=_STATIC)
 def uncached(
     params: Any,
-    tokens: Int[Array, "B L"],
+    tokens: Int[Array, "B T"],
     keys: Array,
     *,
     graph: nnx.GraphDef,
     sequence: SequenceConfig,
     policy: Policy = Sampling(),
     known_frames: int = 0,
-) -> Int[Array, "B L"]:
+) -> Int[Array, "B T"]:
     """Replace every FREE id; each takes one run of the network over all tokens before it.
 
     Static shapes: the ids of a part of a frame are one compiled loop, whose input is the tokens
@@ -75,7 +75,7 @@ def uncached(
 @functools.partial(jax.jit, static_argnames=("graph", "sequence", "policy", "start", "stop"))
 def part(
     params: Any,
-    tokens: Int[Array, "B L"],
+    tokens: Int[Array, "B T"],
     keys: Array,
     *,
     graph: nnx.GraphDef,
@@ -83,7 +83,7 @@ def part(
     policy: Policy = Sampling(),
     start: int,
     stop: int,
-) -> Int[Array, "B L"]:
+) -> Int[Array, "B T"]:
     """`uncached` for the places start..stop - 1 alone: each costs a run over `stop` tokens."""
     model = nnx.merge(graph, params)
     layers, put = model.stacked(), _Put(keys, tokens, sequence, policy)
@@ -112,14 +112,14 @@ def part_ends(sequence: SequenceConfig, starts: list[int]) -> list[int]:
 @functools.partial(jax.jit, static_argnames=_STATIC)
 def cached(
     params: Any,
-    tokens: Int[Array, "B L"],
+    tokens: Int[Array, "B T"],
     keys: Array,
     *,
     graph: nnx.GraphDef,
     sequence: SequenceConfig,
     policy: Policy = Sampling(),
     known_frames: int = 0,
-) -> Int[Array, "B L"]:
+) -> Int[Array, "B T"]:
     """Replace every FREE id, one token per step, with a KV cache.
 
     Each block begins with one read of all that is known since the last id (and of that id); its
@@ -162,9 +162,9 @@ class _Put:
         self,
         model: Transformer,
         hidden: Float[Array, "B D"],
-        tokens: Int[Array, "B L"],
+        tokens: Int[Array, "B T"],
         place: int | Int[Array, ""],
-    ) -> Int[Array, "B L"]:
+    ) -> Int[Array, "B T"]:
         at_place = lambda x: jax.lax.dynamic_index_in_dim(x, place, axis=1, keepdims=False)
         logits = model.logits(hidden).astype(jnp.float32)
         noise = gumbel(at_place(self.words), logits.shape[-1])

@@ -81,7 +81,7 @@ class MaskGit(nnx.Module):
         self.head = table(d, sequence.frame_codes)
 
     def __call__(
-        self, text: Int[Array, "B T"], codes: Int[Array, "B M h w"]
+        self, text: Int[Array, "B text"], codes: Int[Array, "B F h w"]
     ) -> Float[Array, "B N V"]:
         """Scores of every place's id.
 
@@ -114,7 +114,7 @@ class MaskGit(nnx.Module):
 
 
 def loss(
-    model: MaskGit, text: Int[Array, "B T"], codes: Int[Array, "B M h w"], key: Array
+    model: MaskGit, text: Int[Array, "B text"], codes: Int[Array, "B F h w"], key: Array
 ) -> Float[Array, ""]:
     """Cross-entropy of masked ids, nats per id (arXiv:2202.04200, section 3.1).
 
@@ -145,8 +145,8 @@ def masked_after(step: Int[Array, ""], unknown: Int[Array, " B"], steps: int) ->
 
 def fill_step(
     model: MaskGit,
-    text: Int[Array, "B T"],
-    codes: Int[Array, "B M h w"],
+    text: Int[Array, "B text"],
+    codes: Int[Array, "B F h w"],
     unknown: Int[Array, " B"],
     step: Int[Array, ""],
     keys: Array,
@@ -154,7 +154,7 @@ def fill_step(
     policy: Policy,
     steps: int,
     choice_temperature: float,
-) -> Int[Array, "B M h w"]:
+) -> Int[Array, "B F h w"]:
     """Fill all FREE codes, then free those of them again of which the network is least sure.
 
     Sure is log p(id) + Gumbel noise; the noise's scale falls linearly from `choice_temperature`
@@ -179,15 +179,15 @@ def fill_step(
 @functools.partial(jax.jit, static_argnames=("graph", "policy", "steps", "choice_temperature"))
 def sample(
     params: Any,
-    text: Int[Array, "B T"],
-    codes: Int[Array, "B M h w"],
+    text: Int[Array, "B text"],
+    codes: Int[Array, "B F h w"],
     keys: Array,
     *,
     graph: nnx.GraphDef,
     policy: Policy = Sampling(),
     steps: int = STEPS,
     choice_temperature: float = CHOICE_TEMPERATURE,
-) -> Int[Array, "B M h w"]:
+) -> Int[Array, "B F h w"]:
     """Replace every FREE code.
 
     Args:

@@ -137,7 +137,7 @@ class SpaceTimeAttention(nnx.Module):
         self.space_out, self.time_out = (dense(inner, channels, 0.5) for _ in range(2))
         self.time_bias = nnx.Param(jnp.zeros((2 * config.frames - 1, self.heads)))
 
-    def __call__(self, x: Float[Array, "B M Y X C"]) -> Float[Array, "B M Y X C"]:
+    def __call__(self, x: Float[Array, "B F Y X C"]) -> Float[Array, "B F Y X C"]:
         shape = b, m, y, w, c = x.shape
         x = x.reshape(b * m, y * w, c)
         x = x + self._space(self.space_norm(x))
@@ -152,7 +152,7 @@ class SpaceTimeAttention(nnx.Module):
         out = out.reshape(n, self.heads, s, self.key_dim).swapaxes(1, 2)
         return self.space_out(out.reshape(n, s, -1).astype(x.dtype))
 
-    def _time(self, x: Float[Array, "B M S C"]) -> Float[Array, "B M S C"]:
+    def _time(self, x: Float[Array, "B F places C"]) -> Float[Array, "B F places C"]:
         b, m, s, _ = x.shape
         qkv = self.time_qkv(x).reshape(b, m, s, 3, self.heads, self.key_dim)
         q, k, v = jnp.moveaxis(qkv, 3, 0)
@@ -179,8 +179,8 @@ class ResidualBlock(nnx.Module):
         self.skip = None if same else Dense(inputs, outputs, dtype=dtype, gain=1.0, rngs=rngs)
 
     def __call__(
-        self, x: Float[Array, "B M Y X C"], embedding: Float[Array, "B E"]
-    ) -> Float[Array, "B M Y X O"]:
+        self, x: Float[Array, "B F Y X C"], embedding: Float[Array, "B E"]
+    ) -> Float[Array, "B F Y X O"]:
         h = _per_frame(lambda x: self.first(jax.nn.silu(self.first_norm(x))), x)
         scale, shift = jnp.split(self.modulation(embedding)[:, None, None, None], 2, axis=-1)
         h = _per_frame(self.second_norm, h) * (1 + scale) + shift
@@ -244,10 +244,10 @@ class VideoUNet(nnx.Module):
 
     def __call__(
         self,
-        z: Float[Array, "B M Y X 3"],
+        z: Float[Array, "B F Y X 3"],
         t: Float[Array, " B"],
-        text: Int[Array, "B T"],
-    ) -> Float[Array, "B M Y X 3"]:
+        text: Int[Array, "B text"],
+    ) -> Float[Array, "B F Y X 3"]:
         """v of noisy frames at time t; text as `fv_jax.sequence.pad_text` gives it.
 
         Raises:
@@ -322,7 +322,7 @@ def posterior(
 
 
 def loss(
-    model: VideoUNet, frames: Float[Array, "B M Y X 3"], text: Int[Array, "B T"], key: Array
+    model: VideoUNet, frames: Float[Array, "B F Y X 3"], text: Int[Array, "B text"], key: Array
 ) -> Float[Array, ""]:
     """Mean squared error of v at random times, one per row."""
     t_key, noise_key = jax.random.split(key)
@@ -335,7 +335,7 @@ def loss(
 
 def ancestral(
     denoise: Callable[[Array, Array], Array], keys: Array, shape: tuple[int, ...], steps: int
-) -> Float[Array, "B M Y X 3"]:
+) -> Float[Array, "B F Y X 3"]:
     """Frames from noise: each step draws z_s given z_t and the frames that v gives, cut to [-1, 1].
 
     The variance is the posterior's (gamma = 0 of the paper's interpolation).
@@ -361,13 +361,13 @@ def ancestral(
 @functools.partial(jax.jit, static_argnames=("graph", "size", "steps"))
 def sample(
     params: Any,
-    text: Int[Array, "B T"],
+    text: Int[Array, "B text"],
     keys: Array,
     *,
     graph: nnx.GraphDef,
     size: tuple[int, int],
     steps: int = STEPS,
-) -> Float[Array, "B M Y X 3"]:
+) -> Float[Array, "B F Y X 3"]:
     """Videos of a text, floats in [-1, 1].
 
     Args:

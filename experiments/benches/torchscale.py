@@ -261,8 +261,8 @@ def graph_of(config: RetNetConfig, vocabulary: int, codes: int) -> nnx.GraphDef:
 
 @functools.partial(jax.jit, static_argnames="graph")
 def network(
-    params: Any, tokens: Int[Array, "B L"], *, graph: nnx.GraphDef
-) -> Float[Array, "B L codes"]:
+    params: Any, tokens: Int[Array, "B T"], *, graph: nnx.GraphDef
+) -> Float[Array, "B T codes"]:
     """Logits after every token, token by token: `decode`'s step without its choosing."""
     model = nnx.merge(graph, params)
     decoder, ones = model.decoder(), jnp.ones(tokens.shape[0], jnp.int32)
@@ -285,7 +285,7 @@ def their_logits(torch: Any, decoder: Any, tokens: Any) -> list[Any]:
 
 
 def their_decode(
-    torch: Any, decoder: Any, tokens: Int[np.ndarray, "B L"], frame_start: int, temperature: float
+    torch: Any, decoder: Any, tokens: Int[np.ndarray, "B T"], frame_start: int, temperature: float
 ) -> Any:
     """`tokens` with an id for every FREE, by torchscale; all rows are FREE at the same places."""
     ids, free = torch.as_tensor(tokens, dtype=torch.long).clone(), tokens[0] == FREE
@@ -357,7 +357,7 @@ def _measure(
     ]
 
 
-def _tokens(case: Case, batch: int) -> Int[np.ndarray, "B L"]:
+def _tokens(case: Case, batch: int) -> Int[np.ndarray, "B T"]:
     """A key-frame sequence whose frames are all to be sampled, with random text."""
     vocab, sequence = Vocab(case.sequence), case.sequence
     shape = (batch, sequence.text_tokens)

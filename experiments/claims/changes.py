@@ -1,6 +1,6 @@
 """What the packed sequence looks like in each variant of a claim.
 
-A change takes packed tokens [B, L] (`sequence/packing.py`) and gives others of the same length, so
+A change takes packed tokens [B, T] (`sequence/packing.py`) and gives others of the same length, so
 that every variant costs the same and the same patch of the next frame stays equally far away.
 The places of text and serial numbers are filled with what says nothing.
 """
@@ -13,7 +13,7 @@ from jaxtyping import Int
 from fv_jax.config.model import SequenceConfig
 from fv_jax.sequence.vocab import PAD, Vocab
 
-Change = Callable[[Int[np.ndarray, "B L"], SequenceConfig], Int[np.ndarray, "B L"]]
+Change = Callable[[Int[np.ndarray, "B T"], SequenceConfig], Int[np.ndarray, "B T"]]
 
 
 def as_it_is(tokens: np.ndarray, sequence: SequenceConfig) -> np.ndarray:

@@ -62,7 +62,7 @@ class Generator:
                 batches and windows, and only the distribution of videos is the same.
             options: how to sample.
             first_frames: K key frames to start from, at the key frames' rate: the same for
-                all prompts, or [B, K, Y, X, 3]; the rest is generated.
+                all prompts, or [B, F, Y, X, 3]; the rest is generated.
             policy: how ids of key frames are chosen, instead of what the options say.
 
         Raises:

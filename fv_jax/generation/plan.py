@@ -112,7 +112,7 @@ def plan_videos(
         seed: of the first prompt, or one for each. Prompt i has seed `seed + i`.
         options: how to sample.
         first_frames: K key frames to start from, at the key frames' rate: the same for all
-            prompts, or [B, K, Y, X, 3]; the rest is generated.
+            prompts, or [B, F, Y, X, 3]; the rest is generated.
         policy: how ids of key frames are chosen, instead of what the options say.
         leave_out: put prompts that cannot be used into `refused`, as long as one can be used.
 
