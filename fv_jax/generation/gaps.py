@@ -13,6 +13,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Bool, Int
 
+from fv_jax.array_types import Ids
 from fv_jax.generation.skip_mask import inheritable, regions
 from fv_jax.sequence.vocab import FREE
 
@@ -27,12 +28,12 @@ class Frames:
         inherited: which ids were copied from the neighboring key frames.
     """
 
-    ids: Int[np.ndarray, "F h w"]
+    ids: Ids
     key_frame: Bool[np.ndarray, " F"]
     inherited: Bool[np.ndarray, "F h w"]
 
     @classmethod
-    def of_key_frames(cls, ids: Int[np.ndarray, "F h w"]) -> "Frames":
+    def of_key_frames(cls, ids: Ids) -> "Frames":
         """A video of key frames only, nothing inherited."""
         return cls(ids, np.ones(len(ids), bool), np.zeros(ids.shape, bool))
 

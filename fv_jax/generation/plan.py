@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from fv_jax.array_types import Frames
 from fv_jax.config.model import Options
 from fv_jax.generation.policies import Policy, Sampling
 from fv_jax.generation.pretrained import Model
@@ -146,7 +147,7 @@ def plan_videos(
 
 def plan_interpolation(
     model: Model,
-    frames: UInt8[np.ndarray, "F Y X 3"],
+    frames: Frames,
     *,
     prompt: str = "",
     seed: int = 0,

@@ -23,8 +23,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Int
 
+from fv_jax.array_types import Frame
 from fv_jax.config.model import Options, from_json, to_json
 from fv_jax.files import replacing
 from fv_jax.generation import drafts
@@ -55,7 +56,7 @@ class StreamedFrame:
     """
 
     index: int
-    frame: UInt8[np.ndarray, "Y X 3"]
+    frame: Frame
     ids: Int[np.ndarray, "h w"]
     key_frame: bool
     inherited: Bool[np.ndarray, "h w"]

@@ -4,7 +4,9 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool
+
+from fv_jax.array_types import Frames, Ids
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,8 +22,8 @@ class Clip:
         stats: sampler steps, tokens by kind, seconds by stage (of the whole batch).
     """
 
-    frames: UInt8[np.ndarray, "F Y X 3"]
-    ids: Int[np.ndarray, "F h w"]
+    frames: Frames
+    ids: Ids
     key_frame: Bool[np.ndarray, " F"]
     inherited: Bool[np.ndarray, "F h w"]
     prompt: str

@@ -23,6 +23,7 @@ from av.video.stream import VideoStream
 from jaxtyping import UInt8
 from PIL import Image
 
+from fv_jax.array_types import Frame
 from fv_jax.media.crop import Crop
 from fv_jax.media.readers import BACKGROUND, MOST_PIXELS
 
@@ -70,7 +71,7 @@ class Display:
         if note not in self.notes:
             self.notes.append(note)
 
-    def pixels(self, frame: av.VideoFrame, matrix: bytes | None) -> UInt8[np.ndarray, "Y X 3"]:
+    def pixels(self, frame: av.VideoFrame, matrix: bytes | None) -> Frame:
         """A frame as it is to be shown, `matrix` being its display matrix if it has one."""
         if any(part.is_alpha for part in frame.format.components) or frame.format.name == "pal8":
             pixels = over_background(frame.to_ndarray(format="rgba"))
@@ -103,7 +104,7 @@ class Display:
         return np.ascontiguousarray(pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
 
 
-def over_background(rgba: UInt8[np.ndarray, "Y X 4"]) -> UInt8[np.ndarray, "Y X 3"] | None:
+def over_background(rgba: UInt8[np.ndarray, "Y X 4"]) -> Frame | None:
     """Straight alpha over white; None if nothing is transparent."""
     alpha = rgba[..., 3:].astype(np.uint16)
     if alpha.min() == 255:
@@ -112,7 +113,7 @@ def over_background(rgba: UInt8[np.ndarray, "Y X 4"]) -> UInt8[np.ndarray, "Y X 
     return ((mixed + 127) // 255).astype(np.uint8)
 
 
-def tone_mapped(frame: av.VideoFrame) -> UInt8[np.ndarray, "Y X 3"]:
+def tone_mapped(frame: av.VideoFrame) -> Frame:
     """An HDR frame for screens that are not."""
     codes = frame.reformat(format="rgb48le").to_ndarray()
     light = (_PQ_LIGHT if frame.color_trc == _PQ else _HLG_LIGHT)()[codes]
@@ -208,7 +209,7 @@ def _moebius(light: np.ndarray) -> np.ndarray:
     return np.where(light <= _KNEE, light, np.minimum(bent, 1))
 
 
-def _srgb(light: np.ndarray) -> UInt8[np.ndarray, "Y X 3"]:
+def _srgb(light: np.ndarray) -> Frame:
     """Linear light in [0, 1] to sRGB's 8 bits (IEC 61966-2-1)."""
     code = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
     return np.round(code * 255).astype(np.uint8)

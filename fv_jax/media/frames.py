@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image
 
+from fv_jax.array_types import Frame, Frames
 from fv_jax.media.readers import ClipError, Reader, fps_of
 
 # Seconds. Matroska rounds time stamps to milliseconds, and so the first one that is subtracted.
@@ -151,7 +152,7 @@ def read_pieces(
 
 def read_fitted(
     reader: Reader, numbers: Int[np.ndarray, " F"], size: tuple[int, int]
-) -> Iterator[UInt8[np.ndarray, "Y X 3"]]:
+) -> Iterator[Frame]:
     """The frames of these rising numbers, fitted to `size` (Y, X), one by one.
 
     Raises:
@@ -177,7 +178,7 @@ def read_centered(reader: Reader, window: Window) -> UInt8[np.ndarray, "F size s
     return read(reader, window, latest_start(reader, window) / 2)
 
 
-def fit(frames: UInt8[np.ndarray, "F Y X 3"], size: tuple[int, int]) -> np.ndarray:
+def fit(frames: Frames, size: tuple[int, int]) -> np.ndarray:
     """Scale so that `size` (Y, X) is just covered, then cut the middle out."""
     height, width = size
     scale = max(height / frames.shape[1], width / frames.shape[2])

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
+from fv_jax.array_types import Frame, Frames
 from fv_jax.media.display import over_background
 from fv_jax.media.readers import MOST_PIXELS, ClipError, checked, gathered, px
 
@@ -41,7 +41,7 @@ class Pictures:
         self.times = np.arange(len(paths)) / fps
         self.size = self._picture(0).shape[:2]
 
-    def each(self, indices: Sequence[int]) -> Iterator[UInt8[np.ndarray, "Y X 3"]]:
+    def each(self, indices: Sequence[int]) -> Iterator[Frame]:
         """Pixels of the chosen frames, one by one."""
         before, pixels = -1, None
         for index in checked(indices, len(self.paths)):
@@ -52,7 +52,7 @@ class Pictures:
                 raise ClipError(f"{name} has {got}, the first picture {want}")
             yield pixels
 
-    def frames(self, indices: Sequence[int]) -> UInt8[np.ndarray, "F Y X 3"]:
+    def frames(self, indices: Sequence[int]) -> Frames:
         """Pixels of the chosen frames."""
         return gathered(self, indices)
 
@@ -96,7 +96,7 @@ class Animation:
         seconds = float(picture.info.get("duration") or 0) / 1000
         return seconds if seconds >= _SHORTEST else _DEFAULT
 
-    def each(self, indices: Sequence[int]) -> Iterator[UInt8[np.ndarray, "Y X 3"]]:
+    def each(self, indices: Sequence[int]) -> Iterator[Frame]:
         """Pixels of the chosen frames, one by one."""
         before, pixels = -1, None
         wanted = checked(indices, len(self.times))
@@ -111,7 +111,7 @@ class Animation:
                     raise ClipError(f"frame {index} has {got}, the first {want}")
                 yield pixels
 
-    def frames(self, indices: Sequence[int]) -> UInt8[np.ndarray, "F Y X 3"]:
+    def frames(self, indices: Sequence[int]) -> Frames:
         """Pixels of the chosen frames."""
         return gathered(self, indices)
 
@@ -137,7 +137,7 @@ def is_animated(path: Path) -> bool:
         return False
 
 
-def shown(picture: Image.Image, name: str, notes: list[str]) -> UInt8[np.ndarray, "Y X 3"]:
+def shown(picture: Image.Image, name: str, notes: list[str]) -> Frame:
     """A picture's pixels as a viewer shows them.
 
     Raises:

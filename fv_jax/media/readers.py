@@ -13,7 +13,9 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
+
+from fv_jax.array_types import Frame, Frames
 
 MOST_PIXELS = 8192 * 8192  # of a frame; a damaged header may claim any size
 BACKGROUND = 255  # white: what is seen through transparent pixels, of whatever kind of file
@@ -42,7 +44,7 @@ class Reader(Protocol):
         """What was done to show the clip, and what could not be: one line each."""
         ...
 
-    def each(self, indices: Sequence[int]) -> Iterator[UInt8[np.ndarray, "Y X 3"]]:
+    def each(self, indices: Sequence[int]) -> Iterator[Frame]:
         """Pixels of the chosen frames, one by one; the numbers may repeat, but not fall.
 
         Raises:
@@ -50,7 +52,7 @@ class Reader(Protocol):
         """
         ...
 
-    def frames(self, indices: Sequence[int]) -> UInt8[np.ndarray, "F Y X 3"]:
+    def frames(self, indices: Sequence[int]) -> Frames:
         """Pixels of the chosen frames, in the order asked for; an index may come twice.
 
         Raises:
@@ -77,11 +79,11 @@ class Array:
             raise ClipError(f"a clip needs at least 2 frames, got {count}")
         self.times = np.arange(count) / fps
 
-    def each(self, indices: Sequence[int]) -> Iterator[UInt8[np.ndarray, "Y X 3"]]:
+    def each(self, indices: Sequence[int]) -> Iterator[Frame]:
         """Pixels of the chosen frames, one by one."""
         yield from self.frames(indices)
 
-    def frames(self, indices: Sequence[int]) -> UInt8[np.ndarray, "F Y X 3"]:
+    def frames(self, indices: Sequence[int]) -> Frames:
         """Pixels of the chosen frames."""
         return self._pixels[np.asarray(checked(indices, len(self.times)))]
 
@@ -94,7 +96,7 @@ class Array:
         return pixels
 
 
-def gathered(reader: Reader, indices: Sequence[int]) -> UInt8[np.ndarray, "F Y X 3"]:
+def gathered(reader: Reader, indices: Sequence[int]) -> Frames:
     """Frames in any order, of a reader that gives them one after the other."""
     wanted, place = np.unique(checked(indices, len(reader.times)), return_inverse=True)
     return np.stack(list(reader.each(wanted.tolist())))[place]

@@ -26,8 +26,8 @@ from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Disposition
 from av.video.stream import VideoStream
-from jaxtyping import UInt8
 
+from fv_jax.array_types import Frame, Frames
 from fv_jax.media import times
 from fv_jax.media.crop import container_crop
 from fv_jax.media.cut_short import missing_bytes
@@ -161,11 +161,11 @@ class VideoFile:
         stat = os.stat(self._video)
         return str(self._video), stat.st_size, stat.st_mtime_ns
 
-    def frames(self, indices: Sequence[int]) -> UInt8[np.ndarray, "F Y X 3"]:
+    def frames(self, indices: Sequence[int]) -> Frames:
         """Pixels of the chosen frames."""
         return gathered(self, indices)
 
-    def each(self, indices: Sequence[int]) -> Iterator[UInt8[np.ndarray, "Y X 3"]]:
+    def each(self, indices: Sequence[int]) -> Iterator[Frame]:
         """Pixels of the chosen frames, one by one, decoded once."""
         wanted = checked(indices, len(self.times))
         if self._stamped and wanted[0]:
@@ -178,7 +178,7 @@ class VideoFile:
             # The jump landed too late, or where frames lack what they refer to.
         yield from self._read(wanted, 0)
 
-    def _read(self, wanted: Sequence[int], first: int) -> Iterator[UInt8[np.ndarray, "Y X 3"]]:
+    def _read(self, wanted: Sequence[int], first: int) -> Iterator[Frame]:
         """Decode from the key frame at or before `first` to the last frame wanted.
 
         Nothing comes if that begins after the first frame wanted.
