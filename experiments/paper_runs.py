@@ -150,6 +150,7 @@ def _tiny_tokenizer() -> TokenizerExperiment:
     return dataclasses.replace(
         own_tokenizer.get_config(),
         size=64,
+        crop=5,
         pairs=200,
         evaluation_clips=4,
         tokenizer=TokenizerConfig(levels=(8, 5, 5, 5), width=96, encoder_depth=1, decoder_depth=1),

@@ -20,6 +20,7 @@ from fv_jax.media.readers import ClipError
 from fv_jax.metrics import psnr, ssim
 from fv_jax.metrics.token_stability import stability
 from fv_jax.reporting.results import markdown, record
+from fv_jax.tokenizers.code_use import CodeUse
 from fv_jax.tokenizers.load import load_tokenizer
 
 
@@ -109,10 +110,7 @@ def _measure(tokenizer, clips: dict[str, np.ndarray], whole: bool) -> dict[str, 
     encoded = time.perf_counter()
     decoded = [tokenizer.decode(grid) for grid in ids]
     done = time.perf_counter()
-    every = np.concatenate([grid.ravel() for grid in ids])
-    share = np.bincount(every, minlength=tokenizer.codebook_size) / every.size
-    used = share[share > 0]
-    entropy = float(-(used * np.log2(used)).sum())
+    use, count = CodeUse.of(ids, tokenizer.codebook_size), sum(grid.size for grid in ids)
     pairs = list(zip(clips.values(), decoded))
     per_clip = [
         stability(v[None], grid[None], tokenizer.downsample) for v, grid in zip(clips.values(), ids)
@@ -121,11 +119,11 @@ def _measure(tokenizer, clips: dict[str, np.ndarray], whole: bool) -> dict[str, 
     return {
         "psnr": float(np.mean([psnr(video[None], made[None]) for video, made in pairs])),
         "ssim": float(np.mean([ssim(video[None], made[None]) for video, made in pairs])),
-        "codes_used": len(used),
+        "codes_used": use.used,
         "codebook": tokenizer.codebook_size,
-        "ids": every.size,
-        "perplexity": 2**entropy,
-        "bits_per_frame": entropy * every.size / frames,
+        "ids": count,
+        "perplexity": use.perplexity,
+        "bits_per_frame": use.bits * count / frames,
         **_pooled(per_clip, weights),
         "encode_ms": (encoded - start) / frames * 1e3,
         "decode_ms": (done - encoded) / frames * 1e3,

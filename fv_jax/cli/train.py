@@ -1,6 +1,7 @@
 """`fv train`: a training, begun or continued, or what it would cost."""
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -60,6 +61,8 @@ def train(command: Train) -> int:
     if cluster.is_first():
         print(f"trained weights: {model}")
         print(f"go on with: {task.next_command(model)}")
+        if warning := task.warning(model):
+            print(f"fv: {warning}", file=sys.stderr)
     return 0
 
 

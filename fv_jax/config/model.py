@@ -193,6 +193,8 @@ class TokenSettings:
     """Clips of one file."""
     strict: bool = False
     """Stop at a clip that cannot be used, instead of leaving it out."""
+    force: bool = False
+    """Go on although the tokenizer is dead: nearly all pictures have the same few ids."""
     threads: int = 0
     """Threads that decode; 0 for as many as there are cores."""
 

@@ -119,14 +119,14 @@ class TokenizerExperiment:
     """Side of the square frames that videos are scaled to, px; `shapes` keeps its own."""
     pairs: int = 4000
     """Consecutive frames that are read once from videos, to train on."""
-    augment: bool = False
-    """Turn pairs of videos, swap their colors, change brightness and contrast at every draw: a few
-    clips then teach more than how they look themselves."""
+    augment: bool = True
+    """If there are fewer than 1,000 clips, turn half of the pairs drawn of them, swap their colors,
+    change brightness and contrast: a few clips then teach more than how they look themselves."""
     strict: bool = False
     """Stop at a clip that cannot be read, instead of leaving it out."""
     start: str = ""
-    """File or folder of the tokenizer whose weights the training starts from; "" for random
-    ones."""
+    """File or folder of the tokenizer whose weights the training starts from; "" for a codec of the
+    data's principal components."""
     tokenizer: TokenizerConfig = TokenizerConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     run: RunConfig = RunConfig()
@@ -137,6 +137,9 @@ class TokenizerExperiment:
     frame, and a loss that ignores this collapses onto it."""
     plain_weight: float = 0.3
     """Loss weight of patches that do not differ."""
+    range_weight: float = 0.1
+    """Weight of how far latents go beyond the range in which FSQ's bound has a gradient, squared: a
+    channel that goes there as a whole would never come back, and its levels would be lost."""
     gradient_weight: float = 0.0
     """Loss weight of the absolute error of differences between neighboring pixels."""
     noise: float = 2.0
@@ -160,7 +163,8 @@ class TokenizerExperiment:
 
     def __post_init__(self) -> None:
         at_least(
-            self, size=1, pairs=1, crop=1, changed_weight=0, plain_weight=0, gradient_weight=0,
+            self, size=1, pairs=1, crop=1, changed_weight=0, plain_weight=0, range_weight=0,
+            gradient_weight=0,
             noise=0, noise_consistency=0, still_consistency=0, adversarial_weight=0,
             lpips_weight=0, evaluation_clips=1,
         )  # fmt: skip

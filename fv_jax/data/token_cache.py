@@ -11,7 +11,7 @@
 import dataclasses
 import json
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,12 @@ def clips_of(shard: Path) -> list[dict[str, Any]]:
     return json.loads(_record(shard, 0))
 
 
+def ids_of(shard: Path) -> Iterator[UInt16[np.ndarray, " ids"]]:
+    """All ids of each clip of a shard."""
+    for number in range(len(clips_of(shard))):
+        yield np.frombuffer(_record(shard, 1 + number), "<u2")
+
+
 def _record(shard: Path, number: int) -> bytes:
     """One record; no file stays open, of which large sets have thousands."""
     reader = ArrayRecordReader(str(shard), "readahead_buffer_size:0", file_reader_buffer_size=32768)
@@ -166,6 +172,27 @@ class TokenFolder(Sequence):
     def texts(self) -> list[str]:
         """The text of every clip."""
         return [clip["text"] for clip in self.clips]
+
+
+class Stretch:
+    """Some consecutive frames of one clip of a folder, as its only clip."""
+
+    def __init__(self, tokens: TokenFolder, index: int, first: int, stop: int):
+        self.tokens, self._index, self._frames = tokens, index, slice(first, stop)
+
+    def __len__(self) -> int:
+        return 1
+
+    def draw(self, index: int, rng: np.random.Generator) -> tuple[str, UInt16[np.ndarray, "F P"]]:
+        """Text and ids."""
+        del index, rng
+        text, ids = self.tokens[self._index]
+        return text, ids[self._frames]
+
+    @property
+    def texts(self) -> list[str]:
+        """The clip's."""
+        return [self.tokens.clips[self._index]["text"]]
 
 
 class Chosen:

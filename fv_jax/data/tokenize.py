@@ -29,6 +29,7 @@ from fv_jax.data.token_cache import (
     Manifest,
     TokenFolder,
     clips_of,
+    ids_of,
     shard_path,
 )
 from fv_jax.files import only_process_in, replacing
@@ -36,6 +37,7 @@ from fv_jax.journal import Journal
 from fv_jax.media.frames import frame_numbers, read_pieces
 from fv_jax.media.readers import ClipError, Reader
 from fv_jax.provenance import cores, provenance
+from fv_jax.tokenizers.code_use import CodeUse
 from fv_jax.tokenizers.interface import FrameTokenizer, clip_ids
 
 _BATCH_FRAMES = 256  # frames that are encoded together, at least
@@ -82,6 +84,8 @@ def tokenize(
                     tokenizer.save(folder / TOKENIZER)
                     wanted.write(folder)
                 tokens = _Run(source, tokenizer, folder, settings, wanted)()
+    if not settings.force:
+        _check_alive(folder, tokens.manifest)
     if settings.strict:  # it may have been made, or begun, without
         check_none(folder, [Problem(**p) for p in tokens.manifest.left_out])
     return tokens
@@ -138,6 +142,8 @@ class _Run:
                 for number in missing:
                     entries = range(number * per_shard, min((number + 1) * per_shard, total))
                     self._shard(number, entries, pool, bar)
+                    if number == 0 and not self.settings.force:
+                        _check_alive(self.folder, self.manifest)  # before hours are spent
             finally:
                 pool.shutdown(cancel_futures=True)  # what was to be decoded ahead
         return self._finish(shards)
@@ -257,6 +263,18 @@ class _Run:
             manifest, clips=clips, frames=frames, left_out=left_out, made=provenance()
         ).write(self.folder)
         return TokenFolder(self.folder)
+
+
+def _check_alive(folder: Path, manifest: Manifest) -> None:
+    """Raises `ValueError` if the ids of the first shard hardly tell its clips apart."""
+    use = CodeUse.of(ids_of(shard_path(folder, 0)), manifest.codebook_size)
+    if use.problem:
+        raise ValueError(
+            f"the tokenizer is dead on {manifest.source}, what is made with it will be gray: "
+            f"{use.problem}; train one on these clips, with more --run.steps if it was (`fv train "
+            f"own_tokenizer --data {manifest.source}`), and give --out another folder; --force "
+            "goes on"
+        )
 
 
 def _ahead(pool: ThreadPoolExecutor, function, items: Iterable[Entry]) -> Iterator[tuple]:

@@ -66,21 +66,31 @@ class PatchAutoencoder(nnx.Module):
 
     def latent(self, pixels: Float[Array, "B Y X 3"]) -> Float[Array, "B h w d"]:
         """Latents before FSQ. Y and X must be multiples of the patch."""
-        x = self.embed(self._patches(pixels))
+        return self.to_latent(self.features(pixels))
+
+    def features(self, pixels: Float[Array, "B Y X 3"]) -> Float[Array, "B h w D"]:
+        """What the latents are a linear function of."""
+        x = self.embed(self.patches(pixels, self.config.halo))
         for block in self.encoder:
             x = block(x)
-        return self.to_latent(self.encoder_norm(x))
+        return self.encoder_norm(x)
 
     def pixels(self, codes: Float[Array, "B h w d"]) -> Float[Array, "B Y X 3"]:
         """Pixels (not clipped) of FSQ codes."""
+        return self._frames(self.to_pixels(self.code_features(codes)))
+
+    def code_features(self, codes: Float[Array, "B h w d"]) -> Float[Array, "B h w D"]:
+        """What the pixels are a linear function of."""
         x = self.from_code(codes)
         for block in self.decoder:
             x = block(x)
-        return self._frames(self.to_pixels(self.decoder_norm(x)))
+        return self.decoder_norm(x)
 
-    def _patches(self, pixels: Float[Array, "B Y X 3"]) -> Float[Array, "B h w pixels"]:
-        """Each patch with its halo, flattened; the frame's edge is repeated outwards."""
-        f, halo = self.config.patch, self.config.halo
+    def patches(
+        self, pixels: Float[Array, "B Y X 3"], halo: int = 0
+    ) -> Float[Array, "B h w pixels"]:
+        """Each patch with so many px around it, flattened; the frame's edge is repeated."""
+        f = self.config.patch
         b, height, width, _ = pixels.shape
         if not halo:
             x = pixels.reshape(b, height // f, f, width // f, f, 3)

@@ -70,6 +70,20 @@ def test_a_source_is_opened_in_two_parts():
     ]
 
 
+def test_of_one_clip_the_last_third_is_held_out(capsys):
+    (whole,) = open_whole("shapes,count=1").entries
+    train, held = open_split("shapes,count=1", "", 0.1)
+    first, last = train.entries[0].open(), held.entries[0].open()
+    count = len(whole.open().times)
+    assert len(last.times) == round(count / 3)
+    assert len(first.times) + len(last.times) == count
+    assert first.times[0] == last.times[0] == 0
+    both = [reader.frames(range(len(reader.times))) for reader in (first, last)]
+    np.testing.assert_array_equal(np.concatenate(both), whole.open().frames(range(count)))
+    assert train.entries[0].id != held.entries[0].id  # what is kept of their pixels is apart
+    assert "is one clip: its last third is held out" in capsys.readouterr().err
+
+
 def test_another_source_may_be_for_evaluation():
     train, valid = open_split("shapes,count=3", "shapes,split=valid,count=2", 0.3)
     assert [entry.id for entry in valid.entries] == ["valid/000000", "valid/000001"]

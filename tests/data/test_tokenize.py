@@ -81,6 +81,25 @@ def test_no_usable_clip_at_all_is_an_error(tmp_path):
         tokenize(tiny.ListSource([BROKEN, BROKEN]), tiny.MeanTokenizer(), tmp_path, SETTINGS)
 
 
+class DeadTokenizer(tiny.MeanTokenizer):
+    """One id for every patch."""
+
+    def encode(self, frames):
+        return np.zeros_like(super().encode(frames))
+
+
+def test_a_dead_tokenizer_stops_before_the_second_shard_and_whenever_it_is_asked_again(tmp_path):
+    made = lambda **more: tokenize(
+        tiny.ListSource(clips(7)), DeadTokenizer(), tmp_path, dataclasses.replace(SETTINGS, **more)
+    )
+    with pytest.raises(ValueError, match=r"dead on list.*: 1 of 32 codes in use.*--force goes on"):
+        made()
+    assert len(list(tmp_path.glob("*.array_record"))) == 1
+    assert len(made(force=True)) == 7
+    with pytest.raises(ValueError, match="dead"):
+        made()
+
+
 def test_strict_stops_at_the_first_unusable_clip(tmp_path):
     settings = dataclasses.replace(SETTINGS, strict=True)
     with pytest.raises(ValueError, match="clip/1: not a video"):

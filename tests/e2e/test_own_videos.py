@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from places import ROOT
 from fv_jax.cli.main import main
 from fv_jax.data.token_cache import TokenFolder
 from fv_jax.media.writers import write_mp4
+from fv_jax.tokenizers.code_use import CodeUse
 
 SMALL_TOKENIZER = (
     "--run.steps 2 --run.sample-every 2 --run.batch-size 2 --pairs 8 --size 64 --crop 2 "
@@ -49,12 +51,32 @@ def test_the_readme_s_commands_one_after_the_other(clips, capsys):
     with np.load("out/own.npz") as made:
         assert made["frames"].shape == (9, 64, 64, 3)
         assert made["key_frame"].sum() == 3
+    made = TokenFolder(Path("out/tokens/mine"))
+    use = CodeUse.of((made[i][1] for i in range(len(made))), made.manifest.codebook_size)
+    assert use.used >= 0.02 * use.codebook
+    assert use.perplexity >= 4
     output = capsys.readouterr()
+    assert "dead" not in output.err
     assert output.err.count("left out cat/broken.mp4: not a video") == 2  # by each stage once
     assert "fv tokenize clips --tokenizer out/own_tokenizer/model" in output.out
     # The same commands again find everything done.
     assert main(["tokenize", "clips", *tokens]) == 0
     assert main(["train", "own_videos", *SMALL_NETWORK]) == 0
+
+
+def test_gray_clips_make_a_dead_tokenizer_and_every_command_says_so(tmp_path, monkeypatch, capsys):
+    for i in range(3):
+        write_mp4(np.full((20, 64, 64, 3), 90, np.uint8), 8.0, tmp_path / "clips" / f"{i}.mp4")
+    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "own_tokenizer", "--data", "clips", *SMALL_TOKENIZER]) == 0
+    assert "model is a dead tokenizer" in capsys.readouterr().err.splitlines()[-1]
+    tokens = ["--tokenizer", "out/own_tokenizer/model", "--out", "out/tokens/mine", "--size", "64"]
+    assert main(["tokenize", "clips", *tokens]) == 2
+    assert "--force goes on" in capsys.readouterr().err.splitlines()[-1]
+    assert main(["tokenize", "clips", *tokens, "--force"]) == 0
+    assert main(["train", "own_videos", *SMALL_NETWORK]) == 0
+    assert "ids of a dead tokenizer" in capsys.readouterr().err.splitlines()[-1]
 
 
 def tokenize(out):

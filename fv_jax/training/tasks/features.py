@@ -44,6 +44,10 @@ class FeaturesTask:
         """What to do with the trained network."""
         return f"fv bench shapes-fvd --features {model / 'network.safetensors'}"
 
+    def warning(self, model: Path) -> str:
+        """Nothing can be wrong with it that its numbers do not say."""
+        return ""
+
     def init(self, key: jax.Array) -> Params:
         """Random weights."""
         return nnx.to_pure_dict(nnx.state(ShapesFeatures(rngs=nnx.Rngs(key)), nnx.Param))

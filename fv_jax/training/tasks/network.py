@@ -18,6 +18,7 @@ from fv_jax.media.montage import montage, save_png
 from fv_jax.models.retnet import log_decays
 from fv_jax.ops.decay import half_life
 from fv_jax.provenance import cores
+from fv_jax.tokenizers.code_use import CodeUse
 from fv_jax.tokenizers.text import TextTokenizer
 from fv_jax.training.mesh import resolved
 from fv_jax.training.state import Params
@@ -25,6 +26,7 @@ from fv_jax.training.tasks.network_data import NetworkData, network_data
 from fv_jax.training.tasks.network_loss import NetworkLoss, sequence_config
 from fv_jax.training.tasks.start import check_fits, model_to_start_from
 
+_CLIPS_LOOKED_AT = 64
 _LEAST_VALID_ROWS = 16
 _MOST_VALID_ROWS = 512
 
@@ -93,6 +95,19 @@ class NetworkTask(NetworkLoss):
         """What to do with the trained model."""
         suffix = "mp4" if self.config.key_frames > 1 else "png"
         return f'fv generate "{self.prompts[0]}" --model {model} --out out/video.{suffix}'
+
+    def warning(self, model: Path) -> str:
+        """What is wrong with the ids it was trained on, in a line; "" if they tell frames apart."""
+        clips, rng = self._data.train, np.random.default_rng(0)
+        some = np.linspace(0, len(clips) - 1, min(len(clips), _CLIPS_LOOKED_AT)).astype(int)
+        ids = (clips.draw(i, rng)[1] for i in some.tolist())
+        use = CodeUse.of(ids, self.frames.codebook_size)
+        if not use.problem:
+            return ""
+        return (
+            f"{model} was trained on ids of a dead tokenizer and makes gray: {use.problem}; train "
+            "the tokenizer on these clips (fv train own_tokenizer), tokenize them anew, train again"
+        )
 
     def data(self, rows: Sequence[int]) -> Batches:
         """These packed rows of every batch, of both tasks, without end."""

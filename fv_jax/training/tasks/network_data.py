@@ -16,8 +16,8 @@ from fv_jax.data.batches import Clips
 from fv_jax.data.live import LiveClips
 from fv_jax.data.skips import Skips, report_problems
 from fv_jax.data.sources.base import open_source
-from fv_jax.data.split import Part, open_split, split
-from fv_jax.data.token_cache import MANIFEST, TOKENIZER, Chosen, Manifest, TokenFolder
+from fv_jax.data.split import Part, frames_held_out, open_split, say_one_clip, split
+from fv_jax.data.token_cache import MANIFEST, TOKENIZER, Chosen, Manifest, Stretch, TokenFolder
 from fv_jax.data.tokenize import clips_hash, tokenize
 from fv_jax.media.frames import Window
 from fv_jax.tokenizers.fsq import FSQTokenizer
@@ -104,6 +104,9 @@ def network_data(config: NetworkExperiment, folder: Path) -> NetworkData:
             if got != want:
                 raise ValueError(f"{config.valid} has {name} {got}, {config.data} has {want}")
         train, valid = range(len(tokens)), _long(other, range(len(other)), span, config.valid)
+    elif len({clip["whole"] for clip in tokens.clips}) == 1:
+        say_one_clip(config.data)
+        return _parts_of_one(tokens, span, ids)
     else:
         other = tokens
         wholes = [clip["whole"] for clip in tokens.clips]  # pieces stay together
@@ -111,6 +114,22 @@ def network_data(config: NetworkExperiment, folder: Path) -> NetworkData:
         valid = _long(tokens, valid, span, f"{config.data} (held out)")
     train = _long(tokens, train, span, config.data)
     return NetworkData(Chosen(tokens, train), Chosen(other, valid), ids)
+
+
+def _parts_of_one(tokens: TokenFolder, span: int, ids: FrameIds) -> NetworkData:
+    """The first frames (or pieces) of a clip that is alone, and its last ones."""
+    pieces, count = len(tokens), tokens.clips[0]["frames"]
+    if pieces > 1:
+        cut = pieces - frames_held_out(pieces)
+        return NetworkData(Chosen(tokens, range(cut)), Chosen(tokens, range(cut, pieces)), ids)
+    cut = count - frames_held_out(count, span)
+    if cut < span:
+        raise ValueError(
+            f"the only clip of {tokens.folder} has {count} frames, and {2 * span} are wanted, to "
+            f"train on {span} and evaluate on as many others; lower --key-frames, "
+            "--key-frame-stride or the gap of --insertions, or raise the fps of the tokens"
+        )
+    return NetworkData(Stretch(tokens, 0, 0, cut), Stretch(tokens, 0, cut, count), ids)
 
 
 def _tokens(
@@ -131,7 +150,8 @@ def _tokens(
             f"no folder of tokens {name!r} and no source of that name; make tokens with "
             f"`fv tokenize SOURCE --out {name}` ({error})"
         ) from error
-    settings = TokenSettings(fps=config.fps, size=config.size, strict=config.strict)
+    # A dead tokenizer is told of when the training ends.
+    settings = TokenSettings(fps=config.fps, size=config.size, strict=config.strict, force=True)
     key = f"{name} {tokenizer.fingerprint()} {config.fps} {config.size} {clips_hash(source)}"
     words = re.sub(r"[^a-zA-Z0-9]+", "-", name).strip("-")[-40:]
     home = folder / f"{words}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"

@@ -4,6 +4,7 @@ Most patches of a frame are plain background. Crops are therefore taken around w
 between two frames of one clip, and patches that changed may weigh more.
 """
 
+import functools
 import hashlib
 import json
 import math
@@ -31,13 +32,18 @@ from fv_jax.media.readers import ClipError
 from fv_jax.metrics import psnr
 from fv_jax.metrics.token_stability import stability
 from fv_jax.shapes import scenes
+from fv_jax.tokenizers.code_use import CodeUse
 from fv_jax.tokenizers.fsq import FSQTokenizer
 from fv_jax.tokenizers.load import load_tokenizer
 from fv_jax.training.state import Params
 from fv_jax.training.tasks.tokenizer_losses import TokenizerLoss, per_patch
+from fv_jax.training.tasks.tokenizer_start import codec_start
 
 _CHANGE = 8  # levels of 255: a patch whose pixels differ by more has changed
 _EVALUATION_FRAMES = 9
+_FEW_CLIPS = 1000  # of fewer each is shown in other colors, too
+_START_PATCHES = 10_000
+_TRAINED_FRAMES = 64  # that the use of codes is counted on, beside those for evaluation
 
 
 class TokenizerTask:
@@ -52,10 +58,11 @@ class TokenizerTask:
         self.tokens_per_step = 2 * config.run.batch_size * config.crop**2
         self.loss = TokenizerLoss(config)
         self.frozen = {"lpips": self.loss.lpips} if self.loss.lpips else {}
-        self.start = self._weights_to_start_from() if config.start else None
+        self._before = self._tokenizer_to_start_from() if config.start else None
         self._pairs: Pairs
         if config.data == "shapes":
             self._pairs, self._valid = ShapePairs(), _shape_frames(config.evaluation_clips)
+            self._augment = False  # there is no end of clips
         else:
             if jax.process_count() > 1:
                 raise ValueError(
@@ -63,6 +70,7 @@ class TokenizerTask:
                 )
             train, valid = open_split(config.data, config.valid, config.valid_share)
             report_problems(train.source, valid.source, strict=config.strict)
+            self._augment = config.augment and len(train.entries) < _FEW_CLIPS
             home, other = (_home(folder, s) for s in (config.data, config.valid or config.data))
             skips = lambda source: Skips(source / "left_out", strict=config.strict)
             self._valid = _video_frames(valid.entries, config, skips(other))
@@ -76,6 +84,16 @@ class TokenizerTask:
         size = "" if self.config.size == TokenSettings.size else f" --size {self.config.size}"
         return f"fv tokenize {source} --tokenizer {model}{size} --out out/tokens/mine"
 
+    def warning(self, model: Path) -> str:
+        """What is wrong with the trained tokenizer, in a line; "" if it uses its codes."""
+        use = self._code_use(FSQTokenizer.load(model / "tokenizer.safetensors"))
+        if not use.problem:
+            return ""
+        return (
+            f"{model} is a dead tokenizer, what is made with it will be gray: {use.problem}; train "
+            "it longer (--run.steps), or on clips that differ more (fv data inspect shows them)"
+        )
+
     def init(self, key: jax.Array) -> Params:
         """Random weights."""
         return self.loss.init(key)
@@ -84,8 +102,20 @@ class TokenizerTask:
         """Every device keeps all weights: there are few."""
         return None
 
-    def _weights_to_start_from(self) -> Params:
-        """The autoencoder's that the config names, and a new discriminator's."""
+    @functools.cached_property
+    def start(self) -> Params:
+        """The autoencoder that the config names, or a codec of the data; a new discriminator."""
+        config = self.config
+        params = jax.jit(self.init)(jax.random.key(config.run.seed))
+        if self._before:
+            autoencoder = _renamed(self._before.params, params["autoencoder"])
+        else:
+            count = -(-_START_PATCHES // (2 * config.crop**2))
+            frames = np.concatenate([self._example(i)["frames"] for i in range(count)])
+            autoencoder = codec_start(config.tokenizer, params["autoencoder"], frames)
+        return params | {"autoencoder": autoencoder}
+
+    def _tokenizer_to_start_from(self) -> FSQTokenizer:
         config = self.config
         before = load_tokenizer(config.start)
         if before.config != config.tokenizer:
@@ -93,8 +123,7 @@ class TokenizerTask:
                 f"cannot start from {config.start}: its config is "
                 f"{to_json(before.config)} instead of {to_json(config.tokenizer)}"
             )
-        params = self.init(jax.random.key(config.run.seed))
-        return params | {"autoencoder": _renamed(before.params, params["autoencoder"])}
+        return before
 
     def data(self, rows: Sequence[int]) -> Batches:
         """Pairs of crops, these of every batch; example i is a pure function of (seed, i)."""
@@ -106,7 +135,8 @@ class TokenizerTask:
     def sample(self, params: Params, picture: Path) -> dict[str, float]:
         """A picture of true (top) and decoded (bottom) frames of unseen clips; PSNR, codes.
 
-        Of videos also what `stability` says, but for what is NaN, which JSON does not know.
+        Codes are counted on training frames, too: few clips may show few colors. Of videos also
+        what `stability` says, but for what is NaN, which JSON does not know.
         """
         tokenizer, frames = self._tokenizer(params), self._valid
         flat = tokenizer.encode(frames.reshape(-1, *frames.shape[2:]))
@@ -115,7 +145,11 @@ class TokenizerTask:
         rows = [np.concatenate(list(video[:8, 0]), axis=1) for video in (frames, decoded)]
         with replacing(picture) as temporary:
             Image.fromarray(np.concatenate(rows)).save(temporary)
-        values = {"psnr": psnr(frames, decoded), "codes_used": float(len(np.unique(ids)))}
+        use = self._code_use(tokenizer)
+        values = {
+            "psnr": psnr(frames, decoded), "codes_used": float(use.used),
+            "perplexity": use.perplexity,
+        }  # fmt: skip
         if self.config.data == "shapes":
             return values
         stable = stability(frames, ids, tokenizer.downsample)
@@ -125,6 +159,12 @@ class TokenizerTask:
         """Write tokenizer.safetensors and tokenizer_training.json."""
         self._tokenizer(params).save(folder / "tokenizer.safetensors")
         write_text(folder / "tokenizer_training.json", json.dumps(record, indent=1) + "\n")
+
+    def _code_use(self, tokenizer: FSQTokenizer) -> CodeUse:
+        draws = (np.random.default_rng([self.config.run.seed, i]) for i in range(_TRAINED_FRAMES))
+        trained = np.stack([self._pairs.draw(rng)[0] for rng in draws])
+        frames = np.concatenate([self._valid.reshape(-1, *trained.shape[1:]), trained])
+        return CodeUse.of([tokenizer.encode(frames)], tokenizer.codebook_size)
 
     def _tokenizer(self, params: Params) -> FSQTokenizer:
         return FSQTokenizer(self.config.tokenizer, params["autoencoder"])
@@ -140,7 +180,8 @@ class TokenizerTask:
         low = np.clip(centre - rng.integers(config.crop, size=2), 0, grid - config.crop)
         rows, columns = (slice(start * patch, (start + config.crop) * patch) for start in low)
         crops = frames[:, rows, columns]
-        crops = varied(crops, rng) if config.augment else crops
+        if self._augment and rng.uniform() < 0.5:
+            crops = varied(crops, rng)
         return {"frames": crops, "changed": np.stack([_changed(crops, patch)] * 2)}
 
 
@@ -170,12 +211,16 @@ def _video_frames(
     entries: Sequence[Entry], config: TokenizerExperiment, skips: Skips
 ) -> np.ndarray:
     """Consecutive frames from the middle of unseen clips, uint8 [N, 9, S, S, 3]."""
-    window, found = Window(0, config.size, _EVALUATION_FRAMES), []
+    found = []
     for entry in entries:
         if len(found) == config.evaluation_clips:
             break
         try:
-            found.append(read_centered(entry.open(), window))
+            reader = entry.open()
+            count = _EVALUATION_FRAMES
+            if len(entries) == 1:  # no other must match it
+                count = min(count, len(reader.times))
+            found.append(read_centered(reader, Window(0, config.size, count)))
         except ClipError as error:
             skips.add(entry.id, error)
     if not found:

@@ -2,6 +2,7 @@
 
     reconstruction   absolute and squared error, optionally of neighboring pixels' differences,
                      optionally LPIPS (weights by the user) and a discriminator's opinion
+    range            latents that stay where rounding them has a gradient
     stability        latents that neither noise nor the next frame moves where nothing happens:
                      the skip mask and the drafts live on ids that stay
 
@@ -27,6 +28,7 @@ from fv_jax.training.state import Params
 _MSE_WEIGHT = 8.0  # of the squared error beside the absolute one, for pixels in [-1, 1]
 _STILL = 2.0 / 127.5  # pixels that change by no more keep still: two levels
 _R1_WEIGHT = 1.0
+_FLAT = 2.0  # beyond this `FSQ.bound` is flat: latents there get no gradient back
 
 
 class TokenizerLoss:
@@ -89,6 +91,9 @@ class TokenizerLoss:
         errors = per_patch(per_pixel, config.tokenizer.patch).mean((2, 4, 5))
         # Without weight on plain patches a batch in which nothing changes weighs nothing.
         loss = jnp.sum(errors * weight) / jnp.maximum(jnp.sum(weight), 1e-6)
+        if config.range_weight:
+            beyond = jnp.maximum(jnp.abs(latent) - _FLAT, 0)
+            loss += config.range_weight * jnp.mean(beyond**2)
         metrics = {"mse": jnp.mean(error**2)}
         if config.gradient_weight:
             loss += config.gradient_weight * _gradient_error(error)

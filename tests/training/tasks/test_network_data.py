@@ -8,6 +8,7 @@ import tiny
 
 from fv_jax.config.model import TokenSettings
 from fv_jax.config.training import NetworkExperiment
+from fv_jax.data.token_cache import TokenFolder
 from fv_jax.data.tokenize import tokenize
 from fv_jax.media.writers import write_mp4
 from fv_jax.tokenizers.fsq import FSQTokenizer
@@ -92,6 +93,26 @@ def test_tokens_for_evaluation_must_match(tmp_path, other, message):
         network_data(config, tmp_path)
 
 
+def test_of_one_clip_the_last_frames_are_held_out(tmp_path, capsys):
+    config = dataclasses.replace(CONFIG, data=tokens(tmp_path / "t", (24,)))
+    data = network_data(config, tmp_path)
+    assert "is one clip: its last third is held out" in capsys.readouterr().err
+    rng = np.random.default_rng(0)
+    text, whole = TokenFolder(tmp_path / "t")[0]
+    for part, frames in ((data.train, whole[:16]), (data.valid, whole[16:])):
+        assert (len(part), part.texts) == (1, [text])
+        assert part.draw(0, rng)[0] == text
+        np.testing.assert_array_equal(part.draw(0, rng)[1], frames)
+
+
+def test_of_one_long_clip_the_last_pieces_are_held_out(tmp_path):
+    pieces = dataclasses.replace(SETTINGS, piece_seconds=1)  # 8 frames
+    data = network_data(
+        dataclasses.replace(CONFIG, data=tokens(tmp_path / "t", (24,), pieces)), tmp_path
+    )
+    assert (len(data.train), len(data.valid)) == (2, 1)
+
+
 def test_only_short_clips_are_refused(tmp_path):
     config = dataclasses.replace(CONFIG, data=tokens(tmp_path / "t", (4, 4, 4)))
     with pytest.raises(
@@ -140,7 +161,7 @@ def test_live_clips_are_new_windows_of_the_same_clips(tmp_path, folder, tokenize
     assert len({window.tobytes() for window in windows}) > 2
 
 
-def test_one_clip_is_too_few_to_hold_one_out(tmp_path):
+def test_one_clip_that_is_too_short_for_both_uses_says_so(tmp_path):
     config = dataclasses.replace(CONFIG, data=tokens(tmp_path / "t", (9,)))
-    with pytest.raises(ValueError, match="too few to hold one out"):
+    with pytest.raises(ValueError, match="9 frames, and 10 are wanted, to train on 5 and"):
         network_data(config, tmp_path)

@@ -30,6 +30,7 @@ PLAIN = TokenizerExperiment(
     crop=4,
     changed_weight=2.0,
     plain_weight=0.5,
+    range_weight=0.0,
     noise=0.0,
 )
 ALL = {
@@ -109,6 +110,19 @@ def test_reconstruction_is_the_weighted_mean_of_absolute_and_squared_error():
 def test_plain_patches_without_weight_do_not_count_even_where_all_are_plain():
     assert loss(batch(changed=np.zeros(GRID, bool)), **NOISE)[0] == 0
     assert loss(batch(changed=np.ones(GRID, bool)), **NOISE)[0] > 1
+
+
+def test_latents_beyond_the_range_of_the_bound_are_drawn_back():
+    weights = jax.tree.map(np.array, params())
+    last = weights["autoencoder"]["to_latent"]
+    last["kernel"][:], last["bias"][:] = 0, 5  # where tanh is flat
+    value = TokenizerLoss(dataclasses.replace(PLAIN, range_weight=0.1))
+    gradient = jit(jax.grad(lambda weights, data: value(weights, data, KEY)[0]))
+    far = gradient(weights, batch())["autoencoder"]["to_latent"]["bias"]
+    np.testing.assert_allclose(far, 0.1 * 2 * (5 - 2) / len(far), rtol=0.1)
+    last["bias"][:] = 1.9
+    within, without = (loss(weights=weights, range_weight=w)[0] for w in (0.1, 0.0))
+    assert within == pytest.approx(without, rel=1e-6)
 
 
 def test_noise_is_on_the_input_and_not_on_what_is_wanted():
