@@ -12,7 +12,7 @@ from fv_jax.generation.skip_mask import regions
 from fv_jax.media.clip import Clip
 
 # 3 key frames at 2 fps, 3 frames put between: 9 frames at 8 fps. All tests share its samplers.
-OPTIONS = Options(insert=3, inherit=0.3)
+OPTIONS = Options(insert=3, inherit=0.3, window=4)
 KEY_FRAMES_ONLY = Options(insert=0)
 
 
