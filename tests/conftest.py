@@ -9,9 +9,6 @@ import tiny
 hypothesis.settings.register_profile("same", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("same")
 
-# Accelerators would round float32 matmuls to TF32 or bfloat16 otherwise.
-jax.config.update("jax_default_matmul_precision", "highest")
-
 # Tests run each program a few times at most: compiling it well takes longer than it saves.
 jax.config.update("jax_disable_most_optimizations", True)
 

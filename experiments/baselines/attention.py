@@ -19,7 +19,7 @@ from flax import nnx, struct
 from jaxtyping import Array, Bool, Float, Int
 
 from fv_jax.config.model import RetNetConfig
-from fv_jax.models.layers import Dense, GatedLinearUnit, RMSNorm, matmul
+from fv_jax.models.layers import Dense, GatedLinearUnit, RMSNorm, project
 from fv_jax.models.retnet import scan_layers
 from fv_jax.ops.rope import apply_rope_interleaved
 
@@ -188,4 +188,4 @@ class Transformer(nnx.Module):
 
     def logits(self, hidden: Float[Array, "*b D"]) -> Float[Array, "*b V"]:
         """Scores of the frame codes."""
-        return matmul(hidden, self.head[...], self.config.matmul_dtype)
+        return project(hidden, self.head[...], self.config.matmul_dtype)

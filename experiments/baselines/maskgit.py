@@ -26,7 +26,7 @@ from jaxtyping import Array, Bool, Float, Int
 from experiments.baselines.attention import softmax_attention
 from fv_jax.config.model import RetNetConfig, SequenceConfig
 from fv_jax.generation.policies import Policy, Sampling, gumbel, position_words
-from fv_jax.models.layers import Dense, GatedLinearUnit, RMSNorm, matmul
+from fv_jax.models.layers import Dense, GatedLinearUnit, RMSNorm, project
 from fv_jax.models.retnet import scan_layers
 from fv_jax.sequence.vocab import FREE
 
@@ -96,7 +96,7 @@ class MaskGit(nnx.Module):
         words = self.text_embedding[...][text] + self.text_position[...]
         x = jnp.concatenate([words, video.reshape(b, -1, video.shape[-1])], axis=1)
         x, _ = scan_layers(lambda x, block: (block(x), None), x, self.blocks)
-        return matmul(self.norm(x[:, t:]), self.head[...], self.config.matmul_dtype)
+        return project(self.norm(x[:, t:]), self.head[...], self.config.matmul_dtype)
 
     def check(self, text: Array, codes: Array) -> None:
         """Whether shapes are those that the network is made for.

@@ -28,6 +28,7 @@ from safetensors.numpy import load_file
 from fv_jax.models.layers import rms_normalize
 from fv_jax.ops import retention
 from fv_jax.ops.decay import inverse_root_sum, masked_powers
+from fv_jax.ops.products import einsum, matmul
 from fv_jax.ops.rope import apply_rope_interleaved
 
 _ACTIVATIONS = {
@@ -225,7 +226,7 @@ class TorchscaleRetNet:
         tied = c.share_decoder_input_output_embed
         head = params["embed_tokens.weight" if tied else "output_projection.weight"]
         state = None if states[0] is None else jnp.stack(states)
-        return x @ head.T, jnp.stack(hidden), state
+        return matmul(x, head.T), jnp.stack(hidden), state
 
     def _layer(self, w: Mapping[str, Array], x: Array, form: str, chunk: int, abs_sum: bool):
         c = self.config
@@ -236,14 +237,15 @@ class TorchscaleRetNet:
         x = c.alpha * x + y
         x = x if before else norm(x, "retention_layer_norm")
         y = norm(x, "final_layer_norm") if before else x
-        up = _ACTIVATIONS[c.activation_fn](y @ w["ffn.fc1.weight"].T)
-        x = c.alpha * x + (up * (y @ w["ffn.gate.weight"].T)) @ w["ffn.fc2.weight"].T
+        times = lambda y, name: matmul(y, w[f"ffn.{name}.weight"].T)
+        up = _ACTIVATIONS[c.activation_fn](times(y, "fc1"))
+        x = c.alpha * x + times(up * times(y, "gate"), "fc2")
         return (x if before else norm(x, "final_layer_norm")), state
 
     def _retention(self, w: Mapping[str, Array], x: Array, form: str, chunk: int, abs_sum: bool):
         heads = self.config.decoder_retention_heads
         b, t, d = x.shape
-        project = lambda name: x @ w[f"retention.{name}_proj.weight"].T
+        project = lambda name: matmul(x, w[f"retention.{name}_proj.weight"].T)
         split = lambda y: y.reshape(b, t, heads, -1)
         position = jnp.broadcast_to(jnp.arange(t), (b, t))
         theta = np.asarray(self.theta)
@@ -259,7 +261,7 @@ class TorchscaleRetNet:
             run = retention.FORMS[form]
             y, state = run(q, k, v, decay, zero, start, length, **options)
         y = rms_normalize(y, self.config.layernorm_eps).reshape(b, t, -1)
-        return (jax.nn.silu(g) * y) @ w["retention.out_proj.weight"].T, state
+        return matmul(jax.nn.silu(g) * y, w["retention.out_proj.weight"].T), state
 
     def _norm(self, x: Array, weight: Array) -> Array:
         return rms_normalize(x, self.config.layernorm_eps) * weight
@@ -369,10 +371,10 @@ def _abs_sum_parallel(
     n = jnp.arange(q.shape[1])
     gamma = jnp.asarray(log_decay, q.dtype)
     powers = jnp.moveaxis(masked_powers(gamma, n[:, None] - n), -1, 0)  # [H, T, T]
-    scores = jnp.einsum("bnhk,bmhk->bhnm", q, k) * powers
+    scores = einsum("bnhk,bmhk->bhnm", q, k) * powers
     scores = scores * inverse_root_sum(gamma, n).T[..., None]
     divisor = jnp.clip(jnp.sum(jnp.abs(scores), axis=-1, keepdims=True), 1, 5e4)
-    return jnp.einsum("bhnm,bmhe->bnhe", scores / jax.lax.stop_gradient(divisor), v)
+    return einsum("bhnm,bmhe->bnhe", scores / jax.lax.stop_gradient(divisor), v)
 
 
 def _abs_sum_chunkwise(
@@ -405,12 +407,12 @@ def _abs_sum_chunkwise(
     def body(carry, inputs):
         state, state_sum = carry
         q_c, k_c, v_c = inputs
-        scores = jnp.einsum("bhik,bhjk->bhij", q_c, k_c) * inner_decay
+        scores = einsum("bhik,bhjk->bhij", q_c, k_c) * inner_decay
         score_sum = jnp.maximum(jnp.sum(jnp.abs(scores), axis=-1, keepdims=True), 1)
-        cross = jnp.einsum("bhik,bhke->bhie", q_c * query_decay[..., None], state)
+        cross = einsum("bhik,bhke->bhie", q_c * query_decay[..., None], state)
         divisor = jax.lax.stop_gradient(jnp.maximum(score_sum, state_sum))
-        y = (jnp.einsum("bhij,bhje->bhie", scores, v_c) + cross) / divisor
-        added = jnp.einsum("bhjk,bhje->bhke", k_c * value_decay[..., None], v_c)
+        y = (einsum("bhij,bhje->bhie", scores, v_c) + cross) / divisor
+        added = einsum("bhjk,bhje->bhke", k_c * value_decay[..., None], v_c)
         state = state * carry_decay + added
         columns = jnp.sum(jnp.abs(state), axis=-2, keepdims=True)
         state_sum = jnp.maximum(jnp.max(columns, axis=-1, keepdims=True), 1)

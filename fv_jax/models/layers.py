@@ -1,7 +1,7 @@
 """The small layers of a block: bias-free projections, RMSNorm and the gated linear unit.
 
-Statistics of the norms are float32 at least; matmul inputs take the config's dtype and
-accumulate in float32 (float64 stays float64 throughout, for the tests).
+Statistics of the norms are float32 at least; inputs of matrix products take the config's dtype
+(`ops/products.py`; float64 stays float64 throughout, for the tests).
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from fv_jax.models.sharding import Axes, gathered
+from fv_jax.ops.products import matmul
 
 NORM_EPSILON = 1e-6
 
@@ -55,7 +56,7 @@ class Dense(nnx.Module):
         weight = self.weight[...]
         if self.dtype == "bfloat16":
             weight = weight.astype(jnp.bfloat16)  # before it is gathered: half the bytes
-        return matmul(x, gathered(weight, self.weight.get_metadata("axes")), self.dtype)
+        return project(x, gathered(weight, self.weight.get_metadata("axes")), self.dtype)
 
 
 class Projections(nnx.Module):
@@ -96,14 +97,11 @@ def fuse_params(params: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
     return {"fused": {"weight": jnp.concatenate(weights, axis=-1)}}
 
 
-def matmul(x: Float[Array, "*b I"], weight: Float[Array, "I O"], dtype: str) -> Array:
+def project(x: Float[Array, "*b I"], weight: Float[Array, "I O"], dtype: str) -> Array:
     """x W with inputs cast down to `dtype` (never up), accumulated in float32 at least."""
-    wide = jnp.promote_types(x.dtype, jnp.float32)
     if dtype == "bfloat16":
-        x, weight = x.astype(jnp.bfloat16), weight.astype(jnp.bfloat16)
-    else:
-        weight = weight.astype(x.dtype)
-    return jnp.matmul(x, weight, preferred_element_type=wide)
+        return matmul(x.astype(jnp.bfloat16), weight.astype(jnp.bfloat16))
+    return matmul(x, weight.astype(x.dtype))
 
 
 class GatedLinearUnit(nnx.Module):

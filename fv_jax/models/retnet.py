@@ -29,11 +29,12 @@ from fv_jax.models.layers import (
     Projections,
     RMSNorm,
     fuse_params,
-    matmul,
+    project,
     rms_normalize,
 )
 from fv_jax.models.sharding import constrain, gathered, platform
 from fv_jax.ops import decay, retention
+from fv_jax.ops.products import matmul
 from fv_jax.ops.rope import MAX_POSITION, CosSin, angles, apply_rope, cos_sin, even_angles
 
 # A field of a pytree: an array, or whatever JAX puts in its place (shapes, shardings, tracers).
@@ -304,7 +305,7 @@ class RetNet(nnx.Module):
         embedding, head = self.embedding[...], self.head[...]
         if self.config.code_levels:
             has_level = jnp.asarray(_level_rows(self.config.code_levels), embedding.dtype)
-            add_up = functools.partial(jnp.matmul, has_level, precision="highest")
+            add_up = functools.partial(matmul, has_level)
             text_and_serials = embedding.shape[0] - self.codes
             of_codes = jnp.pad(add_up(self.level_embedding[...]), ((text_and_serials, 0), (0, 0)))
             embedding, head = embedding + of_codes, head + add_up(self.level_head[...]).T
@@ -363,7 +364,7 @@ class Tables:
 
     def scores(self, hidden: Float[Array, "*b D"], head: Float[Array, "D V"]) -> Array:
         """Scores by some columns of the head."""
-        return matmul(hidden, head, self.dtype)
+        return project(hidden, head, self.dtype)
 
 
 @dataclasses.dataclass(frozen=True)

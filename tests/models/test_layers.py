@@ -12,7 +12,7 @@ from fv_jax.models.layers import (
     Dense,
     GatedLinearUnit,
     RMSNorm,
-    matmul,
+    project,
     rms_normalize,
 )
 
@@ -51,23 +51,23 @@ def test_dense_has_no_bias_and_multiplies(dtype):
 
 
 @pytest.mark.parametrize("gain", [1.0, 2**-0.5])
-def test_dense_is_initialised_xavier_uniform(gain):
+def test_dense_is_initialized_xavier_uniform(gain):
     weight = np.asarray(Dense(300, 500, dtype="float32", gain=gain, rngs=nnx.Rngs(0)).weight[...])
     bound = gain * (6 / 800) ** 0.5
     assert np.abs(weight).max() <= bound
     assert weight.std() == pytest.approx(bound / 3**0.5, rel=0.01)
 
 
-def test_bfloat16_matmul_accumulates_in_float32():
-    product = matmul(jnp.ones((1, 4096)), jnp.ones((4096, 1)), "bfloat16")
+def test_bfloat16_projection_accumulates_in_float32():
+    product = project(jnp.ones((1, 4096)), jnp.ones((4096, 1)), "bfloat16")
     assert product.dtype == jnp.float32
     assert float(product[0, 0]) == 4096  # a bfloat16 sum of ones ends at 256
 
 
-def test_bfloat16_matmul_rounds_its_inputs():
+def test_bfloat16_projection_rounds_its_inputs():
     x, weight = jnp.asarray([[1 + 2**-10]]), jnp.asarray([[1.0]])
-    assert float(matmul(x, weight, "bfloat16")[0, 0]) == 1
-    assert float(matmul(x, weight, "float32")[0, 0]) == 1 + 2**-10
+    assert float(project(x, weight, "bfloat16")[0, 0]) == 1
+    assert float(project(x, weight, "float32")[0, 0]) == 1 + 2**-10
 
 
 def test_gated_linear_unit_is_silu_of_up_times_gate(dtype):

@@ -76,7 +76,6 @@ def leaves(tree):
 
 def main(path):
     jax.config.update("jax_num_cpu_devices", 8)
-    jax.config.update("jax_default_matmul_precision", "highest")
     jax.config.update("jax_disable_most_optimizations", True)
     results = {}
 

@@ -15,14 +15,11 @@ GIB = 2**30
 
 @pytest.fixture(scope="module", autouse=True)
 def as_users_compile():
-    """`conftest.py` asks for exact matmuls and quick compiling; here it is the time that counts."""
-    names = ("jax_default_matmul_precision", "jax_disable_most_optimizations")
-    before = {name: jax.config.values[name] for name in names}
-    jax.config.update("jax_default_matmul_precision", None)
+    """`conftest.py` asks for quick compiling; here it is the time that counts."""
+    before = jax.config.values["jax_disable_most_optimizations"]
     jax.config.update("jax_disable_most_optimizations", False)
     yield
-    for name, value in before.items():
-        jax.config.update(name, value)
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="module")
