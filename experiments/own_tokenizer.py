@@ -7,7 +7,9 @@
     expected    >= 24 dB on clips held out, a third of the codes in use on real clips
     measured    24.3 dB on one real clip never seen (Kinetics arm wrestling) after four others of a
                 few seconds; 3,855 codes in use on 73 frames, perplexity 621; ids stay in all
-                patches where no pixel changes. `fv bench own-tokenizer` trains on other folders
+                patches where no pixel changes. 24 clips of one plain color over another: 28.0 dB.
+                After 600 steps already: one clip alone (carphone, its last third) 25.8 dB, very
+                dark clips 35.9, very bright 40.5, gray 26.9, `shapes` 26.6: `fv bench own-tokenizer`
 
 `tokenizer_160.py` is the one of full size; `--run.steps` gives more quality here, too. Why patches
 of 4 px at 96 px, and what was tried: docs/deviations.md, "It starts as a codec".
