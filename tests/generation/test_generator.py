@@ -42,7 +42,7 @@ def test_pixels_are_the_decoded_ids(clips):
         np.testing.assert_array_equal(clip.frames, tiny.frames().decode(clip.ids))
 
 
-@pytest.mark.parametrize("window", [1, 5])
+@pytest.mark.parametrize("window", [1, 2])
 def test_the_window_changes_no_id(generator, clips, window):
     options = dataclasses.replace(OPTIONS, window=window)
     for clip, again in zip(clips, generator.generate(tiny.PROMPTS, seed=40, options=options)):
