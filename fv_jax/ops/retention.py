@@ -27,7 +27,7 @@ were rounded. For that the products with R would have to be float32: six passes 
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from fv_jax.config.registry import Registry
 from fv_jax.ops.decay import inverse_root_sum, masked_powers
@@ -148,8 +148,8 @@ def recurrent(
 
     def token(state, inputs):
         *qkv, n = inputs
-        y, after = step(*qkv, log_decay, state, start + n)
-        return jnp.where((n < length)[:, None, None, None], after, state), y
+        y, state = step(*qkv, log_decay, state, start + n, n < length)
+        return state, y
 
     by_token = [x.swapaxes(0, 1) for x in (q, k, v)]
     state, y = jax.lax.scan(token, state, (*by_token, jnp.arange(q.shape[1])))
@@ -163,12 +163,21 @@ def step(
     log_decay: LogDecay,
     state: Float[Array, "B H K E"],
     position: Int[Array, " B"],
+    real: Bool[Array, " B"] | None = None,
 ) -> tuple[Float[Array, "B H E"], Float[Array, "B H K E"]]:
-    """y of one token at `position`, and the state after it."""
+    """y of one token at `position`, and the state after it; a row that is not `real` keeps its own.
+
+    Where it is decided changes the error: a choice after the sum would keep the compiler from
+    rounding product and sum at once, which matters to heads that hardly decay.
+    """
     dtype = accumulator(q)
     gamma = jnp.asarray(log_decay, dtype)
+    decay = jnp.exp(gamma)[:, None, None]
     outer = k[..., :, None].astype(dtype) * v[..., None, :].astype(dtype)
-    state = state * jnp.exp(gamma)[:, None, None] + outer
+    if real is not None:
+        counts = real[:, None, None, None]
+        decay, outer = jnp.where(counts, decay, 1), jnp.where(counts, outer, 0)
+    state = state * decay + outer
     y = einsum("bhk,bhke->bhe", q, state.astype(q.dtype))
     return y * inverse_root_sum(gamma, position)[..., None], state
 
