@@ -16,7 +16,7 @@ _LEAST_PERPLEXITY = 4.0
 
 @dataclasses.dataclass(frozen=True)
 class CodeUse:
-    """Of some ids.
+    """How much of a codebook some ids use.
 
     Attributes:
         codebook: number of codes that there are.
@@ -31,7 +31,7 @@ class CodeUse:
 
     @classmethod
     def of(cls, ids: Iterable[Integer[np.ndarray, "..."]], codebook: int) -> "CodeUse":
-        """Of all ids of all arrays."""
+        """The use that all ids of all arrays make of it."""
         counts = np.zeros(codebook, np.int64)
         for part in ids:
             counts += np.bincount(np.asarray(part).ravel(), minlength=codebook)
@@ -40,7 +40,7 @@ class CodeUse:
 
     @property
     def bits(self) -> float:
-        """Of an id, by the frequencies."""
+        """How much an id says, by the frequencies."""
         return math.log2(self.perplexity)
 
     @property

@@ -35,7 +35,7 @@ from fv_jax.tokenizers.interface import FrameTokenizer
 from fv_jax.weights.tensors import read_safetensors
 from fv_jax.weights.torch_checkpoint import read_checkpoint, state_dict
 
-# Of pixels in 0..1; icetk computes with these in float32.
+# Mean and deviation of pixels in 0..1; icetk computes with these in float32.
 _MEAN = np.array([0.79093, 0.76271, 0.75340], np.float32)
 _STD = np.array([0.30379, 0.32279, 0.32800], np.float32)
 _PIXELS = 16 * 160 * 160  # of a batch
