@@ -6,7 +6,7 @@
                 fv tokenize kinetics600:DIR,split=val (the same) --out out/tokens/kinetics600_valid
                 fv train kinetics600 --stage key_frames
                 fv train kinetics600 --stage interpolation
-                fv generate "tai chi" --first-frames CLIP --first-frame-count 5
+                fv generate "tai chi" --first-frames CLIP --given-frames 5
                     --model out/kinetics600_interpolation/model --out out/kinetics600.mp4
     tiny        the same with `--preset tiny` behind every `fv train`, kinetics600_tiny for
                 kinetics600 in every path, and --size 64; the split=val line is not needed

@@ -11,6 +11,9 @@ The paper states: 160x160 px, icetk as tokenizer (20x20 ids of 20,000), Adam, ei
 
 - the network's size (`PRESETS["paper"]`), learning rate, batch and length of a clip. Key frames are
   four frames apart, so that three are put into each gap;
+- given frames. The paper gives the initial frame, and five in Fig. 5. A quarter of the key-frame
+  rows begin with five frames in a row, of which two are key frames and three lie between; they
+  take the place of the row's last three key frames (`sequence/packing.py`);
 - one network for both tasks. Each of its stages gets all the epochs, with 3 rows in 10 of the
   second kept for key frames, or it would forget them;
 - the tokenizer, of icetk's sizes and trained on the same clips. Whoever has icetk's weights leaves
@@ -100,6 +103,7 @@ def settings(
         fps=data.fps,
         text_tokens=15,  # with serial number and ids 416 tokens, 16 of them 26 chunks of 256
         key_frame_stride=4,
+        given_frames=5,
         insertions=((4, 3),),
     )
     if faithful:

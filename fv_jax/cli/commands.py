@@ -44,6 +44,9 @@ class Generate:
     rate, begin the new one."""
     first_frame_count: int = 1
     """How many key frames to take from --first-frames."""
+    given_frames: int = 0
+    """Frames in a row, at the model's own rate, to take from --first-frames instead of key frames.
+    A model that was trained with so many uses all of them, any other the key frames among them."""
     scale: int = 1
     """Enlarge mp4 and gif frames by this whole number."""
     options: _OPTIONS = Options()

@@ -72,7 +72,7 @@ def _plan(command: Generate, model: Model, prompts: list[str]) -> Plan:
     """The checked plan of all videos; says what is left out, and what the model will guess."""
     plan = plan_videos(
         model, prompts, seed=command.seed, options=command.options,
-        first_frames=_first_frames(command, model), leave_out=True,
+        leave_out=True, **_begin(command, model),
     )  # fmt: skip
     for index, reason in plan.refused.items():
         print(f"fv: prompt {index} is left out: {reason}", file=sys.stderr)
@@ -146,24 +146,31 @@ def _prompts_and_outputs(command: Generate) -> tuple[list[str], list[Path]]:
     return prompts, [command.out / f"{i:03d}.{command.format}" for i in range(len(prompts))]
 
 
-def _first_frames(command: Generate, model: Model) -> np.ndarray | None:
-    """The first key frames of a video, at the model's key-frame rate."""
-    if command.first_frames is None:
-        return None
-    path, count = command.first_frames, command.first_frame_count
+def _begin(command: Generate, model: Model) -> dict[str, np.ndarray]:
+    """The first key frames of a video, at the model's key-frame rate, or its first frames."""
+    path, count, fps = command.first_frames, command.first_frame_count, model.config.key_frame_fps
+    name, kind, flag = "first_frames", "key frames", "--first-frame-count"
+    if command.given_frames:
+        if path is None or count != 1:
+            raise ValueError("--given-frames needs --first-frames, and no --first-frame-count")
+        count, fps = command.given_frames, fps * model.config.key_frame_stride
+        name, kind, flag = "given_frames", "frames", "--given-frames"
+    if path is None:
+        return {}
     reader = open_video(path, least=1)
-    key_fps = model.config.key_frame_fps
     most = key_frames(model, command.options)
+    if name == "given_frames":
+        most = (most - 1) * model.config.key_frame_stride + 1
     if not 1 <= count <= most:
-        raise ValueError(f"--first-frame-count must be in 1..{most}, got {count}")
+        raise ValueError(f"{flag} must be in 1..{most}, got {count}")
     try:
-        chosen = frame_numbers(reader, key_fps, count=count)
+        chosen = frame_numbers(reader, fps, count=count)
     except ClipError as error:
         raise ValueError(
             f"{path} has {len(reader.times)} frames in {reader.times[-1]:.2f} s, too few for "
-            f"{count} key frames at {key_fps:g} fps; lower --first-frame-count"
+            f"{count} {kind} at {fps:g} fps; lower {flag}"
         ) from error
     with naming(path):
         frames = np.stack(list(read_fitted(reader, chosen, model.frame_size)))
     tell(reader.notes, path)
-    return frames
+    return {name: frames}

@@ -63,7 +63,8 @@ def _needs(name: str) -> str:
     return (
         f"the data set, {_GPUS} x {_GPU} for about {sum(each):,.0f} hours (its FLOPs at {MFU:.0%} "
         f"of the peak; `fv train {name} --estimate` says more), I3D weights; the commands in "
-        f"experiments/{name}.py, then `fv evaluate {name} --i3d-weights FILE`."
+        f"experiments/{name}.py, then `fv evaluate {name} --i3d-weights FILE`, by the paper's own "
+        "conditions with `--protocol flashvideo` and, for Fig. 5, `--protocol flashvideo_five`."
     )
 
 

@@ -276,6 +276,11 @@ class NetworkExperiment:
     insertions: tuple[tuple[int, int], ...] = ((4, 3),)
     """(gap, inserted) pairs that the interpolation task draws from: `gap` frames lie from A to B,
     of which `inserted` are put between."""
+    given_frames: int = 0
+    """Frames in a row, from one key frame to the next, that some rows of the key-frame task begin
+    with; 0 for none. A model trained so can be given that many frames of a clip."""
+    given_share: float = 0.25
+    """Share of the rows of the key-frame task that do so, if there are given frames."""
     text_drop: float = 0.1
     """Share of rows that are trained without their text (for guidance)."""
     interpolation_text_drop: float | None = None
@@ -304,7 +309,7 @@ class NetworkExperiment:
         require(
             not (self.live and self.workers), "NetworkExperiment.live works in threads: workers 0"
         )
-        for name in ("key_frame_share", "text_drop", "interpolation_text_drop"):
+        for name in ("key_frame_share", "given_share", "text_drop", "interpolation_text_drop"):
             value = getattr(self, name)
             require(
                 value is None or 0 <= value <= 1,
@@ -316,7 +321,16 @@ class NetworkExperiment:
                 f"NetworkExperiment.insertions needs (gap, inserted) with gap divisible by "
                 f"inserted + 1, got {(gap, inserted)}",
             )
-        longest = max([self.key_frames] + [n + 2 for _, n in self.insertions])
+        require(
+            self.given_frames in (0, self.key_frame_stride + 1) and self.given_frames != 2,
+            f"NetworkExperiment.given_frames must be 0 or key_frame_stride + 1, which is "
+            f"{self.key_frame_stride + 1}, and above 2, got {self.given_frames}",
+        )
+        require(
+            not self.given_frames or self.key_frames >= 3,
+            f"NetworkExperiment.given_frames needs key_frames >= 3, got {self.key_frames}",
+        )
+        longest = max([self.key_frames, self.given_frames] + [n + 2 for _, n in self.insertions])
         require(
             self.serial_numbers >= longest,
             f"NetworkExperiment.serial_numbers must be >= {longest}, got {self.serial_numbers}",

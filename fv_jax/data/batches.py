@@ -16,7 +16,15 @@ from jaxtyping import UInt16
 
 from fv_jax.config.model import SequenceConfig
 from fv_jax.config.training import NetworkExperiment
-from fv_jax.sequence.packing import interpolation_serials, key_frame_serials, pack, pad_text
+from fv_jax.sequence.packing import (
+    given_order,
+    given_serials,
+    interpolation_serials,
+    key_frame_serials,
+    key_frames_after,
+    pack,
+    pad_text,
+)
 from fv_jax.sequence.vocab import PAD
 from fv_jax.tokenizers.text import TextTokenizer
 
@@ -60,10 +68,15 @@ class RowMaker:
         drop = e.text_drop if drop is None else drop
         text = pad_text([] if drawn < drop else self.text.encode(caption), self.sequence)
         if of_key_frames:
-            order = np.arange(e.key_frames) * e.key_frame_stride
-            room = len(frames) - 1 - order[-1]
+            given, count = 0, e.key_frames
+            order, serials = np.arange(count) * e.key_frame_stride, key_frame_serials(count)
+            if e.given_frames and rng.uniform() < e.given_share:
+                given, count = e.given_frames, key_frames_after(e.given_frames, count)
+                order = np.asarray(given_order(given, count))
+                serials = given_serials(given, count)
+            room = len(frames) - 1 - order.max()
             first = int(rng.integers(room + 1)) if room else 0
-            return self._row(text, frames[first + order], key_frame_serials(e.key_frames), given=0)
+            return self._row(text, frames[first + order], serials, given=given)
         # Drawn in proportion to the frames inserted, which are what the loss sees.
         share = np.asarray([n for _, n in e.insertions], float)
         gap, n = e.insertions[rng.choice(len(share), p=share / share.sum())]
@@ -81,7 +94,11 @@ class RowMaker:
 
 def blocks_of_a_row(experiment: NetworkExperiment, parts: int = 1) -> int:
     """Blocks of the longest task's row, and more until it can be cut into as many parts."""
-    need = max([experiment.key_frames] + [n + 2 for _, n in experiment.insertions])
+    e = experiment
+    need = max([e.key_frames] + [n + 2 for _, n in e.insertions])
+    if e.given_frames:
+        count = key_frames_after(e.given_frames, e.key_frames)
+        need = max(need, len(given_serials(e.given_frames, count)))
     return -(-need // parts) * parts
 
 

@@ -157,6 +157,11 @@ PRESETS: dict[str, Protocol] = {
         "shapes", given_frames=1, frames=17, size=64, real_count=256,
         metrics=("psnr", "ssim", "lpips", "fvd", "shapes_fvd"),
     ),
+    # The paper's own (section 4.2): the class's text and the initial frame. It says neither how
+    # many clips it compares nor of how many frames; its averages are of three trials.
+    "flashvideo": Protocol("flashvideo", given_frames=1, frames=16, size=160, repeats=3),
+    # Its variant of Fig. 5: the class and the first five frames, all of which are used.
+    "flashvideo_five": Protocol("flashvideo_five", given_frames=5, frames=16, size=160, repeats=3),
     # 256 test clips; all 100 fakes of each count in FVD, against the first window of each.
     "bair": Protocol(
         "bair", given_frames=1, frames=16, size=64, real_count=256, fake_count=25_600,

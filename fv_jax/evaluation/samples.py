@@ -32,7 +32,7 @@ from fv_jax.evaluation.feature_cache import clip_hash
 from fv_jax.evaluation.protocols import Protocol
 from fv_jax.generation import pretrained
 from fv_jax.generation.generator import Generator
-from fv_jax.generation.plan import inserted, key_frames
+from fv_jax.generation.plan import inserted, key_frames, uses_all, uses_some
 from fv_jax.media.frames import fit, frame_numbers
 from fv_jax.media.npz import NpzClips
 from fv_jax.media.readers import ClipError, Reader
@@ -168,7 +168,10 @@ def fitted(protocol: Protocol, generator: Generator, options: Options) -> Protoc
     Raises:
         ValueError: the model makes shorter videos than the protocol wants.
     """
-    length = (key_frames(generator.model, options) - 1) * _gap(generator, options) + 1
+    gap = _gap(generator, options)
+    whole = uses_all(generator.model, protocol.given_frames) and gap == _stride(generator)
+    given = protocol.given_frames if whole else 0
+    length = (key_frames(generator.model, options, given) - 1) * gap + 1
     size = generator.model.frame_size[0]
     found = dataclasses.replace(
         protocol, frames=protocol.frames or length, size=protocol.size or size
@@ -209,6 +212,8 @@ def compare_samples(
         generator, real, protocol, options=options, seed=seed, home=home / config.name,
         weights=weights,
     )  # fmt: skip
+    for note in samples.notes:
+        print(f"fv: warning: {note}", file=sys.stderr)
     samples.generate(batch_size)
     about = {
         "experiment": config.name, "real": name, "left_out": left_out,
@@ -218,6 +223,7 @@ def compare_samples(
         "seeds": [[made.seed for made in run[:_LISTED]] for run in samples.made],
         "seeds_are": "the first 4 bytes, little-endian, of sha256('SEED RUN TRIAL CLIP')",
         "options": to_json(options), "given_as": "real frames in the fake clips, too",
+        "given_used": samples.used,
     }  # fmt: skip
     sets = Sets([unseen.clip for unseen in real], samples.runs(), generated=True)
     return Comparison(sets, protocol, [unseen.text for unseen in real], fps, about)
@@ -234,6 +240,11 @@ class Samples:
         seed: of the first repeat; part of every fake's seed.
         home: folder; one below it is named by everything that decides the fakes.
         weights: checksum of the model.
+
+    Attributes:
+        used: how many of the given frames the model uses: all of them, or the key frames among
+            them where it was not trained to begin with so many in a row.
+        notes: what is to be said of that.
     """
 
     def __init__(
@@ -241,16 +252,21 @@ class Samples:
         options: Options, seed: int, home: Path, weights: str,
     ):  # fmt: skip
         self._generator, self._real, self._options = generator, real, options
-        stride = generator.model.config.key_frame_stride
-        self._known = -(-protocol.given_frames // stride)  # key frames among those given
-        most = key_frames(generator.model, options)
-        if self._known > most:
+        model, given = generator.model, protocol.given_frames
+        self._step = _gap(generator, options)
+        known = -(-given // self._step)  # key frames among those given
+        # The clips' rate is the model's own where as many are inserted as it leaves out.
+        self._whole = uses_all(model, given) and self._step == _stride(generator)
+        most = key_frames(model, options, given if self._whole else 0)
+        if known > most:
             raise ValueError(
-                f"given_frames={protocol.given_frames} hold {self._known} key frames, the model "
-                f"{generator.model.name!r} has {most}"
+                f"given_frames={given} hold {known} key frames, the model {model.name!r} has {most}"
             )
-        self._step = stride
-        what = {"weights": weights, "options": _sampling(options), "known": self._known}
+        self.used = given if self._whole else known
+        self.notes = uses_some(model, given, self.used)
+        what = {"weights": weights, "options": _sampling(options), "known": known}
+        if self._whole:
+            what["given"] = given
         text = json.dumps(what, sort_keys=True)
         self.folder = home / hashlib.sha256(text.encode()).hexdigest()[:12]
         trials = protocol.trials(len(real))
@@ -270,7 +286,7 @@ class Samples:
         with progress("reading given frames", len(self._real)) as bar:
             for index, unseen in enumerate(self._real):
                 hasher = hashlib.sha256(f"{unseen.id}\t{unseen.text}".encode())
-                if self._known:
+                if self.used:
                     hasher.update(clip_hash(self._first_frames(index)))
                 names.append(hasher.hexdigest()[:16])
                 bar.update()
@@ -296,20 +312,22 @@ class Samples:
         return len(missing)
 
     def _batch(self, batch: Sequence[Made]):
-        first = None
-        if self._known:
+        begin = {}
+        if self.used:
             frames = {made.clip: self._first_frames(made.clip) for made in batch}
-            first = np.stack([frames[made.clip] for made in batch])
+            name = "given_frames" if self._whole else "first_frames"
+            begin[name] = np.stack([frames[made.clip] for made in batch])
         return self._generator.generate(
             [self._real[made.clip].text for made in batch],
             seed=[made.seed for made in batch],
             options=self._options,
-            first_frames=first,
+            **begin,
         )
 
     def _first_frames(self, index: int) -> np.ndarray:
-        frames = self._real[index].read((self._known - 1) * self._step + 1)
-        return fit(frames[:: self._step], self._generator.model.frame_size)
+        step = 1 if self._whole else self._step
+        frames = self._real[index].read((self.used - 1) * step + 1)
+        return fit(frames[::step], self._generator.model.frame_size)
 
     def runs(self) -> list[list[list[ClipFile]]]:
         """Each real clip's fakes, in every repeat."""
@@ -326,6 +344,11 @@ class Samples:
 def _gap(generator: Generator, options: Options) -> int:
     """Frames from one key frame to the next."""
     return (inserted(generator.model, options) + 1) ** options.levels
+
+
+def _stride(generator: Generator) -> int:
+    """The same at the model's own rate."""
+    return generator.model.config.key_frame_stride
 
 
 def _training(folder: Path) -> dict[str, Any]:

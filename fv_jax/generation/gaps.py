@@ -49,6 +49,7 @@ class Gaps:
             decides what is drawn for the row.
         a / b: id grids of the frames on both sides.
         inherited: which ids of the inserted frames are copied; there a and b are equal.
+        inserted: the inserted frames as far as they are known, and FREE elsewhere.
     """
 
     level: int
@@ -57,11 +58,14 @@ class Gaps:
     a: Int[np.ndarray, "G h w"]
     b: Int[np.ndarray, "G h w"]
     inherited: Bool[np.ndarray, "inserted G h w"]
+    inserted: Int[np.ndarray, "inserted G h w"]
 
-    @property
-    def inserted(self) -> Int[np.ndarray, "inserted G h w"]:
-        """The inserted frames as far as they are known: inherited ids, and FREE elsewhere."""
-        return np.where(self.inherited, self.a[None], FREE)
+    def first_given(self, frames: Int[np.ndarray, "B inserted h w"]) -> "Gaps":
+        """The same gaps, where what lies in every video's first one is given."""
+        inherited, inserted = self.inherited.copy(), self.inserted.copy()
+        for row in np.flatnonzero(np.asarray(self.number) == 0):
+            inherited[:, row], inserted[:, row] = False, frames[self.video[row]]
+        return dataclasses.replace(self, inherited=inherited, inserted=inserted)
 
 
 def find_gaps(
@@ -96,7 +100,8 @@ def find_gaps(
         _inherited(a[i], b[i], insert, inherit, (seeds[v], level, number[i]), radius)
         for i, v in enumerate(video)
     ]
-    return Gaps(level, video, number, a, b, np.stack(masks, axis=1))
+    inherited = np.stack(masks, axis=1)
+    return Gaps(level, video, number, a, b, inherited, np.where(inherited, a[None], FREE))
 
 
 def interleave(

@@ -21,7 +21,7 @@ from fv_jax.generation.stats import Stats
 from fv_jax.generation.stream import Stream
 from fv_jax.generation.window_size import KEPT_KEY_FRAMES
 from fv_jax.media.clip import Clip
-from fv_jax.sequence.packing import key_frame_serials, pack
+from fv_jax.sequence.packing import given_order, given_serials, key_frame_serials, pack
 from fv_jax.sequence.vocab import FREE
 
 
@@ -50,6 +50,7 @@ class Generator:
         seed: int | Sequence[int] = 0,
         options: Options = Options(),
         first_frames: UInt8[np.ndarray, "*b given Y X 3"] | None = None,
+        given_frames: UInt8[np.ndarray, "... in_a_row Y X 3"] | None = None,
         policy: Policy | None = None,
     ) -> list[Clip]:
         """Videos for prompts; all of them share one batch.
@@ -63,6 +64,10 @@ class Generator:
             options: how to sample.
             first_frames: K key frames to start from, at the key frames' rate: the same for
                 all prompts, or [B, F, Y, X, 3]; the rest is generated.
+            given_frames: g frames to start from instead, in a row at the model's own rate,
+                likewise. A model that was trained to begin with so many
+                (`ModelConfig.given_frames`) uses all of them; any other uses the key frames among
+                them, and the plan's notes say so.
             policy: how ids of key frames are chosen, instead of what the options say.
 
         Raises:
@@ -72,7 +77,7 @@ class Generator:
         return self.run(
             plan_videos(
                 self.model, prompts, seed=seed, options=options, first_frames=first_frames,
-                policy=policy,
+                given_frames=given_frames, policy=policy,
             )
         )  # fmt: skip
 
@@ -114,9 +119,9 @@ class Generator:
     def run(self, plan: Plan) -> list[Clip]:
         """Make what a plan says: key frames, the frames between them, pixels."""
         stats, engine = Stats(), self.engine_for(plan.options)
-        keys = self._key_frames(engine, plan, self._given(plan, stats), stats)
+        keys, between = self._key_frames(engine, plan, self._given(plan, stats), stats)
         videos = [Frames.of_key_frames(grid) for grid in keys]
-        filled = interpolate(engine, plan, videos, stats)
+        filled = interpolate(engine, plan, videos, stats, given=between)
         with stats("decode"):
             pixels = [self.model.frames.decode(frames.ids) for frames in filled]
         summary: dict[str, Any] = stats.summary(len(videos))
@@ -129,21 +134,29 @@ class Generator:
         ]  # fmt: skip
 
     def _given(self, plan: Plan, stats: Stats) -> Int[np.ndarray, "B given P"]:
-        """The ids of the first frames."""
+        """The ids of the first frames, or of the given ones, in time order."""
         rows, sequence = len(plan.requests), self.model.config.sequence
-        if plan.first_frames is None:
+        frames = plan.first_frames if plan.given_frames is None else plan.given_frames
+        if frames is None:
             return np.zeros((rows, 0, sequence.frame_tokens), np.int32)
         with stats("encode"):
-            ids = np.stack(self.model.frames.encode_clips(list(plan.first_frames)))
+            ids = np.stack(self.model.frames.encode_clips(list(frames)))
         return np.broadcast_to(
             ids.reshape(*ids.shape[:2], -1), (rows, ids.shape[1], sequence.frame_tokens)
         )
 
     def _key_frames(
         self, engine: Engine, plan: Plan, given: Int[np.ndarray, "B given P"], stats: Stats
-    ) -> Int[np.ndarray, "B F h w"]:
-        count, sequence, options = plan.key_frames, self.model.config.sequence, plan.options
+    ) -> tuple[Int[np.ndarray, "B F h w"], Int[np.ndarray, "B inserted h w"] | None]:
+        """Key frames, and what lies between the first two of them where that is given."""
+        sequence, options = self.model.config.sequence, plan.options
         rows, known = given.shape[:2]
+        in_a_row = plan.given_frames is not None
+        serials = key_frame_serials(plan.key_frames)
+        if in_a_row:  # as interpolation orders them: the last one second
+            given = given[:, given_order(known, 2)]
+            serials = given_serials(known, plan.key_frames)
+        count = len(serials)
         codes = np.pad(given, ((0, 0), (0, count - known), (0, 0)), constant_values=FREE)
         if known < count:
             guess = drafts.previous_frame if options.drafts else drafts.nothing
@@ -157,7 +170,10 @@ class Generator:
             codes, _ = engine.decode(
                 engine.start(sampler, [(seed, KEY_FRAMES) for seed in plan.seeds]),
                 sampler, stats,
-                tokens=pack(plan.texts, codes, key_frame_serials(count), sequence),
+                tokens=pack(plan.texts, codes, serials, sequence),
                 guesses=guess(count, sequence), prefix=known,
             )  # fmt: skip
-        return codes.reshape(rows, count, *sequence.frame_grid)
+        grids = codes.reshape(rows, count, *sequence.frame_grid)
+        if not in_a_row:
+            return grids, None
+        return np.delete(grids, slice(2, known), axis=1), grids[:, 2:known]

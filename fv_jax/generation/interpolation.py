@@ -15,8 +15,9 @@ from fv_jax.sequence.packing import interpolation_serials, pack
 
 
 def interpolate(
-    engine: Engine, plan: Plan, videos: list[Frames], stats: Stats, *, first_gap: int = 0
-) -> list[Frames]:
+    engine: Engine, plan: Plan, videos: list[Frames], stats: Stats, *, first_gap: int = 0,
+    given: Int[np.ndarray, "B inserted h w"] | None = None,
+) -> list[Frames]:  # fmt: skip
     """Put frames between the given ones, all gaps of a level in one batch.
 
     Args:
@@ -25,6 +26,7 @@ def interpolate(
         videos: one a request.
         stats: told what it costs.
         first_gap: number of the first gap, for parts of a longer video.
+        given: all frames between the first two of every video, where they are known.
     """
     options = plan.options
     for level in range(plan.levels):
@@ -34,6 +36,8 @@ def interpolate(
         )  # fmt: skip
         if gaps is None:
             break
+        if given is not None and level == 0:
+            gaps = gaps.first_given(given)
         # The frames around an inserted one say what it shows; the text adds little: no guidance.
         sampler = engine.sampler(
             plan.insert_policy, len(gaps.video), window=options.window,

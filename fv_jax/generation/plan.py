@@ -17,7 +17,7 @@ from fv_jax.array_types import Frames
 from fv_jax.config.model import Options
 from fv_jax.generation.policies import Policy, Sampling
 from fv_jax.generation.pretrained import Model
-from fv_jax.sequence.packing import pad_text
+from fv_jax.sequence.packing import key_frames_after, pad_text
 
 MOST_SEED = 2**32 - 1
 
@@ -48,6 +48,8 @@ class Plan:
         insert: frames put into every gap at each level; 0 for none.
         first_frames: uint8 key frames that the videos begin with, one set a request or one for
             all; None for none. To interpolate these are all the key frames.
+        given_frames: uint8 frames that they begin with instead, in a row at the model's own rate:
+            the first two key frames and all between them.
         key_policy / insert_policy: how ids of key frames and of inserted frames are chosen.
         fps: key frames per second.
         notes: what the model will have to guess, one sentence each.
@@ -62,6 +64,7 @@ class Plan:
     key_policy: Policy
     insert_policy: Policy
     fps: float
+    given_frames: UInt8[np.ndarray, "_ given Y X 3"] | None = None
     notes: tuple[str, ...] = ()
     refused: dict[int, str] = dataclasses.field(default_factory=dict)
 
@@ -87,11 +90,15 @@ class Plan:
 
     def part(self, rows: Sequence[int]) -> "Plan":
         """The plan of some of its requests, by their place in it; one may come twice."""
-        first = self.first_frames
+
+        def of_rows(frames):
+            return frames if frames is None or len(frames) == 1 else frames[list(rows)]
+
         return dataclasses.replace(
             self,
             requests=tuple(self.requests[row] for row in rows),
-            first_frames=first if first is None or len(first) == 1 else first[list(rows)],
+            first_frames=of_rows(self.first_frames),
+            given_frames=of_rows(self.given_frames),
         )
 
 
@@ -102,6 +109,7 @@ def plan_videos(
     seed: int | Sequence[int] = 0,
     options: Options = Options(),
     first_frames: UInt8[np.ndarray, "*b given Y X 3"] | None = None,
+    given_frames: UInt8[np.ndarray, "... in_a_row Y X 3"] | None = None,
     policy: Policy | None = None,
     leave_out: bool = False,
 ) -> Plan:
@@ -114,6 +122,9 @@ def plan_videos(
         options: how to sample.
         first_frames: K key frames to start from, at the key frames' rate: the same for all
             prompts, or [B, F, Y, X, 3]; the rest is generated.
+        given_frames: g frames to start from instead, in a row at the model's own rate, likewise.
+            A model that was trained to begin with so many uses all of them; of any other the key
+            frames among them are the first frames, and a note says so.
         policy: how ids of key frames are chosen, instead of what the options say.
         leave_out: put prompts that cannot be used into `refused`, as long as one can be used.
 
@@ -122,7 +133,12 @@ def plan_videos(
     """
     if not len(prompts):
         raise ValueError("no prompts; give at least one sentence")
-    count, insert = key_frames(model, options), inserted(model, options)
+    insert, notes = inserted(model, options), []
+    first_frames, given_frames = _begins(model, insert, first_frames, given_frames, notes)
+    count = key_frames(model, options, 0 if given_frames is None else given_frames.shape[-4])
+    known = 1 if first_frames is None else first_frames.shape[-4]
+    if not 1 <= known <= count:
+        raise ValueError(f"first_frames must be 1..{count} key frames, got {known}")
     requests, refused = [], {}
     for index, (prompt, number) in enumerate(zip(prompts, _seeds(seed, len(prompts)))):
         try:
@@ -131,13 +147,16 @@ def plan_videos(
             if not leave_out or len(prompts) == 1:
                 raise
             refused[index] = str(error)
+    rows = [request.index for request in requests]
     return Plan(
         tuple(requests), options, count, insert,
-        _first_frames(model, first_frames, count, len(prompts), [r.index for r in requests]),
+        _of_requests(model, "first_frames", first_frames, len(prompts), rows),
         policy or _policy(options, options.temperature),
         _policy(options, options.insert_temperature),
         model.config.key_frame_fps,
+        _of_requests(model, "given_frames", given_frames, len(prompts), rows),
         (
+            *notes,
             *unknown_words(model, requests),
             *untrained_levels(model, options, insert, model.config.key_frame_fps),
         ),
@@ -176,8 +195,8 @@ def plan_interpolation(
     requests = (Request(0, prompt, number, text),)
     _check_size(model, frames.shape[1:3])
     return Plan(
-        requests, options, len(frames), insert, frames[None], policy, policy,
-        rate, (*unknown_words(model, requests), *untrained_levels(model, options, insert, rate)),
+        requests, options, len(frames), insert, frames[None], policy, policy, rate,
+        notes=(*unknown_words(model, requests), *untrained_levels(model, options, insert, rate)),
     )  # fmt: skip
 
 
@@ -200,20 +219,45 @@ def text_ids(model: Model, prompt: str) -> Int[np.ndarray, " T"]:
         raise ValueError(f"the prompt {shown!r} is too long: {error}") from error
 
 
-def key_frames(model: Model, options: Options) -> int:
+def key_frames(model: Model, options: Options, given: int = 0) -> int:
     """How many key frames a video gets.
 
+    Args:
+        model: that makes it.
+        options: may ask for fewer than the model was trained with.
+        given: frames that the video begins with, if all of them are used (`uses_all`).
+
     Raises:
-        ValueError: more than the model was trained with.
+        ValueError: more than the model was trained with, or none after the given frames.
     """
-    most = model.config.key_frames
+    least, most = 1, model.config.key_frames
+    if given:
+        least, most = 2, key_frames_after(given, most)
     count = options.key_frames or most
-    if not 1 <= count <= most:
+    if not least <= count <= most:
+        after = f" after {given} given frames" if given else ""
         raise ValueError(
-            f"key_frames must be in 1..{most}, which is what {model.name!r} was trained with; "
-            f"got {count}"
+            f"key_frames must be in {least}..{most}, which is what {model.name!r} was trained "
+            f"with{after}; got {count}"
         )
     return count
+
+
+def uses_all(model: Model, given: int) -> bool:
+    """Whether a model was trained to begin with so many frames in a row."""
+    return given > 1 and given == model.config.given_frames
+
+
+def uses_some(model: Model, given: int, used: int) -> list[str]:
+    """A note where only some of the given frames are used."""
+    if used == given:
+        return []
+    trained = model.config.given_frames
+    return [
+        f"{model.name!r} was not trained to begin with {given} frames in a row"
+        + (f" (but with {trained})" if trained else "")
+        + f": of those given it uses {used}, the key frames among them"
+    ]
 
 
 def inserted(model: Model, options: Options) -> int:
@@ -275,15 +319,31 @@ def _policy(options: Options, temperature: float) -> Policy:
     return Sampling(temperature, options.top_k, options.top_p)
 
 
-def _first_frames(model: Model, frames, count: int, prompts: int, rows: list[int]):
+def _begins(model: Model, insert: int, first, given, notes: list[str]):
+    """First frames and given frames, of which one is None; `notes` gets what is to be said."""
+    if given is None:
+        return first, None
+    if first is not None:
+        raise ValueError("give first_frames or given_frames, not both")
+    count, stride = given.shape[-4], model.config.key_frame_stride
+    if not uses_all(model, count):
+        key = given[..., ::stride, :, :, :]
+        notes += uses_some(model, count, key.shape[-4])
+        return key, None
+    if insert not in (0, stride - 1):
+        raise ValueError(
+            f"after {count} given frames insert must be {stride - 1}, as many as lie between two "
+            f"key frames, or 0; got {insert}"
+        )
+    return None, given
+
+
+def _of_requests(model: Model, name: str, frames, prompts: int, rows: list[int]):
     """One set for all prompts, or one for each that can be used."""
     if frames is None:
         return None
     if frames.ndim == 5 and len(frames) != prompts:
-        raise ValueError(f"need one set of first_frames per prompt: got {len(frames)}, {prompts}")
-    known = frames.shape[-4]
-    if not 1 <= known <= count:
-        raise ValueError(f"first_frames must be 1..{count} key frames, got {known}")
+        raise ValueError(f"need one set of {name} per prompt: got {len(frames)}, {prompts}")
     _check_size(model, frames.shape[-3:-1])
     return frames[rows] if frames.ndim == 5 else frames[None]
 

@@ -40,6 +40,8 @@ class ModelConfig:
         key_frame_fps: key frames per second.
         key_frame_stride: frames from one key frame to the next at the trained frame rate.
         insertions: (gap, inserted) pairs that interpolation was trained on; empty if it was not.
+        given_frames: frames in a row, from one key frame to the next, that a video may begin with;
+            0 where no training row did.
     """
 
     network: RetNetConfig
@@ -48,6 +50,7 @@ class ModelConfig:
     key_frame_fps: float
     key_frame_stride: int
     insertions: tuple[tuple[int, int], ...]
+    given_frames: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

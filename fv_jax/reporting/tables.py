@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from fv_jax.evaluation.metrics import METRICS
+from fv_jax.evaluation.protocols import preset_of
 from fv_jax.evaluation.results import FORMAT
 from fv_jax.reporting.results import markdown as markdown_table
 
 _ORIGIN = ("command", "source.machine", "source.date", "source.commit")
 _NEEDED = {
     "evaluate": (
-        *_ORIGIN, "name", "metrics.*.value", "protocol.profile", "protocol.given_frames",
-        "protocol.best_of", "counts.real_pieces", "counts.fake", "counts.runs", "counts.frames",
-        "counts.width",
+        *_ORIGIN, "name", "metrics.*.value", "protocol.name", "protocol.profile",
+        "protocol.given_frames", "protocol.best_of", "counts.real_pieces", "counts.fake",
+        "counts.runs", "counts.frames", "counts.width",
     ),
     "efficiency": (
         *_ORIGIN, "cells.*.batch", "cells.*.frames", "cells.*.pixels", "cells.*.left_out",
@@ -29,7 +30,7 @@ _NEEDED = {
 # Flags that a row of the paper's table may have: the row says itself what they changed.
 _USUAL = (
     "--size", "--given-frames", "--profile", "--metrics", "--repeats", "--stage", "--faithful",
-    "--seed",
+    "--seed", "--protocol",
 )  # fmt: skip
 
 _FAITHFUL = "_faithful"  # how names of trainings end that leave our changes out
@@ -105,7 +106,7 @@ def paper_tables(
 
     Args:
         paper: experiments/paper_tables.json.
-        results: of `fv evaluate`.
+        results: of `fv evaluate`; those by the field's protocol, and by the paper's own.
         needs: what a training that was not run would need, by its experiment's name.
     """
     return [_paper_table(table, results, needs) for table in paper["tables"]]
@@ -124,25 +125,33 @@ def _paper_table(table, results, needs) -> Table:
          *("-" if row[metric] is None else f"{row[metric]:g}" for metric in metrics)]
         for row in table["rows"]
     ]  # fmt: skip
-    first, notes = len(rows), []
-    for result in results:
-        if not is_of(result, name):
-            continue
-        size = [str(result["counts"]["width"])] if sizes else []
-        rows.append([f"this code ({_conditions(result)})", *size,
-                     *(number(result, metric) for metric in metrics)])  # fmt: skip
-        notes += [_origin(result), *_reasons(result, metrics)]
-    if len(rows) == first:
-        rows.append(["this code", *(["-"] if sizes else []), *["not run"] * len(metrics)])
+    first, notes, missing = len(rows), [], False
+    for rules in _protocols(name):
+        here = [r for r in results if is_of(r, name) and r["protocol"]["name"] == rules]
+        for result in here:
+            size = [str(result["counts"]["width"])] if sizes else []
+            rows.append([f"this code ({_conditions(result)})", *size,
+                         *(number(result, metric) for metric in metrics)])  # fmt: skip
+            notes += [_origin(result), *_reasons(result, metrics)]
+        if not here:
+            rows.append([f"this code (protocol {rules})", *(["-"] if sizes else []),
+                         *["not run"] * len(metrics)])  # fmt: skip
+            missing = True
+    if missing:
         notes.append(f"not run: needs {needs(name)}")
     return Table(table["title"], header, rows, tuple(range(first, len(rows))), tuple(notes))
+
+
+def _protocols(name: str) -> tuple[str, ...]:
+    """The field's protocol of a data set, and the paper's own two."""
+    return (preset_of(name), "flashvideo", "flashvideo_five")
 
 
 def is_of(result: dict[str, Any], name: str) -> bool:
     """Whether a result is of the paper's own training, not of its small preset or another model."""
     trained = str(result.get("experiment")).removesuffix(_FAITHFUL)
     ours = trained in (name, f"{name}_interpolation", f"{name}_key_frames")
-    return ours and not _unusual(result)
+    return ours and result["protocol"]["name"] in _protocols(name) and not _unusual(result)
 
 
 def _unusual(result: dict[str, Any]) -> list[str]:
@@ -258,9 +267,11 @@ def _conditions(result: dict[str, Any]) -> str:
     rules, counts = result["protocol"], result["counts"]
     runs = f"{counts['runs']} x " if counts["runs"] > 1 else ""
     text = "fresh: " if result.get("fresh") else ""
-    text += (
-        f"{counts['frames']} frames, {rules['given_frames']} given, {runs}{counts['fake']} clips"
-    )
+    used = result.get("given_used", rules["given_frames"])
+    given = f"{rules['given_frames']} given"
+    given += "" if used == rules["given_frames"] else f", {used} of them used"
+    text += f"protocol {rules['name']}: {counts['frames']} frames, {given}, "
+    text += f"{runs}{counts['fake']} clips"
     text += f" against {counts['real_pieces']}, profile {rules['profile']}"
     text += f", best of {rules['best_of']}" if rules["best_of"] > 1 else ""
     text += ", faithful" if str(result.get("experiment")).endswith(_FAITHFUL) else ""

@@ -9,6 +9,12 @@ Interpolation, n = 2 frames between A and B; B's serial number is n + 2, since i
     [text | SN_1 | A] [text | SN_4 | B] [text | SN_2 | insert 1] [text | SN_3 | insert 2]
                                          \\________ loss and sampling only here ________/
 
+Key frames after g = 5 frames that are given in a row, where key frames are four frames apart. The
+given ones come as interpolation orders and numbers them; the key frames go on after them:
+
+    [SN_1 | frame 1] [SN_5 | 5] [SN_2 | 2] [SN_3 | 3] [SN_4 | 4] [SN_3 | frame 9] [SN_4 | 13] ..
+     \\____________________ given ______________________________/ \\__ loss and sampling here __/
+
 Every block has the same length, so "the same patch, one frame ago" is one fixed distance: all
 that a network with relative positions can learn. The text is padded, never cut.
 
@@ -32,6 +38,31 @@ def key_frame_serials(frames: int) -> list[int]:
 def interpolation_serials(inserted: int) -> list[int]:
     """Serial numbers in packed order for the interpolation task: 1, n + 2, 2, 3, .. n + 1."""
     return [1, inserted + 2, *range(2, inserted + 2)]
+
+
+def given_serials(given: int, key_frames: int) -> list[int]:
+    """Serial numbers in packed order of key frames after given ones: 1, g, 2 .. g - 1, 3 .. M.
+
+    Args:
+        given: g, frames given in a row: the first two key frames and all between them.
+        key_frames: M, these two among them.
+    """
+    return [*interpolation_serials(given - 2), *range(3, key_frames + 1)]
+
+
+def given_order(given: int, key_frames: int) -> list[int]:
+    """Frames in the same order, numbered from 0: 0, g - 1, 1 .. g - 2, 2 (g - 1), 3 (g - 1) .."""
+    gap = given - 1
+    return [0, gap, *range(1, gap), *(gap * frame for frame in range(2, key_frames))]
+
+
+def key_frames_after(given: int, key_frames: int) -> int:
+    """How many key frames a row has that begins with given frames.
+
+    Those between the first two take the place of its last key frames, so that rows are no longer;
+    at least one key frame follows.
+    """
+    return max(key_frames - (given - 2), 3)
 
 
 def header(

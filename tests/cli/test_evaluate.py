@@ -293,7 +293,7 @@ def test_a_fresh_result_stands_beside_the_recorded_one_each_with_its_own_clips(s
     assert html.count("<video") == 2 * 2 * 3
     assert "<h3>fake</h3>" in html
     assert "<h3>fake, fresh: not recorded</h3>" in html
-    assert f"<td>fresh: {new['counts']['frames']} frames" in html
+    assert f"<td>fresh: protocol plain: {new['counts']['frames']} frames" in html
     assert "fresh: " not in readme.read_text()
     for number, folder in enumerate(folders):
         shown = page / "clips" / str(number) / "00-fake.mp4"

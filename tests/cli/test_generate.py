@@ -10,7 +10,7 @@ import videos
 from PIL import Image
 
 from fv_jax.cli.commands import Generate, Interpolate
-from fv_jax.cli.generate import _first_frames, _prompts_and_outputs, generate
+from fv_jax.cli.generate import _begin, _prompts_and_outputs, generate
 from fv_jax.cli.interpolate import interpolate
 from fv_jax.generation.generator import Generator
 from fv_jax.media.writers import write_gif, write_mp4
@@ -36,7 +36,7 @@ def write(kind: str, folder: Path) -> tuple[Path, int]:
 
 def first(path: Path, count: int, generator) -> np.ndarray:
     command = Generate(first_frames=path, first_frame_count=count)
-    return _first_frames(command, generator.model)
+    return _begin(command, generator.model)["first_frames"]
 
 
 @pytest.mark.parametrize("kind", ["mp4", "gif", "pictures"])
@@ -50,6 +50,21 @@ def test_first_frames_are_taken_at_the_rate_of_key_frames(kind, tmp_path, genera
     if len(expected) < generator.model.config.key_frames:
         with pytest.raises(ValueError, match=f"{path.name} has 9 frames in .* s, too few for"):
             first(path, len(expected) + 1, generator)
+
+
+def test_given_frames_are_taken_at_the_model_s_own_rate(tmp_path, generator):
+    path = tmp_path / "a.mp4"
+    write_mp4(tiny.video(18), 16, path)
+    begin = lambda **more: _begin(Generate(first_frames=path, **more), generator.model)
+    taken = begin(given_frames=5)
+    assert list(taken) == ["given_frames"]
+    np.testing.assert_array_equal(taken["given_frames"], videos.read(path)[0][:10:2])
+    with pytest.raises(ValueError, match=r"--given-frames must be in 1\.\.9, got 10"):
+        begin(given_frames=10)
+    with pytest.raises(ValueError, match="--given-frames needs --first-frames, and no --first"):
+        begin(given_frames=5, first_frame_count=2)
+    with pytest.raises(ValueError, match="--given-frames needs --first-frames"):
+        _begin(Generate(given_frames=5), generator.model)
 
 
 def test_one_picture_or_a_video_of_one_frame_is_one_key_frame(tmp_path, generator):

@@ -10,6 +10,7 @@ from fv_jax.evaluation.protocols import protocol
 ABSURD = ["inf", "-inf", "nan", "1e999", "99999999999999999999999999"]
 NAMES = {
     "generate": ["--scale", "--batch-size", "--seed", "--first-frame-count", "--key-frames",
+                 "--given-frames",
                  "--insert", "--levels", "--inherit", "--temperature", "--insert-temperature",
                  "--top-k", "--top-p", "--guidance", "--window"],
     "interpolate": ["--scale", "--seed", "--insert", "--levels", "--insert-temperature"],

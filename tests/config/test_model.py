@@ -112,6 +112,10 @@ def test_every_number_is_finite(config, number):
         {"key_frame_share": 1.5},
         {"text_drop": -0.1},
         {"interpolation_text_drop": 1.1},
+        {"given_share": -0.1},
+        {"given_frames": 4},
+        {"given_frames": 2, "key_frame_stride": 1},
+        {"given_frames": 5, "key_frames": 2},
         {"insertions": ((5, 3),)},  # 3 frames cannot divide 5 into equal steps
         {"insertions": ((4, 0),)},
         {"serial_numbers": 4},  # 3 inserted need SN_5

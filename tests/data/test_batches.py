@@ -103,6 +103,25 @@ def test_without_insertions_every_row_is_of_key_frames():
     assert {tuple(taken(row)[0]) for row in many(maker, 20)} == {(1, 2, 3, 4)}
 
 
+def test_some_key_frame_rows_begin_with_given_frames_and_learn_what_follows():
+    maker = rows_of(key_frame_share=1.0, given_frames=5, given_share=0.25)
+    assert maker.blocks == 6
+    rows = many(maker, 1000)
+    kinds = [tuple(taken(row)[0]) for row in rows]
+    assert set(kinds) == {(1, 2, 3, 4), (1, 5, 2, 3, 4, 3)}
+    assert kinds.count((1, 5, 2, 3, 4, 3)) / 1000 == pytest.approx(0.25, abs=0.055)
+    row = rows[kinds.index((1, 5, 2, 3, 4, 3))]
+    first = taken(row)[1][0]
+    assert (np.asarray(taken(row)[1]) - first).tolist() == [0, 4, 1, 2, 3, 8]
+    assert row["weight"].tolist() == [0, 0, 0, 0, 0, 1]
+    assert {taken(r)[1][0] for r, kind in zip(rows, kinds) if len(kind) == 6} == set(range(9))
+
+
+def test_the_paper_s_rows_are_no_longer_for_given_frames():
+    changes = dict(key_frames=16, serial_numbers=16)
+    assert rows_of(**changes).blocks == rows_of(**changes, given_frames=5).blocks == 16
+
+
 def test_text_is_dropped_from_the_share_of_rows_asked_for():
     texts = [row["tokens"][:9] for row in many(rows_of(), 2000)]
     dropped = np.mean([(text == PAD).all() for text in texts])

@@ -27,6 +27,13 @@ def test_debiased_differs_in_the_real_windows_alone():
     assert debiased.windows * debiased.real_count == 3840
 
 
+@pytest.mark.parametrize(("name", "given"), [("flashvideo", 1), ("flashvideo_five", 5)])
+def test_the_papers_own_protocol_is_160_px_from_the_first_frames(name, given):
+    rules = protocol(name)
+    assert (rules.name, rules.given_frames, rules.size, rules.repeats) == (name, given, 160, 3)
+    assert preset_of("ucf101_interpolation") == "ucf101"  # it has to be asked for
+
+
 def test_kinetics_gives_five_frames_and_cuts_six_real_clips_of_each_video():
     rules = protocol("kinetics600", "magvit")
     assert (rules.given_frames, rules.windows * rules.crops) == (5, 6)

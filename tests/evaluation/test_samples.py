@@ -31,14 +31,16 @@ def few(count):
 class Painter(Generator):
     """Noise by the seed, after the first frames: as a model does, and at once."""
 
-    def generate(self, prompts, *, seed, options, first_frames=None):
+    def generate(self, prompts, *, seed, options, first_frames=None, given_frames=None):
+        first_frames = first_frames if given_frames is None else given_frames
         clips = []
         for row, prompt in enumerate(prompts):
             frames = np.random.default_rng([seed[row], len(prompt)]).integers(
                 0, 256, (9, 64, 64, 3)
             )
             if first_frames is not None:
-                frames[0] = first_frames[row, 0]
+                begin = first_frames[row, :1] if given_frames is None else given_frames[row]
+                frames[: len(begin)] = begin
             ids = np.zeros((9, 4, 4), np.int32)
             key = np.zeros(9, bool)
             clips.append(
@@ -176,9 +178,33 @@ def test_given_frames_are_as_many_key_frames_as_lie_in_them(generator, tmp_path,
             generator, real, Protocol(given_frames=given), options=Options(), seed=0,
             home=tmp_path, weights="x",
         )  # fmt: skip
-        assert found._known == known
+        assert found.used == known
+        assert bool(found.notes) == (known < given)
     with pytest.raises(ValueError, match=r"given_frames=13 hold 4 key frames.* 3"):
         made_by(generator, real, tmp_path, Protocol(given_frames=13))
+
+
+def test_all_given_frames_are_used_by_a_model_that_was_trained_so(tmp_path):
+    generator = Painter(tiny.model_of_five())
+    five = Protocol(given_frames=5, frames=9, size=64)
+    clips = [tiny.video(10, seed) for seed in range(3)]
+    real, _ = choose(entries(source(clips)), five, 8.0)
+    found, count = made_by(generator, real, tmp_path, five)
+    assert (count, found.used, found.notes) == (3, 5, [])
+    for unseen, group in zip(real, found.runs()[0]):
+        np.testing.assert_array_equal(group[0].read()[:5], unseen.clip.read()[:5])
+    # Each of the five is part of what a fake is known by, and no other frame is.
+    for frame, changed in ((1, True), (3, True), (5, False)):
+        clips[0] = clips[0].copy()
+        clips[0][frame] = 255 - clips[0][frame]
+        other, _ = choose(entries(source(clips)), five, 8.0)
+        assert made_by(generator, other, tmp_path, five)[1] == changed
+    # With one frame inserted instead of three, a frame of the clip is half a key frame's distance.
+    slower = Samples(
+        generator, real, Protocol(given_frames=5), options=Options(insert=1), seed=0, home=tmp_path,
+        weights="x",
+    )  # fmt: skip
+    assert (slower.used, len(slower.notes)) == (3, 1)
 
 
 def test_a_damaged_file_is_named(generator, tmp_path):

@@ -19,8 +19,10 @@ from tensorflow_datasets.proto import tf_example_generated_pb2 as tf_example
 from tfrecord_writer import write_tfrecord
 
 from fv_jax.cli.main import main
+from fv_jax.evaluation.protocols import protocol
 from fv_jax.media.frames import fit
 from fv_jax.media.writers import write_gif, write_mp4
+from fv_jax.sequence.packing import key_frames_after
 from fv_jax.training import experiments
 
 STAGES, PRESETS = ("tokenizer", "key_frames", "interpolation"), ("paper", "tiny")
@@ -90,6 +92,17 @@ def test_the_tokenizer_makes_what_the_networks_expect(name):
     assert (side, side) == expected.frame_grid
     assert c.tokenizer.levels == expected.code_levels
     assert np.prod(c.tokenizer.levels) == expected.frame_codes
+
+
+@pytest.mark.parametrize("name", PAPER)
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("stage", STAGES[1:])
+def test_networks_are_trained_to_begin_with_one_frame_or_five(name, stage, preset):
+    c = config(name, stage, preset)
+    assert c.given_frames == protocol("flashvideo_five").given_frames == 5
+    assert 0 < c.given_share < 1
+    after = (key_frames_after(5, c.key_frames) - 1) * c.key_frame_stride + 1
+    assert preset == "tiny" or after >= protocol("flashvideo_five").frames
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -173,7 +186,7 @@ def commands(name, source, text, first, settings=lambda stage: ()):
     yield train("interpolation")
     yield [
         "generate", text, "--first-frames", str(first), "--model", f"{out}_interpolation/model",
-        "--out", "made.npz",
+        *(["--given-frames", "5"] if name == "kinetics600" else []), "--out", "made.npz",
     ]  # fmt: skip
 
 
@@ -206,8 +219,8 @@ def few_steps(stage):
 
 @pytest.mark.slow  # e2e/test_own_videos.py goes the same way
 def test_a_tiny_run_goes_from_clips_to_a_video(place):
-    layout = LAYOUTS["bair"](place / "data", [tiny.video(30, seed=i) for i in range(4)])
-    for command in commands("bair", *layout, few_steps):
+    layout = LAYOUTS["kinetics600"](place / "data", [tiny.video(30, seed=i) for i in range(4)])
+    for command in commands("kinetics600", *layout, few_steps):
         assert main(command) == 0
     check_video("made.npz")
 

@@ -7,9 +7,12 @@ import pytest
 import tiny
 
 from fv_jax.config.model import Options
+from fv_jax.generation.engine import Engine
 from fv_jax.generation.generator import Generator
 from fv_jax.generation.skip_mask import regions
 from fv_jax.media.clip import Clip
+from fv_jax.sequence.packing import unpack
+from fv_jax.sequence.vocab import FREE, Vocab
 
 # 3 key frames at 2 fps, 3 frames put between: 9 frames at 8 fps. All tests share its samplers.
 OPTIONS = Options(insert=3, inherit=0.3, window=4)
@@ -160,6 +163,83 @@ def test_first_frames_of_each_prompt_are_as_if_it_were_alone(generator):
             tiny.PROMPTS, seed=7, options=KEY_FRAMES_ONLY, first_frames=first[i]
         )
         np.testing.assert_array_equal(clip.ids, same[i].ids)
+
+
+class KeepingEngine(Engine):
+    """Keeps what it is asked to decode; compiles nothing that `tiny.generator` has compiled."""
+
+    def __init__(self):
+        super().__init__(tiny.model_of_five(), tiny.STEP_TIME)
+        self.calls, self._compiled = [], tiny.generator().engine._compiled
+
+    def decode(self, *args, **more):
+        self.calls.append(more)
+        return super().decode(*args, **more)
+
+
+class Given(Generator):
+    """Begins with ids that are given here, whatever the frames show."""
+
+    def __init__(self, ids):
+        self.ids, engine = ids, KeepingEngine()
+        super().__init__(engine.model, engine)
+        self.calls = engine.calls
+
+    def _given(self, plan, stats):
+        return np.broadcast_to(self.ids, (len(plan.requests), *self.ids.shape))
+
+    def five(self, options=OPTIONS):
+        return self.generate(tiny.PROMPTS[:1], seed=3, options=options, given_frames=tiny.video(5))[
+            0
+        ]
+
+
+@pytest.fixture(scope="module")
+def given():
+    return np.random.default_rng(0).integers(0, 36, (5, 16))
+
+
+def test_five_given_frames_are_in_the_row_and_in_the_clip_as_they_are_given(given):
+    maker = Given(given)
+    clip = maker.five()
+    keys = maker.calls[0]
+    sequence = tiny.sequence()
+    _, serials, frames = unpack(keys["tokens"][:, : 5 * sequence.stride], sequence)
+    assert serials == [1, 5, 2, 3, 4]
+    np.testing.assert_array_equal(frames[0], given[[0, 4, 1, 2, 3]])
+    assert keys["prefix"] == 5
+    assert keys["tokens"].shape[1] == 6 * sequence.stride
+    last = keys["tokens"][0, 5 * sequence.stride :]
+    assert last[sequence.text_tokens] == Vocab(sequence).serial(3)
+    assert (last[sequence.text_tokens + 1 :] == FREE).all()
+    assert clip.ids.shape == (9, 4, 4)
+    np.testing.assert_array_equal(clip.ids[:5].reshape(5, 16), given)
+    np.testing.assert_array_equal(np.flatnonzero(clip.key_frame), [0, 4, 8])
+    assert not clip.inherited[:5].any()
+    twice = maker.five(Options(insert=3, levels=2))
+    np.testing.assert_array_equal(twice.ids[:17:4].reshape(5, 16), given)
+    np.testing.assert_array_equal(maker.five(KEY_FRAMES_ONLY).ids[:2].reshape(2, 16), given[::4])
+
+
+@pytest.mark.parametrize("frame", range(5))
+def test_each_of_five_given_frames_changes_what_is_generated(given, frame):
+    other = given.copy()
+    other[frame] = (other[frame] + 7) % 36
+    # The key frame after them, which nothing but these and the text precedes.
+    before, after = (Given(ids).five(KEY_FRAMES_ONLY).ids[2] for ids in (given, other))
+    assert (before != after).any()
+
+
+def test_given_frames_are_encoded_in_time_order_and_key_frames_are_taken_by_other_models(generator):
+    five = tiny.video(5, seed=4)
+    ids = tiny.frames().encode_clips([five])[0]
+    whole = Generator(tiny.model_of_five(), generator.engine)
+    (clip,) = whole.generate(tiny.PROMPTS[:1], options=OPTIONS, given_frames=five)
+    np.testing.assert_array_equal(clip.ids[:5], ids)
+    some = generator.generate(tiny.PROMPTS, options=KEY_FRAMES_ONLY, given_frames=five)
+    same = generator.generate(tiny.PROMPTS, options=KEY_FRAMES_ONLY, first_frames=five[::4])
+    for a, b in zip(some, same):
+        assert_same_video(a, b)
 
 
 def test_interpolation_keeps_the_given_frames_and_their_order(generator):

@@ -1,6 +1,7 @@
 """What can be wrong with a request, said once and before anything is sampled."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -110,6 +111,49 @@ def test_too_few_or_too_many_first_frames_are_refused(count):
 def test_first_frames_of_another_number_of_prompts_are_refused():
     with pytest.raises(ValueError, match="one set of first_frames per prompt: got 1, 2"):
         plan_videos(MODEL, tiny.PROMPTS, first_frames=tiny.video(1)[None])
+
+
+def test_frames_given_in_a_row_are_all_used_by_a_model_that_was_trained_so():
+    five = tiny.video(5)
+    plan = plan_videos(tiny.model_of_five(), tiny.PROMPTS, given_frames=five)
+    assert (plan.first_frames, plan.notes) == (None, ())
+    np.testing.assert_array_equal(plan.given_frames[0], five)
+    assert plan.key_frames == 3
+    each = np.stack([five, tiny.video(5, 1)])
+    part = plan_videos(tiny.model_of_five(), tiny.PROMPTS, given_frames=each).part([1, 0])
+    np.testing.assert_array_equal(part.given_frames, each[::-1])
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "words"),
+    [
+        (MODEL, 5, "begin with 5 frames in a row: of those given it uses 2, the key frames"),
+        (tiny.model_of_five(), 9, r"begin with 9 frames in a row \(but with 5\): .* uses 3"),
+    ],
+)
+def test_other_models_use_the_key_frames_among_the_given_frames_and_say_so(model, given, words):
+    frames = np.stack([tiny.video(given, seed) for seed in range(2)])
+    plan = plan_videos(model, tiny.PROMPTS, given_frames=frames)
+    assert plan.given_frames is None
+    np.testing.assert_array_equal(plan.first_frames, frames[:, ::4])
+    (note,) = plan.notes
+    assert re.search(words, note)
+    assert not plan_videos(model, tiny.PROMPTS, given_frames=frames[:, :1]).notes
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"first_frames": tiny.video(1)}, "first_frames or given_frames, not both"),
+        ({"options": Options(insert=1)}, r"after 5 given frames insert must be 3, .* got 1"),
+        ({"options": Options(key_frames=1)}, r"key_frames must be in 2\.\.3, .* after 5 given"),
+        ({"given_frames": np.zeros((5, 32, 64, 3), np.uint8)}, r"frames must be \(64, 64\) px"),
+        ({"given_frames": tiny.video(5)[None]}, "one set of given_frames per prompt: got 1, 2"),
+    ],
+)
+def test_given_frames_that_cannot_be_used_are_refused(more, message):
+    with pytest.raises(ValueError, match=message):
+        plan_videos(tiny.model_of_five(), tiny.PROMPTS, **{"given_frames": tiny.video(5), **more})
 
 
 def test_frames_of_another_size_are_refused():

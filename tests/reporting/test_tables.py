@@ -16,7 +16,7 @@ def result(experiment="bair_interpolation", name="bair", **metrics):
     return {
         "format": FORMAT, "name": name, "experiment": experiment, "command": f"fv evaluate {name}",
         "source": {"machine": "M", "date": "D", "commit": "C"},
-        "protocol": {"profile": "repo", "given_frames": 1, "best_of": 1},
+        "protocol": {"name": "bair", "profile": "repo", "given_frames": 1, "best_of": 1},
         "counts": {"frames": 16, "fake": 256, "real_pieces": 256, "runs": 4, "width": 64},
         "metrics": {**values, **metrics}, "warnings": ["few"], "path": Path("evaluate-bair.json"),
     }  # fmt: skip
@@ -36,17 +36,21 @@ def test_the_papers_tables_are_whole():
 
 def test_what_was_not_run_has_no_number_and_says_what_it_needs():
     for table, paper in zip(made(), PAPER["tables"]):
-        assert len(table.rows) == len(paper["rows"]) + 1
-        (ours,) = table.ours
-        assert not any(ch.isdigit() for ch in "".join(table.rows[ours]))
+        ours = [table.rows[i] for i in table.ours]
+        assert len(table.rows) == len(paper["rows"]) + len(ours)
+        assert [row[0] for row in ours] == [
+            f"this code (protocol {name})"
+            for name in (paper["experiment"], "flashvideo", "flashvideo_five")
+        ]
+        assert {cell for row in ours for cell in row[1:]} <= {"-", "not run"}
         assert table.notes == (f"not run: needs eight GPUs for {paper['experiment']}",)
 
 
 def test_a_result_takes_the_place_and_null_stays_null():
     ours = result(psnr={"value": 17.25, "deviation": 0.125})
     bair = made(ours)[2]
-    assert bair.rows[-1] == [
-        "this code (16 frames, 1 given, 4 x 256 clips against 256, profile repo)",
+    assert bair.rows[-3] == [
+        "this code (protocol bair: 16 frames, 1 given, 4 x 256 clips against 256, profile repo)",
         "null", "17.25 ± 0.12", "not asked for", "not asked for",
     ]  # fmt: skip
     text = tables.markdown(bair)
@@ -69,16 +73,34 @@ def test_small_presets_are_no_rows_of_the_paper():
 
 
 def test_a_faithful_training_is_a_row_of_the_paper_and_says_so():
-    row = made(result("bair_interpolation_faithful") | {"overrides": ["--faithful"]})[2].rows[-1]
+    row = made(result("bair_interpolation_faithful") | {"overrides": ["--faithful"]})[2].rows[-3]
     assert row[0].endswith("profile repo, faithful)")
+
+
+def test_the_papers_own_protocols_have_rows_beside_the_field_s():
+    five = {"name": "flashvideo_five", "profile": "repo", "given_frames": 5, "best_of": 1}
+    all_used = result() | {
+        "protocol": five,
+        "given_used": 5,
+        "overrides": ["--protocol flashvideo_five"],
+    }
+    table = made(all_used)[2]
+    assert [row[1] for row in table.rows[-3:]] == ["not run", "not run", "null"]
+    assert "16 frames, 5 given, 4 x" in table.rows[-1][0]
+    two = made(all_used | {"given_used": 2})[2].rows[-1][0]
+    assert "5 given, 2 of them used" in two
+    debiased = result() | {"protocol": five | {"name": "bair_debiased"}}
+    assert not any("given" in row[0] for row in made(debiased)[2].rows)
+    assert tables.own_table(PAPER, [debiased]) is not None
 
 
 def test_another_model_or_source_is_no_row_of_the_paper():
     flags = ["--size 160", "--given-frames 1", "--metrics psnr fvd"]
-    assert "not run" not in tables.markdown(made(result() | {"overrides": flags})[2])
+    usual = made(result() | {"overrides": flags})[2]
+    assert "16 frames" in usual.rows[-3][0]
     for flag in ("--model shapes", "--source clips", "--count 2", "--inherit 0.5"):
         other = result() | {"overrides": [*flags, flag]}
-        assert "not run" in tables.markdown(made(other)[2])
+        assert [row[1] for row in made(other)[2].rows[-3:]] == ["not run"] * 3
         own = tables.own_table(PAPER, [other])
         assert own is not None
         assert own.rows[0][1].endswith(f"profile repo, `{flag}`")

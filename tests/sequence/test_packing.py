@@ -7,9 +7,12 @@ from hypothesis import strategies as st
 
 from fv_jax.config.model import SequenceConfig
 from fv_jax.sequence.packing import (
+    given_order,
+    given_serials,
     header,
     interpolation_serials,
     key_frame_serials,
+    key_frames_after,
     pack,
     pad_text,
     unpack,
@@ -55,6 +58,36 @@ def test_interpolation_is_packed_as_in_figure_3_right():
         2, 3, 4,  9, 16, 17,
     ]]
     # fmt: on
+
+
+def test_five_given_frames_are_packed_as_interpolation_packs_them_and_key_frames_follow():
+    text = pad_text([1, 2, 3], CONFIG)[None]
+    clip = np.arange(17)[:, None].repeat(2, axis=1) % 7  # frame t has the ids t
+    order, serials = given_order(5, 4), given_serials(5, 4)
+    assert order == [0, 4, 1, 2, 3, 8, 12]
+    packed = pack(text, clip[order][None], serials, CONFIG)
+    # fmt: off
+    assert packed.tolist() == [[
+        2, 3, 4,  6, 12, 12,  # SN_1, frame 1, the first key frame
+        2, 3, 4, 10, 16, 16,  # SN_5, frame 5, the second
+        2, 3, 4,  7, 13, 13,  # SN_2 to SN_4, the frames between
+        2, 3, 4,  8, 14, 14,
+        2, 3, 4,  9, 15, 15,
+        2, 3, 4,  8, 13, 13,  # SN_3, frame 9, the third key frame: the first that is generated
+        2, 3, 4,  9, 17, 17,  # SN_4, frame 13
+    ]]
+    # fmt: on
+
+
+@pytest.mark.parametrize(
+    ("given", "trained", "key_frames"), [(5, 16, 13), (5, 8, 5), (5, 3, 3), (3, 4, 3)]
+)
+def test_rows_with_given_frames_are_no_longer_but_for_one_key_frame_after_them(
+    given, trained, key_frames
+):
+    assert key_frames_after(given, trained) == key_frames
+    blocks = len(given_serials(given, key_frames))
+    assert blocks == len(given_order(given, key_frames)) == max(trained, given + 1)
 
 
 def test_serial_numbers_of_both_tasks():

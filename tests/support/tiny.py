@@ -147,6 +147,12 @@ def model() -> Model:
 
 
 @functools.cache
+def model_of_five() -> Model:
+    """`model`, as if it had been trained to begin with five frames in a row."""
+    return dataclasses.replace(model(), config=dataclasses.replace(model_config(), given_frames=5))
+
+
+@functools.cache
 def generator() -> Generator:
     """`model`, ready to generate; its window is chosen as on a machine that is always the same."""
     return Generator(model(), Engine(model(), STEP_TIME))

@@ -166,6 +166,7 @@ class NetworkTask(NetworkLoss):
             key_frame_fps=self._data.ids.fps / c.key_frame_stride,
             key_frame_stride=c.key_frame_stride,
             insertions=c.insertions,
+            given_frames=c.given_frames,
         )
 
 
