@@ -5,7 +5,7 @@
                 a sample, 63 s of CPU time were measured
     size        3.1 M parameters at 9,600 codes: width 128, 3 layers, 4 heads
     seed        0
-    expected    that it runs; a minute teaches it brightness and colours, no more
+    expected    that it runs; a minute teaches it brightness and colors, no more
 
 For a model worth looking at raise `--run.steps`, `--model.width`, `--model.layers` and
 `--model.heads`, on a GPU or TPU.

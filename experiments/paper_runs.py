@@ -89,7 +89,7 @@ class DataSet:
 def settings(
     data: DataSet, stage: Stage, preset: Preset, faithful: bool = False
 ) -> TokenizerExperiment | NetworkExperiment:
-    """Of one stage of one data set's training."""
+    """Settings of one stage of one data set's training."""
     name = data.name if preset == "paper" else f"{data.name}_{preset}"
     if stage == "tokenizer":
         tokenizer = _paper_tokenizer() if preset == "paper" else _tiny_tokenizer()

@@ -11,7 +11,7 @@
                 a frame in velocity, where clips have 1 to 2.25
 
 Without a largest value over all places (`anywhere` in `shapes/features.py`) shapes were
-right in 74% of clips after 1,000 steps and in 73% after 1,500: each corner had to be learnt place
+right in 74% of clips after 1,000 steps and in 73% after 1,500: each corner had to be learned place
 by place.
 """
 

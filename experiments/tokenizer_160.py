@@ -12,7 +12,7 @@
 The figures are from three clips of a few seconds (carphone, BAIR's GIF, a swimming pool of
 mmaction2) and two never seen (UCF-101 ApplyEyeMakeup g01 c01, Kinetics arm wrestling): far too few
 to learn what video looks like. With `--no-augment` it reaches 26 dB on crops of the three, but 21.8
-on the others; turning crops, swapping their colours and changing their contrast gives 1.1 dB there
+on the others; turning crops, swapping their colors and changing their contrast gives 1.1 dB there
 (SSIM 0.619 to 0.675) and uses more codes, which are less steady one by one (99.6% to 98.8%). Give
 it your own data set; from 1,000 clips on nothing is augmented. All figures here are of trainings
 from random weights in which every pair was augmented, or none: today they start as a codec, and

@@ -17,7 +17,7 @@ def provenance() -> dict[str, str]:
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in ("jax", "flax", "numpy")},
-        "machine": f"{_processor()}, {cores()} cores",
+        "machine": machine(),
         "devices": ", ".join(f"{d.platform} {d.device_kind}" for d in jax.devices()),
     }
 
@@ -41,6 +41,11 @@ def cores() -> int:
     """How many CPU cores the process may use."""
     known = hasattr(os, "sched_getaffinity")  # not on macOS
     return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
+
+
+def machine() -> str:
+    """The processor, and how many of its cores the process may use."""
+    return f"{_processor()}, {cores()} cores"
 
 
 def _processor() -> str:

@@ -392,8 +392,8 @@ def sample(
 
 def _check(config: UNetConfig, shape: tuple[int, ...]) -> None:
     want = f"[B, {config.frames}, Y, X, 3] with Y and X divisible by {config.downsample}"
-    _, frames, *size, colours = shape
-    if frames != config.frames or colours != 3 or any(n % config.downsample for n in size):
+    _, frames, *size, colors = shape
+    if frames != config.frames or colors != 3 or any(n % config.downsample for n in size):
         raise ValueError(f"frames must have shape {want}, got {shape}")
 
 

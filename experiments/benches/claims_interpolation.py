@@ -28,7 +28,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fv_jax.files import replacing
-from fv_jax.generation.gaps import Frames, find_gaps, interleave
+from fv_jax.generation.gaps import VideoIds, find_gaps, interleave
 from fv_jax.generation.generator import Generator
 from fv_jax.generation.interpolation import sample_gaps
 from fv_jax.generation.plan import text_ids
@@ -61,7 +61,7 @@ class Settings:
     clips: int = 128
     """Unseen clips."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Of what is inherited; nothing else is random."""
+    """Seed of what is inherited; nothing else is random."""
     timed: int = 10
     """Clips that are timed, one at a time."""
     batch_size: int = 16
@@ -83,10 +83,10 @@ class _Filler:
     def __call__(
         self, ids: np.ndarray, texts: np.ndarray, seeds: list[int], share: float, radius: int,
         window: int = 0, guess: bool = True,
-    ) -> tuple[list[Frames], Stats]:  # fmt: skip
+    ) -> tuple[list[VideoIds], Stats]:  # fmt: skip
         """Filled clips of key frames `ids` [B, M, h, w]."""
         engine, stats = self.generator.engine, Stats()
-        videos = [Frames.of_key_frames(grid) for grid in ids]
+        videos = [VideoIds.of_key_frames(grid) for grid in ids]
         gaps = find_gaps(
             videos, level=0, insert=self.gap - 1, inherit=share, seeds=seeds, radius=radius
         )
@@ -169,7 +169,7 @@ def _kept(settings, filler, ids, texts, share, radius, seed) -> dict[str, np.nda
     path = _HOME / filler.weights / f"{settings.clips}-{share:g}-{radius}-{seed}.npz"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        filled: list[Frames] = []
+        filled: list[VideoIds] = []
         for start in range(0, len(ids), settings.batch_size):
             part = slice(start, start + settings.batch_size)
             seeds = [seed * 100_000 + start + i for i in range(len(ids[part]))]

@@ -55,7 +55,7 @@ def _judge(settings: Settings) -> Scores:
 
 
 def _psnr(trained: Trained, count: int, batch_size: int = 16) -> np.ndarray:
-    """Of each inserted frame [count, 3]."""
+    """PSNR of each inserted frame [count, 3]."""
     task, generator = trained.task, trained.task.generator(trained.params, changed=False)
     sequence, reordered = task.sequence, trained.task.variant.change is as_it_is
     insert, results = _GAP - 1, []

@@ -3,7 +3,7 @@
 Four networks of one size and budget on the same clips, each with three seeds: text and serial
 number before every frame (the paper's), no serial numbers (every frame has number 1), text before
 the first frame only, and neither. The length of a block stays, so the cost does, too. All start
-from the same image run of their seed, which favours the paper's: its later blocks look as those
+from the same image run of their seed, which favors the paper's: its later blocks look as those
 of images do (text, serial number, frame), the others' do not. Judged by 128 videos each
 (`claims/scores.py`): adherence, the order of the frames, shapes-FVD.
 

@@ -1,4 +1,4 @@
-"""How fast do clips come: decoded, decoded and tokenised, and from the token cache?
+"""How fast do clips come: decoded, decoded and tokenized, and from the token cache?
 
 One thread each, the same number of frames at the same rate and size. "Cached" reads what `fv
 tokenize` made (made here first, apart from the time). The last row is what training makes of them:
@@ -25,7 +25,7 @@ from fv_jax.data.skips import Skips
 from fv_jax.data.sources.base import Entry, open_source
 from fv_jax.data.tokenize import tokenize
 from fv_jax.media.frames import Window, read_random
-from fv_jax.media.video_file import Decoder
+from fv_jax.media.video_file import FrameDecoder
 from fv_jax.planning.estimate import MFU
 from fv_jax.reporting.results import markdown, record
 from fv_jax.tokenizers.load import load_tokenizer
@@ -48,7 +48,7 @@ class Settings:
     size: int = 160
     """Side of the square frames, px."""
     frames: int = 17
-    """Of a window: what a training row is made of."""
+    """Frames of a window: what a training row is made of."""
     seconds: float = 5.0
     """How long to measure each way."""
     out: Path = Path("out/bench")
@@ -69,7 +69,7 @@ def run(settings: Settings) -> None:
         rng = np.random.default_rng(0)
         ways: dict[str, Callable[[int], object]] = {
             "decoded": lambda i: read_random(entries[i].open(), window, rng),
-            "decoded and tokenised (live)": lambda i: live.draw(i, rng),
+            "decoded and tokenized (live)": lambda i: live.draw(i, rng),
             "cached ids": lambda i: tokens.draw(i, rng)[1][: settings.frames].copy(),
         }
         rates = {name: _rate(way, len(entries), settings.seconds) for name, way in ways.items()}
@@ -103,7 +103,7 @@ def run(settings: Settings) -> None:
 
 def decoded_per_frame(entries: Sequence[Entry]) -> float:
     """How many frames are decoded where every frame of the clips is wanted, for each of them."""
-    decode, decoded, wanted = Decoder.__call__, 0, 0
+    decode, decoded, wanted = FrameDecoder.__call__, 0, 0
 
     def counted(self, packet):
         nonlocal decoded
@@ -111,7 +111,7 @@ def decoded_per_frame(entries: Sequence[Entry]) -> float:
             decoded += 1
             yield frame
 
-    with mock.patch.object(Decoder, "__call__", counted):
+    with mock.patch.object(FrameDecoder, "__call__", counted):
         for entry in entries:
             reader = entry.open()
             wanted += sum(1 for _ in reader.each(range(len(reader.times))))

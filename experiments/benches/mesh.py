@@ -68,7 +68,7 @@ def run(settings: Settings) -> None:
 
 
 def costs_of(mesh: MeshConfig, devices: list, batch_size: int) -> StepCosts:
-    """Of the paper's key-frame step; a row for each device group that has rows."""
+    """Costs of the paper's key-frame step; a row for each device group that has rows."""
     config = ucf101.get_config(stage="key_frames", preset="paper")
     assert isinstance(config, NetworkExperiment)
     run = dataclasses.replace(config.run, mesh=mesh, batch_size=batch_size, accumulate=1)

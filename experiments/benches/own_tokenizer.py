@@ -50,7 +50,7 @@ class Settings:
     seeds: int = 3
     """Trainings of each."""
     steps: int = 0
-    """Of a training; 0 for the recipe's own."""
+    """Steps of a training; 0 for the recipe's own."""
     out: Path = Path("out/bench")
     """Where to write; `experiments` records the result in the tree."""
 
@@ -100,8 +100,8 @@ def _drawn(folder: Path, name: str) -> Path:
         if name == "gray":
             colors = colors[:, :1].repeat(3, 1)
         radius, place, speed = rng.uniform(15, 35), rng.uniform(40, 120, 2), rng.uniform(-5, 5, 2)
-        centres = 20 + np.abs((place + speed * np.arange(_FRAMES)[:, None] - 20) % 240 - 120)
-        inside = [(x - cx) ** 2 + (y - cy) ** 2 < radius**2 for cx, cy in centres]
+        centers = 20 + np.abs((place + speed * np.arange(_FRAMES)[:, None] - 20) % 240 - 120)
+        inside = [(x - cx) ** 2 + (y - cy) ** 2 < radius**2 for cx, cy in centers]
         frames = np.where(np.stack(inside)[..., None], *colors).astype(np.uint8)
         write_mp4(frames, 8.0, folder / f"{i:02}.mp4")
     return folder
@@ -134,7 +134,7 @@ def _trained(settings: Settings, data: str, name: str, seed: int) -> dict[str, o
 
 
 def _use(tokenizer: FrameTokenizer, config: TokenizerExperiment) -> dict[str, float]:
-    """Of all frames of all clips, each alone."""
+    """The use of codes by all frames of all clips, each alone."""
     grids, kinds, window = [], [], Window(0, config.size)
     for entry in open_whole(config.data).entries:
         frames = read(entry.open(), window)

@@ -41,7 +41,7 @@ class Settings:
     held_out: int = 96
     """Prompts of held-out pairs (96 is all)."""
     seed: int = 10_000
-    """Of the first prompt."""
+    """Seed of the first prompt."""
     batch_size: int = 16
     """Prompts sampled at a time."""
     sampling: Options = Options()

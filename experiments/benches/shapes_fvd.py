@@ -126,7 +126,7 @@ def _other_palette_colour(clip, rng) -> np.ndarray:
     return scenes.render(dataclasses.replace(clip, colour=str(rng.choice(names))))
 
 
-def _two_neighbours(rng: np.random.Generator) -> np.ndarray:
+def _two_neighbors(rng: np.random.Generator) -> np.ndarray:
     order, at = np.arange(_LAST + 1), int(rng.integers(_LAST))
     order[[at, at + 1]] = order[[at + 1, at]]
     return order
@@ -135,7 +135,7 @@ def _two_neighbours(rng: np.random.Generator) -> np.ndarray:
 _KINDS: dict[str, Damage] = {
     **{f"blur, sigma {s:g} px": _blur(s) for s in (0.5, 1.0, 2.0, 4.0)},
     **{f"noise, sigma {s:g} of 255": _noise(s) for s in (2, 10, 30)},
-    "two neighbouring frames swapped": _order(_two_neighbours),
+    "two neighboring frames swapped": _order(_two_neighbors),
     "all frames shuffled": _order(lambda rng: rng.permutation(_LAST + 1)),
     "one frame for all": _order(lambda rng: np.full(_LAST + 1, int(rng.integers(_LAST + 1)))),
     "every second frame twice (jerky)": _order(lambda rng: np.arange(_LAST + 1) // 2 * 2),

@@ -1,6 +1,6 @@
 """What can the skip mask save on real video? (paper section 3.3)
 
-Each clip, at its own frame rate, is tokenised as `fv interpolate` would do it. Key frames are then
+Each clip, at its own frame rate, is tokenized as `fv interpolate` would do it. Key frames are then
 taken 4, 8, 15 and 30 frames apart, all such pairs, and their ids compared:
 
     Different, Unstable, Stable   shares of the ids, as in Fig. 4 (ring of one id)
@@ -117,7 +117,7 @@ def _draw(ids: dict[str, np.ndarray], settings: Settings) -> None:
     import matplotlib.pyplot as plt
     from matplotlib.colors import ListedColormap
 
-    colours = ListedColormap(list(_COLOURS.values()))
+    colors = ListedColormap(list(_COLOURS.values()))
     figure, axes = plt.subplots(
         len(settings.gaps) + 1, len(ids), squeeze=False, layout="constrained",
         figsize=(2.1 * len(ids), 2.1 * (len(settings.gaps) + 1.2)),
@@ -136,12 +136,12 @@ def _draw(ids: dict[str, np.ndarray], settings: Settings) -> None:
                 continue
             middle = (len(grids) - gap) // 2
             mask = regions(grids[middle], grids[middle + gap], settings.radius)
-            axis.imshow(mask.unstable + 2 * mask.stable, cmap=colours, vmin=0, vmax=2)
+            axis.imshow(mask.unstable + 2 * mask.stable, cmap=colors, vmin=0, vmax=2)
             shares[gap] = _shares(grids, gap, settings.radius)
         axis, low = axes[-1, column], np.zeros(len(shares))
-        for name, colour in _COLOURS.items():
+        for name, color in _COLOURS.items():
             part = np.asarray([share[name] for share in shares.values()])
-            axis.bar([str(gap) for gap in shares], part, bottom=low, color=colour, label=name)
+            axis.bar([str(gap) for gap in shares], part, bottom=low, color=color, label=name)
             low += part
         held = [share["draft, frame beside"] for share in shares.values()]
         axis.plot([str(gap) for gap in shares], held, "k.--", label="drafts that hold (inserted)")

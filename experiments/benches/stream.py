@@ -41,7 +41,7 @@ class Settings:
     model: str = "shapes"
     """A shipped model's name, or a model folder."""
     frames: int = 2000
-    """Of the stream; a multiple of 100, at least 300."""
+    """Frames of the stream; a multiple of 100, at least 300."""
     out: Path = Path("out/bench")
     """Where to write; `experiments` records the result in the tree."""
 

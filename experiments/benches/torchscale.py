@@ -97,7 +97,7 @@ class Case:
 
     @property
     def tokens(self) -> int:
-        """Of one row."""
+        """Tokens of one row."""
         return self.blocks * self.sequence.stride
 
 

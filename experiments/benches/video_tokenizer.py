@@ -37,7 +37,7 @@ class Settings:
     size: int = 160
     """Side of the square frames, px."""
     seconds: float = 6.0
-    """Of each clip, from its start."""
+    """Seconds of each clip, from its start."""
     variant: str = ""
     """Name of this comparison among others."""
     out: Path = Path("out/bench")

@@ -179,7 +179,7 @@ def _time_forced(generator: Generator, prompts: list[str]) -> list[dict[str, Any
     """Median milliseconds of inserting frames when none or most of their ids are known."""
     insert = inserted(generator.model, Options())
     sequence = generator.model.config.sequence
-    guesses = drafts.neighbouring_frame(insert, sequence)
+    guesses = drafts.neighboring_frame(insert, sequence)
     rng, clips = np.random.default_rng(0), []
     for seed, prompt in enumerate(prompts):
         ids = generator.generate([prompt], seed=seed, options=Options(inherit=0.0))[0].ids

@@ -1,7 +1,7 @@
 """Small trainings that differ in one thing, each taken up where it was left.
 
 A run has a folder `out/claims/BUDGET/NAME-SEED`. It starts from the run of images (`image`) of the
-same network and seed, as the shipped model does, since little text is learnt from videos alone
+same network and seed, as the shipped model does, since little text is learned from videos alone
 (`experiments/shapes.py`). What several claims need is trained once.
 
 BUDGET fixes network, data and steps: "small" is minutes of one CPU core for each run, "shipped"
@@ -45,7 +45,7 @@ class Budget:
     steps: int
     insert_steps: int  # of interpolation alone
     batch_size: int = 8
-    key_frame_share: float = 0.75  # of the rows; words are learnt from key frames
+    key_frame_share: float = 0.75  # of the rows; words are learned from key frames
     data: str = "shapes,split=train,count=12000"
     valid: str = "shapes,split=valid,count=256"
 

@@ -38,7 +38,7 @@ class Generate:
     seed: int = 0
     """Prompt i is sampled with seed + i."""
     batch_size: int = 8
-    """Prompts sampled at a time; it does not change any video."""
+    """Prompts sampled at a time; in float32 it does not change any video."""
     first_frames: Path | None = None
     """A video, GIF or folder of pictures (25 a second) whose first frames, at the model's key-frame
     rate, begin the new one."""
@@ -174,7 +174,7 @@ class EvaluateSampling:
     seed: int = 0
     """Part of the seed of every video."""
     batch_size: int = 8
-    """Videos sampled at a time; it does not change any."""
+    """Videos sampled at a time; in float32 it does not change any."""
     options: _OPTIONS = Options()
 
     def __post_init__(self) -> None:

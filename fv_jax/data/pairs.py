@@ -22,7 +22,7 @@ from fv_jax.media.readers import ClipError, Reader
 from fv_jax.shapes import scenes
 
 _PAIRS_PER_VISIT = 16  # at most
-_STRETCH = 300  # frames; pairs of one visit come from so many neighbours, decoded in one go
+_STRETCH = 300  # frames; pairs of one visit come from so many neighbors, decoded in one go
 
 
 @runtime_checkable

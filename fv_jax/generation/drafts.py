@@ -29,7 +29,7 @@ def previous_frame(blocks: int, sequence: SequenceConfig) -> Int[np.ndarray, " T
     return guess.astype(np.int32)
 
 
-def neighbouring_frame(inserted: int, sequence: SequenceConfig) -> Int[np.ndarray, " T"]:
+def neighboring_frame(inserted: int, sequence: SequenceConfig) -> Int[np.ndarray, " T"]:
     """The same patch of a frame beside it; for inserted frames, in a sequence [A, B, 1 .. n].
 
     The last one looks at B, the others at the frame before them, the first of which is A.

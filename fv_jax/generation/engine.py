@@ -26,6 +26,7 @@ from fv_jax.generation.window_size import (
     window_size,
     without_guesses,
 )
+from fv_jax.provenance import machine
 from fv_jax.sequence.packing import unpack
 from fv_jax.sequence.vocab import FREE
 
@@ -79,7 +80,8 @@ class Engine:
         if self._step_time is None:
             device = jax.devices()[0]
             what = {
-                "device": f"{device.platform} {device.device_kind}", "jax": jax.__version__,
+                "device": f"{device.platform} {device.device_kind}", "machine": machine(),
+                "jax": jax.__version__,
                 "network": to_json(self.model.config.network),
                 "codes": self.model.config.sequence.frame_codes,
             }  # fmt: skip

@@ -19,7 +19,7 @@ from fv_jax.sequence.vocab import FREE
 
 
 @dataclasses.dataclass(frozen=True)
-class Frames:
+class VideoIds:
     """The id grids of one video in time order.
 
     Attributes:
@@ -33,7 +33,7 @@ class Frames:
     inherited: Bool[np.ndarray, "F h w"]
 
     @classmethod
-    def of_key_frames(cls, ids: Ids) -> "Frames":
+    def of_key_frames(cls, ids: Ids) -> "VideoIds":
         """A video of key frames only, nothing inherited."""
         return cls(ids, np.ones(len(ids), bool), np.zeros(ids.shape, bool))
 
@@ -69,7 +69,7 @@ class Gaps:
 
 
 def find_gaps(
-    videos: list[Frames],
+    videos: list[VideoIds],
     *,
     level: int,
     insert: int,
@@ -105,8 +105,8 @@ def find_gaps(
 
 
 def interleave(
-    videos: list[Frames], gaps: Gaps, inserted: Int[np.ndarray, "inserted G h w"]
-) -> list[Frames]:
+    videos: list[VideoIds], gaps: Gaps, inserted: Int[np.ndarray, "inserted G h w"]
+) -> list[VideoIds]:
     """The videos with the inserted frames between those they had, in time order."""
     longer = []
     for v, frames in enumerate(videos):
@@ -114,7 +114,7 @@ def interleave(
         new = (inserted[:, rows], gaps.inherited[:, rows])
         key_frame = np.zeros(new[0].shape[:2], bool)
         longer.append(
-            Frames(
+            VideoIds(
                 _put_between(frames.ids, new[0]),
                 _put_between(frames.key_frame, key_frame),
                 _put_between(frames.inherited, new[1]),

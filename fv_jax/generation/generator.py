@@ -13,7 +13,7 @@ from jaxtyping import Int, UInt8
 from fv_jax.config.model import Options
 from fv_jax.generation import drafts, pretrained
 from fv_jax.generation.engine import KEY_FRAMES, Engine
-from fv_jax.generation.gaps import Frames
+from fv_jax.generation.gaps import VideoIds
 from fv_jax.generation.interpolation import interpolate
 from fv_jax.generation.plan import Plan, plan_interpolation, plan_videos
 from fv_jax.generation.policies import Policy
@@ -120,7 +120,7 @@ class Generator:
         """Make what a plan says: key frames, the frames between them, pixels."""
         stats, engine = Stats(), self.engine_for(plan.options)
         keys, between = self._key_frames(engine, plan, self._given(plan, stats), stats)
-        videos = [Frames.of_key_frames(grid) for grid in keys]
+        videos = [VideoIds.of_key_frames(grid) for grid in keys]
         filled = interpolate(engine, plan, videos, stats, given=between)
         with stats("decode"):
             pixels = [self.model.frames.decode(frames.ids) for frames in filled]

@@ -5,7 +5,7 @@ from jaxtyping import Int
 
 from fv_jax.generation import drafts
 from fv_jax.generation.engine import BETWEEN, Engine
-from fv_jax.generation.gaps import Frames, Gaps, find_gaps, interleave
+from fv_jax.generation.gaps import Gaps, VideoIds, find_gaps, interleave
 from fv_jax.generation.plan import Plan
 from fv_jax.generation.pretrained import Model
 from fv_jax.generation.sampler import Sampler
@@ -15,9 +15,9 @@ from fv_jax.sequence.packing import interpolation_serials, pack
 
 
 def interpolate(
-    engine: Engine, plan: Plan, videos: list[Frames], stats: Stats, *, first_gap: int = 0,
+    engine: Engine, plan: Plan, videos: list[VideoIds], stats: Stats, *, first_gap: int = 0,
     given: Int[np.ndarray, "B inserted h w"] | None = None,
-) -> list[Frames]:  # fmt: skip
+) -> list[VideoIds]:  # fmt: skip
     """Put frames between the given ones, all gaps of a level in one batch.
 
     Args:
@@ -87,5 +87,5 @@ def ring(model: Model) -> int:
 
 def _guesses(wanted: bool, insert: int, sequence) -> Int[np.ndarray, " T"]:
     if wanted:
-        return drafts.neighbouring_frame(insert, sequence)
+        return drafts.neighboring_frame(insert, sequence)
     return drafts.nothing(insert + 2, sequence)

@@ -82,7 +82,7 @@ def _argmax(x: Float[Array, "*b V"]) -> Int[Array, "*b"]:
 def position_words(keys: Array, position: Int[Array, "B T"]) -> Array:
     """Two random words for each position, uint32 [B, T, 2]: of `fold_in(request key, position)`.
 
-    They depend on nothing else, so neither batch neighbours nor the order in which positions are
+    They depend on nothing else, so neither batch neighbors nor the order in which positions are
     computed can change a request's video.
     """
     words = lambda key, p: jax.random.bits(jax.random.fold_in(key, p), (2,))

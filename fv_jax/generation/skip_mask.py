@@ -29,7 +29,7 @@ def regions(a: Int[np.ndarray, "h w"], b: Int[np.ndarray, "h w"], radius: int = 
 
     Args:
         a, b: ids.
-        radius: width of the unstable ring, in ids, diagonals included (8-neighbourhood at 1).
+        radius: width of the unstable ring, in ids, diagonals included (8-neighborhood at 1).
 
     Raises:
         ValueError: grids of different shapes, or a negative radius.

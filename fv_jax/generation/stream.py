@@ -30,7 +30,7 @@ from fv_jax.config.model import Options, from_json, to_json
 from fv_jax.files import replacing
 from fv_jax.generation import drafts
 from fv_jax.generation.engine import KEY_FRAMES, Engine
-from fv_jax.generation.gaps import Frames
+from fv_jax.generation.gaps import VideoIds
 from fv_jax.generation.interpolation import interpolate
 from fv_jax.generation.plan import plan_videos
 from fv_jax.generation.pretrained import Model
@@ -252,7 +252,7 @@ class Stream(Iterator[StreamedFrame]):
         key = codes[0, -1].reshape(sequence.frame_grid).astype(np.int32)
         made = [key] if not self._keys else [self._keys[-1], key]
         (frames,) = interpolate(
-            self._engine, self._plan, [Frames.of_key_frames(np.stack(made))], self.stats,
+            self._engine, self._plan, [VideoIds.of_key_frames(np.stack(made))], self.stats,
             first_gap=at.gaps,
         )  # fmt: skip
         new = slice(len(made) - 1, None)  # the key frame before has been yielded

@@ -1,4 +1,4 @@
-"""How many tokens to decode at a time where nobody says: it changes the time, not the result.
+"""How many tokens to decode at a time where nobody says: it changes the time, not what is sampled.
 
 A step over n tokens (W of every row) takes about a + b n seconds: a for what is read and started
 whatever n is, b for arithmetic. Both are measured once for each device and network
@@ -6,7 +6,7 @@ whatever n is, b for arithmetic. Both are measured once for each device and netw
 reads, since guesses far from what is known hold less often: how many is measured, too
 (`fv bench window`). W is the width with the least time for each token that is kept. Guesses that
 are checked by what would have been sampled anyway are a coupling of two samplers with the same
-noise (arXiv:2410.01699, arXiv:2510.24211); it changes no id.
+noise (arXiv:2410.01699, arXiv:2510.24211); in float32 it changes no id.
 """
 
 import dataclasses
@@ -17,7 +17,8 @@ import numpy as np
 from fv_jax.config.model import SequenceConfig
 
 # Tokens that a step keeps at each W: ids a step of `fv bench window` as `fv generate` samples with
-# the shipped model, over those at W = 1.
+# the shipped model, over those at W = 1. How far guesses hold depends on the model and the data; a
+# model's own `stats` tell (`steps`, `accepted`).
 KEPT_KEY_FRAMES = {1: 1.0, 2: 1.8, 4: 3.1, 8: 5.1, 16: 6.9, 32: 7.7, 77: 10.5}
 KEPT_BETWEEN = {1: 1.0, 2: 1.9, 4: 3.3, 8: 5.8, 16: 8.4, 32: 10.9, 77: 16.4}
 
@@ -61,10 +62,14 @@ def window_size(step: StepTime, rows: int, stride: int, kept: Mapping[int, float
         step: what a step takes.
         rows: of the network that decode together (with guidance two per video).
         stride: tokens of a block.
-        kept: tokens that a step keeps at some widths; between them it is linear in log W.
+        kept: tokens that a step keeps at some widths, two or more; between them, and beyond the
+            widest, it is taken as linear in log W.
     """
     widths = _widths(stride)
-    many = np.interp(np.log(widths), np.log(list(kept)), list(kept.values()))
+    known, values = np.log(list(kept)), list(kept.values())
+    many = np.interp(np.log(widths), known, values)
+    rise = (values[-1] - values[-2]) / (known[-1] - known[-2])
+    many += rise * np.maximum(np.log(widths) - known[-1], 0)
     return widths[int(np.argmin([step(w * rows) / m for w, m in zip(widths, many)]))]
 
 

@@ -89,7 +89,7 @@ class VideoFile:
     def _read_index(self, least: int) -> None:
         with self._open() as (container, stream), _complaints(stream) as complaints:
             self.codec = stream.codec_context.name
-            decoder = Decoder(stream, complaints)
+            decoder = FrameDecoder(stream, complaints)
             index = times.index(container, stream, decoder)
             if len(index.stamps) < least:
                 raise ClipError(f"a clip needs at least {least} frames, got {len(index.stamps)}")
@@ -131,7 +131,7 @@ class VideoFile:
         """Decode everything once, and keep the times of what can be decoded."""
         announced, whole = len(index.stamps), []
         with self._open() as (container, stream), _complaints(stream) as complaints:
-            decoder = Decoder(stream, complaints)
+            decoder = FrameDecoder(stream, complaints)
             for number, (frame, good) in enumerate(decoder.all(container)):
                 if good:
                     whole.append((number, frame.pts))
@@ -155,7 +155,7 @@ class VideoFile:
 
     @property
     def _identity(self) -> tuple | None:
-        """Of the file, as long as nobody writes to it."""
+        """Tells the file from what somebody may write in its place; None for bytes."""
         if isinstance(self._video, bytes):
             return None
         stat = os.stat(self._video)
@@ -217,7 +217,7 @@ class VideoFile:
         with self._open() as (container, stream), _complaints(stream) as complaints:
             if first:
                 container.seek(self._keys[first], stream=stream)
-            frames = Decoder(stream, complaints).all(container)
+            frames = FrameDecoder(stream, complaints).all(container)
             whole = (
                 ((number.get(frame.pts if self._stamped else count, -1), _matrix(frame)), frame)
                 for count, (frame, good) in enumerate(frames)
@@ -266,7 +266,7 @@ class VideoFile:
             raise ClipError(f"not a video, or a damaged one ({error.strerror})") from error
 
 
-class Decoder:
+class FrameDecoder:
     """Packets in, frames out, each with whether it is whole.
 
     Attributes:

@@ -2,7 +2,7 @@
 
     pixels -> (x - shift) / scale -> [pool] conv ReLU ... -> five taps
     tap       its features, scaled to length 1 at every position, of frame a minus those of b,
-              squared, summed over channels with the weights w >= 0 that people's judgements fit
+              squared, summed over channels with the weights w >= 0 that people's judgments fit
     score     the taps' means over the frame, each map enlarged to the frame's size first as the
               video papers' common tool does, summed; 0 for equal frames (to 1e-12: rounding)
 

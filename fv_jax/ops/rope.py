@@ -2,7 +2,8 @@
 
 It is a plain rotation, without the growth factor of xPos: decay does that job.
 
-Adjacent channels (2j, 2j+1) turn by position * theta_j. A score then depends on the distance
+Channels j and j + K/2 turn by position * theta_j (the papers pair 2j and 2j + 1: the same but for
+the channels' order). A score then depends on the distance
 n - m only. Two choices of theta_j, radians per token, j = 0 .. J - 1, J = K / 2:
 
     geometric   10000^(-j / (J - 1)): RetNet's; the exponent runs from 0 to 1 inclusive

@@ -1,4 +1,4 @@
-"""Tokenising while training: new windows at every draw, and no gap where a clip is unreadable."""
+"""Tokenizing while training: new windows at every draw, and no gap where a clip is unreadable."""
 
 import collections
 

@@ -1,4 +1,4 @@
-"""Pairs of frames: neighbours of one clip at one place, decoded once.
+"""Pairs of frames: neighbors of one clip at one place, decoded once.
 
 Red tells clip and frame number, green rises to the right and blue downwards, so that a pair
 shows where it is from.

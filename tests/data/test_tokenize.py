@@ -1,4 +1,4 @@
-"""Tokenising a source: every clip's own ids, once, whatever happens meanwhile."""
+"""Tokenizing a source: every clip's own ids, once, whatever happens meanwhile."""
 
 import dataclasses
 import json

@@ -269,8 +269,7 @@ sys.exit(main(sys.argv[1:]))
 
 def start(args: list[str]) -> subprocess.Popen:
     """A process that shares the compiled programs of this one."""
-    precision = jax.config.jax_default_matmul_precision or "default"
-    same = {"JAX_DEFAULT_MATMUL_PRECISION": precision, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    same = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     return subprocess.Popen(
         [sys.executable, "-c", _STOPPABLE, *args],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | same,

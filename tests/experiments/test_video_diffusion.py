@@ -155,7 +155,7 @@ def test_bfloat16_is_close_and_float32_outside():
 @pytest.mark.slow
 def test_it_learns_two_videos():
     graph, params = nnx.split(network())
-    # Of one colour per frame, and many at once, as each row has one time only.
+    # Of one color per frame, and many at once, as each row has one time only.
     videos = jnp.repeat(jnp.broadcast_to(frames()[:, :, :1, :1], (2, M, 4, 4, 3)), 8, axis=0)
     texts = jnp.repeat(text(), 8, axis=0)
     of = lambda params, key: loss(nnx.merge(graph, params), videos, texts, key)

@@ -33,10 +33,10 @@ def test_the_first_frame_looks_up_and_in_its_first_row_back():
 
 
 def test_inserted_frames_look_at_the_frame_beside_them_in_the_same_place():
-    guesses = drafts.neighbouring_frame(4, SEQUENCE)
+    guesses = drafts.neighboring_frame(4, SEQUENCE)
     np.testing.assert_array_equal(blocks(guesses)[:, 0], [-1, -1, 0, 2, 3, 1])
     for inserted, want in ((0, []), (1, [0]), (2, [0, 1])):
-        few = blocks(drafts.neighbouring_frame(inserted, SEQUENCE))[2:, 0]
+        few = blocks(drafts.neighboring_frame(inserted, SEQUENCE))[2:, 0]
         np.testing.assert_array_equal(few, want)
     places = np.arange(len(guesses))
     known = guesses >= 0

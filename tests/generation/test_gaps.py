@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from fv_jax.generation.gaps import Frames, find_gaps, interleave
+from fv_jax.generation.gaps import VideoIds, find_gaps, interleave
 from fv_jax.generation.skip_mask import regions
 from fv_jax.sequence.vocab import FREE
 
@@ -20,7 +20,7 @@ def key_frames(count, seed=0):
     for _ in range(count - 1):
         changed = rng.uniform(size=(H, W)) < 0.06
         grids.append(np.where(changed, rng.integers(0, 9, (H, W)), grids[-1]))
-    return Frames.of_key_frames(np.stack(grids))
+    return VideoIds.of_key_frames(np.stack(grids))
 
 
 def sampled(gaps):
@@ -47,9 +47,9 @@ def run(videos, *, insert=3, levels=1, inherit=0.5, seeds=None, radius=1):
     (1, ["A", 1000, 1001, "B"]),
     (2, ["A", 1100, 1101, 1000, 1100, 1101, 1001, 1100, 1101, "B"]),
 ])  # fmt: skip
-def test_inserted_frames_lie_in_time_order_between_their_neighbours(levels, expected):
+def test_inserted_frames_lie_in_time_order_between_their_neighbors(levels, expected):
     grids = np.stack([np.zeros((H, W), int), np.ones((H, W), int)])  # nothing is stable
-    (video,), _ = run([Frames.of_key_frames(grids)], insert=2, levels=levels)
+    (video,), _ = run([VideoIds.of_key_frames(grids)], insert=2, levels=levels)
     names = {0: "A", 1: "B"}
     assert [names.get(int(frame[0, 0]), int(frame[0, 0])) for frame in video.ids] == expected
 
@@ -96,14 +96,14 @@ def test_parts_of_a_longer_video_number_their_gaps_from_where_they_begin():
     np.testing.assert_array_equal(
         find_gaps([key_frames(20, 7)], level=0, insert=1, inherit=0.5, seeds=[4]).inherited[:, 6:8],
         find_gaps(
-            [Frames.of_key_frames(key_frames(20, 7).ids[6:9])], level=0, insert=1, inherit=0.5,
+            [VideoIds.of_key_frames(key_frames(20, 7).ids[6:9])], level=0, insert=1, inherit=0.5,
             seeds=[4], first=6,
         ).inherited,
     )  # fmt: skip
 
 
 @hypothesis.given(st.integers(0, 999), st.floats(0, 1), st.integers(0, 2), st.integers(1, 3))
-def test_inherited_ids_are_both_neighbours_and_never_sampled(seed, inherit, radius, insert):
+def test_inherited_ids_are_both_neighbors_and_never_sampled(seed, inherit, radius, insert):
     before = key_frames(3, seed)
     (video,), [gaps] = run([before], insert=insert, inherit=inherit, radius=radius, seeds=[seed])
     for gap in range(2):

@@ -8,7 +8,7 @@ import tiny
 
 from fv_jax.config.model import Options
 from fv_jax.generation.engine import BETWEEN, Engine
-from fv_jax.generation.gaps import Frames
+from fv_jax.generation.gaps import VideoIds
 from fv_jax.generation.interpolation import interpolate, ring
 from fv_jax.generation.plan import plan_interpolation
 from fv_jax.generation.stats import Stats
@@ -37,7 +37,7 @@ def run(options, frames=None, **more):
     frames = tiny.video(3) if frames is None else frames
     plan = plan_interpolation(model, frames, seed=5, options=options)
     engine, ids = Recorder(model), model.frames.encode_clips([frames])[0]
-    (video,) = interpolate(engine, plan, [Frames.of_key_frames(ids)], Stats(), **more)
+    (video,) = interpolate(engine, plan, [VideoIds.of_key_frames(ids)], Stats(), **more)
     return video, engine.calls, ids
 
 

@@ -49,11 +49,11 @@ def test_frames_stand_side_by_side_unchanged():
 
 def test_origins_are_white_for_key_frames_orange_for_sampled_green_for_inherited_ids():
     _, origins = strips(montage([clip()]))
-    centres = origins[:, 8::16, 8::16]
+    centers = origins[:, 8::16, 8::16]
     expected = np.empty((3, 4, 4, 3))
     expected[:] = np.asarray([WHITE, ORANGE, WHITE])[:, None, None]
     expected[1, 0, 1] = GREEN
-    np.testing.assert_array_equal(centres, expected)
+    np.testing.assert_array_equal(centers, expected)
 
 
 def test_key_frames_have_a_white_border():

@@ -17,7 +17,7 @@ from fv_jax.media import pictures, video_file
 from fv_jax.media.frames import read_pieces
 from fv_jax.media.pictures import Pictures
 from fv_jax.media.readers import Array, ClipError, fps_of
-from fv_jax.media.video_file import Decoder, VideoFile
+from fv_jax.media.video_file import FrameDecoder, VideoFile
 
 REAL = videos.real_clips()
 JUMPING = ("mp4", "fast.mp4", "open_gop.mp4", "refresh.mp4", "hevc.mp4", "mkv", "webm", "gif")
@@ -423,14 +423,14 @@ def test_no_file_stays_open(tmp_path):
 def test_a_whole_clip_is_decoded_once(kind, tmp_path, monkeypatch):
     """Read one by one, in pieces, or all together: its frames, and the first one at opening."""
     path = videos.write(tmp_path / f"a.{kind}", videos.noise(60, (16, 16)), kind)
-    decoded, decode = [], Decoder.__call__
+    decoded, decode = [], FrameDecoder.__call__
 
     def counted(self, packet):
         for each in decode(self, packet):
             decoded.append(1)
             yield each
 
-    monkeypatch.setattr(Decoder, "__call__", counted)
+    monkeypatch.setattr(FrameDecoder, "__call__", counted)
     ways = (
         lambda reader: list(reader.each(range(60))),
         lambda reader: reader.frames(range(60)),

@@ -92,7 +92,7 @@ def windows(x, size, stride):
 
 
 def enlarged(image, shape):
-    """Bilinear, pixel centres at halves, edges repeated."""
+    """Bilinear, pixel centers at halves, edges repeated."""
     for axis, large in enumerate(shape):
         small = image.shape[axis]
         at = (np.arange(large) + 0.5) * small / large - 0.5

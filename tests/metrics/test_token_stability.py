@@ -50,7 +50,7 @@ def test_darkening_counts_like_brightening():
     assert stability(frames[:, ::-1], ids(0, 1, 0, 1), 2) == stability(frames, ids(0, 1, 0, 1), 2)
 
 
-def test_only_neighbouring_frames_of_the_same_clip_are_compared():
+def test_only_neighboring_frames_of_the_same_clip_are_compared():
     still, moved = clip(EQUAL), clip(MOVED)
     frames = np.concatenate([np.concatenate([still, moved], 1), np.concatenate([moved, still], 1)])
     grids = np.asarray([[0, 0, 0, 1], [5, 6, 0, 0]])[:, :, None, None]

@@ -138,7 +138,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict]]:
 
 
 def _json_rows(path: Path, text: str) -> Iterator[tuple[int, dict]]:
-    """Of a list of objects, or an object of texts by path."""
+    """Rows of a list of objects, or of an object of texts by path."""
     try:
         table = json.loads(text)
     except ValueError as error:

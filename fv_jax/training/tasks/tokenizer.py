@@ -176,8 +176,8 @@ class TokenizerTask:
         frames = self._pairs.draw(rng)
         places = np.argwhere(_changed(frames, patch))
         grid = np.asarray(frames.shape[1:3]) // patch
-        centre = places[rng.integers(len(places))] if len(places) else rng.integers(grid)
-        low = np.clip(centre - rng.integers(config.crop, size=2), 0, grid - config.crop)
+        center = places[rng.integers(len(places))] if len(places) else rng.integers(grid)
+        low = np.clip(center - rng.integers(config.crop, size=2), 0, grid - config.crop)
         rows, columns = (slice(start * patch, (start + config.crop) * patch) for start in low)
         crops = frames[:, rows, columns]
         if self._augment and rng.uniform() < 0.5:

@@ -76,9 +76,9 @@ def _latents(
     A component's unit is the larger of its standard deviation and of what its middle 68% say:
     few patches that differ from the rest, as edges do, get the outer levels for themselves.
     """
-    centred = patches - patches.mean(0)
-    axes = np.linalg.eigh(centred.T @ centred)[1][:, ::-1][:, : len(levels)]
-    components = centred @ axes
+    centered = patches - patches.mean(0)
+    axes = np.linalg.eigh(centered.T @ centered)[1][:, ::-1][:, : len(levels)]
+    components = centered @ axes
     low, middle, high = np.quantile(components, [0.16, 0.5, 0.84], axis=0)
     unit = np.maximum((high - low) / 2, components.std(0))
     unit = np.maximum(unit, _STILL * np.sqrt(patches.shape[1]))
