@@ -55,7 +55,7 @@ def refuse(capsys, args: list[str], *words: str) -> None:
         (["generate"], ["no prompt", "fv generate"]),
         (["generate", PROMPT, "--out", "video.avi"], [".avi", ".mp4"]),
         (["generate", PROMPT, "--out", "OUT/a.mp4", "--model", "nosuch"], ["nosuch", "shapes"]),
-        (["generate", PROMPT, "--out", "OUT/a.mp4", "--seed", "-1"], ["seeds", "-1"]),
+        (["generate", PROMPT, "--out", "OUT/a.mp4", "--seed", "-1"], ["--seed", "-1"]),
         (["generate", PROMPT, "--out", "OUT/a.mp4", "--top-p", "0"], ["--top-p", "0"]),
         (["generate", PROMPT, "--out", "OUT/a.mp4", "--inherit", "2"], ["--inherit", "2"]),
         (["generate", PROMPT, "--out", "OUT/a.mp4", "--insert", "2"], ["insert", "2", "3"]),

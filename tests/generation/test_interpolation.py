@@ -20,7 +20,7 @@ class Recorder(Engine):
     """Samples 0 everywhere, and remembers what it was asked."""
 
     def __init__(self, model):
-        super().__init__(model)
+        super().__init__(model, tiny.STEP_TIME)
         self.calls = []
 
     def start(self, sampler, keys):
