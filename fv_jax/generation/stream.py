@@ -265,7 +265,15 @@ class Stream(Iterator[StreamedFrame]):
 
 def fingerprint(model: Model) -> str:
     """A hash of all that a model's ids depend on: configs, network and tokenizers."""
-    digest = hashlib.sha256(json.dumps(to_json(model.config), sort_keys=True).encode())
+    config = to_json(model.config)
+    # Fields that came later count where they say something: streams saved before still load.
+    for part, field, before in (
+        (config, "given_frames", 0),
+        (config["network"], "shared_start", True),
+    ):
+        if part[field] == before:
+            del part[field]
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     digest.update(model.text.model + model.frames.fingerprint().encode())
     for leaf in jax.tree.leaves(model.params):
         digest.update(np.ascontiguousarray(leaf).tobytes())

@@ -23,7 +23,7 @@ from typing import Any, Protocol, runtime_checkable
 import grain
 import jax
 
-from fv_jax.config.model import to_json
+from fv_jax.config.model import from_json, to_json
 from fv_jax.config.training import RunConfig
 from fv_jax.files import only_process_in
 from fv_jax.provenance import provenance
@@ -110,7 +110,10 @@ class _Run:
         if self.checkpoints.latest_step() is None:
             self.state = self.program.begin(run.seed, task.start)
         else:
-            _check_same_run(self.checkpoints.config(), to_json(config), folder)
+            before = self.checkpoints.config()
+            with contextlib.suppress(ValueError):  # settings that came later have their defaults
+                before = to_json(from_json(type(config), before))
+            _check_same_run(before, to_json(config), folder)
             self.state = self.checkpoints.restore(self.program.state, self.data)
         self.frozen = jax.device_put(task.frozen, replicated(self.layout))
         self.source = provenance()
