@@ -74,7 +74,7 @@ setup() {
 }
 
 # A file's tests share what they compiled, so a file stays with one process.
-spread=(--numprocesses auto --maxprocesses 8 --dist loadfile)
+spread=(--numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder)
 
 demo() { .venv/bin/python examples/demo.py "$@"; }
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from fv_jax.generation.policies import Sampling, _uniform, position_noise
+from fv_jax.generation.policies import Sampling, _pcg3d, _uniform, position_noise
 
 LOGITS = np.float32([2.0, 1.5, 1.5, 1.0, 0.5, 0.0, -0.5, -1.0, -3.0, 1.2])
 SAMPLES = 40_000
@@ -138,6 +138,18 @@ def test_uniform_numbers_are_never_0_or_1():
     np.testing.assert_array_equal(uniform * 2**24 % 2, 1)  # halves of 2^-23: nothing was rounded
     assert 0 < uniform.min() < uniform.max() < 1
     assert np.isfinite(-np.log(-np.log(np.float32(uniform)))).all()
+
+
+def test_the_hash_is_pcg3d():
+    """As its authors write it, in whole numbers modulo 2^32: a seed's video depends on it."""
+    words = np.random.default_rng(0).integers(0, 2**32, (50, 3), dtype=np.uint32)
+    for given, found in zip(words.tolist(), _pcg3d(*map(jnp.asarray, words.T)).tolist()):
+        x, y, z = ((v * 1664525 + 1013904223) % 2**32 for v in given)
+        x = (x + y * z) % 2**32
+        y = (y + z * x) % 2**32
+        z = (z + x * y) % 2**32
+        x, y, z = (v ^ v >> 16 for v in (x, y, z))
+        assert found == (x + y * z) % 2**32
 
 
 def test_noise_is_standard_gumbel():

@@ -4,6 +4,7 @@ The vectors in tests/fixtures/torchscale were computed with torchscale itself (s
 Its three forms differ from each other by design, so each is held to its own array.
 """
 
+import functools
 import inspect
 import json
 
@@ -25,18 +26,27 @@ OPTIONS = json.loads((DATA / "a_main.json").read_text())["config"]
 FLOAT32_BAR = {"a_main": 3e-5, "b_options": 7e-5, "c_own_init": 3e-5}
 
 
+@functools.cache
 def case(name: str, dtype: str):
     net = torchscale.load(DATA / f"{name}.safetensors", DATA / f"{name}.json", dtype)
-    return net, np.load(DATA / f"{name}.npz")
+    return net, dict(np.load(DATA / f"{name}.npz"))
 
 
-def run(net, tokens, form: str):
+@functools.cache
+def ours(name: str, dtype: str, length: str, form: str, chunk: int = 16):
+    """Our form, on the vectors' tokens: compiled once for all tests."""
+    net, vectors = case(name, dtype)
+    return net.forward(vectors[f"{length}/tokens"], form, chunk)
+
+
+@functools.cache
+def theirs(name: str, dtype: str, length: str, form: str):
     """`form` as the vectors name it: parallel, recurrent, chunk16."""
     if form == "recurrent":
-        return net.forward(tokens, "recurrent")
-    if form == "parallel":
-        return net.forward(tokens, "parallel", abs_sum_norm=True)
-    return net.forward(tokens, "chunkwise", int(form.removeprefix("chunk")), abs_sum_norm=True)
+        return ours(name, dtype, length, form)
+    net, vectors = case(name, dtype)
+    form, chunk = ("chunkwise", int(form[5:])) if form.startswith("chunk") else (form, 16)
+    return net.forward(vectors[f"{length}/tokens"], form, chunk, abs_sum_norm=True)
 
 
 def logit_arrays(vectors, precision: str):
@@ -49,47 +59,41 @@ def logit_arrays(vectors, precision: str):
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_form_equals_torchscale_in_float64(name):
-    net, vectors = case(name, "float64")
+    _, vectors = case(name, "float64")
     arrays = list(logit_arrays(vectors, "f64"))
     assert {form for _, form, _ in arrays} >= {"parallel", "recurrent", "chunk16"}
     for length, form, expected in arrays:
-        got = run(net, vectors[f"{length}/tokens"], form).logits
+        got = theirs(name, "float64", length, form).logits
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-11, err_msg=f"{length} {form}")
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_form_equals_torchscale_in_float32(name):
-    net, vectors = case(name, "float32")
-    for length, form, expected in logit_arrays(vectors, "f32"):
-        got = run(net, vectors[f"{length}/tokens"], form).logits
+    for length, form, expected in logit_arrays(case(name, "float32")[1], "f32"):
+        got = theirs(name, "float32", length, form).logits
         assert got.dtype == np.float32
         np.testing.assert_allclose(got, expected, rtol=0, atol=FLOAT32_BAR[name])
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_our_forms_all_equal_torchscales_recurrent_one(name):
-    net, vectors = case(name, "float64")
-    tokens, expected = vectors["L37/tokens"], vectors["L37/recurrent_logits_f64"]
+    expected = case(name, "float64")[1]["L37/recurrent_logits_f64"]
     for form, chunk in (("parallel", 16), ("chunkwise", 16), ("chunkwise", 7)):
-        got = net.logits(tokens, form, chunk)
+        got = ours(name, "float64", "L37", form, chunk).logits
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_hidden_states_and_retention_states_equal_torchscales(name):
-    net, vectors = case(name, "float64")
-    tokens = vectors["L37/tokens"]
-    hidden = run(net, tokens, "parallel").hidden
+    _, vectors = case(name, "float64")
+    hidden = theirs(name, "float64", "L37", "parallel").hidden
     expected = vectors["L37/parallel_hidden_f64"]  # stored as float32
     np.testing.assert_allclose(hidden, expected, rtol=1e-6, atol=1e-6)
     scale = np.sqrt(vectors["L37/scale_f64"])[:, None, None]
-    for state in (
-        net.forward(tokens, "recurrent").state,
-        net.forward(tokens, "chunkwise", 16).state,
-    ):
-        for layer, r in enumerate(state):
-            theirs = vectors[f"L37/state{layer}_f64"].swapaxes(-1, -2)
-            np.testing.assert_allclose(r / scale, theirs, rtol=0, atol=1e-11)
+    for form in ("recurrent", "chunkwise"):
+        for layer, r in enumerate(ours(name, "float64", "L37", form).state):
+            want = vectors[f"L37/state{layer}_f64"].swapaxes(-1, -2)
+            np.testing.assert_allclose(r / scale, want, rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -100,10 +100,20 @@ def test_a_bfloat16_decoder_reads_bfloat16_weights_and_steps_like_the_network():
     weights = [decoder.tables.head, decoder.blocks[0].retention.qkvg.fused.weight[...]]
     assert all(weight.dtype == jnp.bfloat16 for weight in weights)
     plain, lazy = model.init_state(B), decode_cache.begin(model, model.init_state(B), 0)
+
+    @jax.jit
+    def both(tokens, plain, lazy):
+        hidden, plain = model.step(tokens, plain)
+        again, keys_values = decode_cache.window(decoder, tokens[:, None], lazy)
+        return (
+            hidden,
+            again,
+            plain,
+            decode_cache.commit(decoder, lazy, keys_values, jnp.ones(B, int)),
+        )
+
     for n in range(3):
-        hidden, plain = model.step(tokens()[:, n], plain)
-        again, keys_values = decode_cache.window(decoder, tokens()[:, n : n + 1], lazy)
-        lazy = decode_cache.commit(decoder, lazy, keys_values, jnp.ones(B, jnp.int32))
+        hidden, again, plain, lazy = both(tokens()[:, n], plain, lazy)
     assert lazy.retention[0].dtype == jnp.float32
     # A window's scores are rounded to bfloat16 before they meet v (2^-9); a step has none.
     for got, want in ((again[:, 0], hidden), (jnp.stack(lazy.retention), plain.retention)):
@@ -116,9 +126,9 @@ def test_a_window_leaves_the_state_as_it_was():
     model = nnx.merge(graph, params)
     state = decode_cache.begin(model, model.init_state(B), CAPACITY)
     decoder = model.decoder()
-    first, _ = decode_cache.window(decoder, tokens()[:, :4], state)
-    decode_cache.window(decoder, tokens()[:, 4:8], state)
-    again, _ = decode_cache.window(decoder, tokens()[:, :4], state)
+    window = jax.jit(lambda tokens, state: decode_cache.window(decoder, tokens, state)[0])
+    first, other, again = (window(tokens()[:, at : at + 4], state) for at in (0, 4, 0))
+    assert (other != first).any()
     np.testing.assert_array_equal(first, again)
 
 
@@ -126,7 +136,7 @@ def test_a_window_for_which_the_buffer_has_no_room_is_refused():
     network = tiny.retnet()
     decoder = network.decoder()
     state = decode_cache.begin(network, network.init_state(1), 3)
-    _, two = decode_cache.window(decoder, jnp.array([[1, 2]]), state)
+    _, two = jax.jit(functools.partial(decode_cache.window, decoder))(jnp.array([[1, 2]]), state)
     state = decode_cache.append(state, two, jnp.array([2]))
     with pytest.raises(ValueError, match="of 3 holds 2 tokens and has no room for 2 more; fold"):
         decode_cache.append(state, two, jnp.array([1]))

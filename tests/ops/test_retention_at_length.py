@@ -75,6 +75,12 @@ def test_a_form_is_right_for_any_shape_offset_chunk_and_ragged_rows(form, proble
         check(y, after, problem)
 
 
+@functools.partial(jax.jit, static_argnames="log_decay")
+def window_and_fold(ahead, recent, state, count, position, *, log_decay):
+    y = retention.window(*ahead, log_decay, state, *recent, count, position)
+    return y, retention.fold(*recent, log_decay, state, count)
+
+
 @settings(max_examples=4)
 @given(problems(), st.integers(0, 8), st.integers(1, 4), st.data())
 def test_window_and_fold_are_right_for_any_buffer(problem, slots, width, data):
@@ -92,8 +98,7 @@ def test_window_and_fold_are_right_for_any_buffer(problem, slots, width, data):
         starts = jnp.asarray([start for start, _ in problem["rows"]])
         r, count = jnp.asarray(state, wide), jnp.asarray(counts)
         recent = [x[:, :slots] for x in low[1:]]
-        y = retention.window(*ahead, log_decay, r, *recent, count, starts + count)
-        after = retention.fold(*recent, log_decay, r, count)
+        y, after = window_and_fold(ahead, recent, r, count, starts + count, log_decay=log_decay)
         assert y.dtype == after.dtype == wide
         limit = TOLERANCE[problem["dtype"]]
         for row, n in enumerate(counts):
