@@ -275,10 +275,3 @@ def test_a_position_may_reach_the_end_of_the_rotation_tables():
     assert bool(jnp.isfinite(hidden).all())
     with pytest.raises(ValueError, match="begin a new state"):
         model.step(tokens()[:, 0], after)
-
-
-@pytest.mark.parametrize("chunk", [0, -3])
-def test_a_chunk_without_tokens_is_refused(chunk):
-    model = tiny.retnet(vocabulary=VOCABULARY, codes=CODES)
-    with pytest.raises(ValueError, match=f"chunk must be >= 1 token, got {chunk}"):
-        model.chunkwise(tokens(), model.init_state(B), chunk=chunk)

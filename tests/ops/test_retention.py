@@ -203,3 +203,10 @@ def test_bfloat16_inputs_keep_a_float32_state():
     assert float(jnp.abs(after - want_state).max() / jnp.abs(want_state).max()) < 2**-7
     y, after = retention.step(*(x[:, 0] for x in low), LOG_DECAY, state, start)
     assert y.dtype == after.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("chunk", [0, -3])
+def test_a_chunk_without_tokens_is_refused(chunk):
+    inputs, _ = problem(2)
+    with pytest.raises(ValueError, match=f"chunk must be >= 1 token, got {chunk}"):
+        retention.chunkwise(*inputs[:3], LOG_DECAY, *inputs[3:], chunk)
