@@ -84,11 +84,15 @@ def test_of_every_kind(name, ffmpeg, tmp_path):
 @pytest.mark.parametrize("path", videos.real_clips(), ids=lambda path: path.name)
 def test_of_real_clips(path, ffmpeg):
     reader = open_clip(path)
-    frames, times = oracle(ffmpeg, path, reader.size)
+    oblong = any("shown square" in note for note in reader.notes)
+    filters = ["scale=round(iw*sar):ih"] if oblong else []
+    frames, times = oracle(ffmpeg, path, reader.size, *filters)
     assert len(reader.times) == len(frames)
     np.testing.assert_allclose(reader.times, times, atol=2e-3)
     last = len(frames) - 1
-    assert np.abs(reader.frames([0, last]).astype(int) - frames[[0, last]]).mean() < 0.1
+    assert np.abs(reader.frames([0, last]).astype(int) - frames[[0, last]]).mean() < (
+        3 if oblong else 0.1
+    )
 
 
 @pytest.mark.parametrize("end", ["mkv", "mp4", "ts"])
