@@ -83,3 +83,14 @@ def test_arrays_of_other_names_and_objects_are_refused(tmp_path):
     np.savez(tmp_path / "b.npz", frames=np.full((1, 2, 2, 3), None))
     with pytest.raises(ValueError, match=r"b\.npz cannot be read"):
         NpzClips(tmp_path / "b.npz").read()
+
+
+@pytest.mark.parametrize(
+    ("fps", "seconds"), [(8.0, [0, 0.125, 0.25, 0.375]), (0.0, None), (np.inf, None), (["x"], None)]
+)
+def test_times_are_those_of_a_rate_that_can_be_one(fps, seconds, tmp_path):
+    np.savez(tmp_path / "a.npz", frames=CLIPS[0], fps=fps)
+    times = NpzClips(tmp_path / "a.npz").times()
+    assert (times is None) == (seconds is None)
+    if seconds is not None:
+        np.testing.assert_allclose(times, seconds)

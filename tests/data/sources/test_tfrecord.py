@@ -48,6 +48,14 @@ def test_a_flipped_bit_in_a_length_ends_the_file(tmp_path):
     assert records.problem == "record 1 is damaged (checksum of its length)"
 
 
+def test_a_file_that_is_gone_is_noticed_on_reading(tmp_path):
+    write_tfrecord(tmp_path / "a.tfrecord", [b"one", b"two"])
+    file = RecordFile(tmp_path / "a.tfrecord")
+    (tmp_path / "a.tfrecord").unlink()
+    with pytest.raises(ClipError, match=r"a\.tfrecord cannot be read \(No such file"):
+        file[1]
+
+
 def test_a_flipped_bit_in_a_payload_is_noticed_on_reading(tmp_path):
     path = write_tfrecord(tmp_path / "a.tfrecords", PAYLOADS)
     data = bytearray(path.read_bytes())
