@@ -8,6 +8,7 @@ A metric is a class in a file of its own and a line in `evaluation/metrics.py`: 
 how it is called and printed and which weights it needs, an instance computes it.
 """
 
+import abc
 import dataclasses
 import os
 from collections.abc import Mapping
@@ -43,7 +44,7 @@ class Weights:
     allow_unverified: bool = False
 
 
-class Metric:
+class Metric(abc.ABC):
     """What both kinds have in common.
 
     Attributes:
@@ -65,6 +66,7 @@ class Metric:
     fingerprint: str
     record: dict[str, Any] | None = None
 
+    @abc.abstractmethod
     def __init__(self, rules: Any, weights: Weights):
         """Make it ready.
 
@@ -77,7 +79,6 @@ class Metric:
             FileNotFoundError: weights are not where they should be.
             ValueError: they are not what they should be.
         """
-        raise NotImplementedError
 
     @classmethod
     def made(cls, rules: Any, given: Weights) -> "Metric | Missing":
@@ -109,9 +110,9 @@ class PairMetric(Metric):
 
     least_size: int = 1
 
+    @abc.abstractmethod
     def __call__(self, real: Clips, fake: Clips) -> Float[np.ndarray, " N"]:
         """The score of every pair, of uint8 clips of one shape."""
-        raise NotImplementedError
 
 
 class SetMetric(Metric):
@@ -125,9 +126,9 @@ class SetMetric(Metric):
     least_frames: ClassVar[int] = 1
     width: int
 
+    @abc.abstractmethod
     def features(self, clips: Clips) -> Float[np.ndarray, "N C"]:
         """Features of every clip, of uint8 clips of one shape."""
-        raise NotImplementedError
 
     def distance(self, real: Float[np.ndarray, "N C"], fake: Float[np.ndarray, "fakes C"]) -> float:
         """The distance of two sets of features: Fréchet's, unless a metric has another."""

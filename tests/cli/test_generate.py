@@ -74,22 +74,29 @@ def test_one_picture_or_a_video_of_one_frame_is_one_key_frame(tmp_path, generato
     assert first(tmp_path / "a.mp4", 1, generator).shape == (1, 64, 64, 3)
 
 
-@pytest.mark.parametrize("kind", ["gif", "pictures"])
-def test_interpolation_of_gifs_and_folders(kind, tmp_path, generator, monkeypatch):
-    path, fps = write(kind, tmp_path)
-    seen = {}
+def planned(path, folder, generator, monkeypatch):
+    """What `fv interpolate` would have the generator make of a video."""
+    plans = []
 
     def run(self, plan):
-        seen.update(plan=plan)
+        plans.append(plan)
         raise ValueError("enough")
 
     monkeypatch.setattr(Generator, "load", lambda name: generator)
     monkeypatch.setattr(Generator, "run", run)
     with pytest.raises(ValueError, match="enough"):
-        interpolate(Interpolate(path, out=tmp_path / "b.mp4"))
+        interpolate(Interpolate(path, out=folder / "b.mp4"))
+    (plan,) = plans
+    return plan
+
+
+@pytest.mark.parametrize("kind", ["gif", "pictures"])
+def test_interpolation_of_gifs_and_folders(kind, tmp_path, generator, monkeypatch):
+    path, fps = write(kind, tmp_path)
+    plan = planned(path, tmp_path, generator, monkeypatch)
     expected = videos.read(path)[0] if path.is_file() else FRAMES
-    np.testing.assert_array_equal(seen["plan"].first_frames[0], expected)
-    assert seen["plan"].fps == pytest.approx(fps)
+    np.testing.assert_array_equal(plan.first_frames[0], expected)
+    assert plan.fps == pytest.approx(fps)
 
 
 @pytest.mark.parametrize("name", ["nowhere.mp4", "words.mp4", "empty.mp4", "half.mp4", "folder"])
@@ -114,19 +121,10 @@ def test_a_video_of_uneven_frames_lasts_as_long(tmp_path, generator, monkeypatch
     stamps = [40 * i + 1200 * (i >= 10) for i in range(20)]
     frames = videos.noise(20, (64, 64))
     path = videos.write(tmp_path / "a.mkv", frames, "mkv", stamps=stamps)
-    seen = {}
-
-    def run(self, plan):
-        seen.update(plan=plan)
-        raise ValueError("enough")
-
-    monkeypatch.setattr(Generator, "load", lambda name: generator)
-    monkeypatch.setattr(Generator, "run", run)
-    with pytest.raises(ValueError, match="enough"):
-        interpolate(Interpolate(path, out=tmp_path / "b.mp4"))
-    (taken,) = seen["plan"].first_frames
+    plan = planned(path, tmp_path, generator, monkeypatch)
+    (taken,) = plan.first_frames
     shown = videos.read(path)[0]
-    assert seen["plan"].fps == pytest.approx(25)
+    assert plan.fps == pytest.approx(25)
     np.testing.assert_array_equal(taken, shown[[*range(10), *[9] * 30, *range(10, 20)]])
     assert (
         "20 frames at uneven times became 50 at 25 fps: it lasts as long" in capsys.readouterr().err

@@ -13,7 +13,7 @@ import slurm
 from fv_jax.cli.main import main
 
 if slurm.missing():
-    pytest.skip(slurm.missing(), allow_module_level=True)
+    pytest.skip(reason=slurm.missing(), allow_module_level=True)
 
 # Both tasks on frames of 8x8 ids, with a network that compiles in seconds.
 EXPERIMENT = '''"""Tiny."""

@@ -46,7 +46,10 @@ class Means(SetMetric):
     label, higher_is_better, least_frames, fingerprint = "FVD", False, 9, "means"
 
     def __init__(self, features, width=12, record=None):
-        self.features, self.width, self.record = features, width, record
+        self._features, self.width, self.record = features, width, record
+
+    def features(self, clips):
+        return self._features(clips)
 
     def distance(self, real, fake):
         return float(np.abs(real.mean(0) - fake.mean(0)).sum())

@@ -69,7 +69,7 @@ def test_of_every_kind(name, ffmpeg, tmp_path):
     path = tmp_path / name
     said = ffmpeg(*SOURCE, *options, path)
     if not path.exists() or not path.stat().st_size:
-        pytest.skip(said[-200:])
+        pytest.skip(reason=f"this ffmpeg cannot write {name}: {said[-200:]}")
     reader = open_clip(path)
     filters = ["yadif=deint=interlaced"] if "interlaced" in name else []
     frames, times = oracle(ffmpeg, path, reader.size, *filters)
