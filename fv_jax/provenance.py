@@ -23,18 +23,32 @@ def provenance() -> dict[str, str]:
 
 
 def _commit() -> str:
-    """The source tree's commit, with "+" if files differ from it; "" outside a clone."""
-    git = ["git", "-C", str(Path(__file__).parent)]
+    """Which state of the source tree this is; never empty.
+
+    In a clone its commit, with "+" if files differ from it; in a copy by `git archive` the commit
+    that was written into commit.txt; in an installed package its version.
+    """
+    home = Path(__file__).parent
+    git = ["git", "-C", str(home)]
     try:
-        commit = subprocess.run(
-            [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
-        )
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
-        )
+        # A package that was installed somewhere inside another project's clone is no part of it.
+        place = _output([*git, "ls-files", "--full-name", "__init__.py"])
+        if place == f"{home.name}/__init__.py":
+            changed = _output([*git, "status", "--porcelain", "-uno"])
+            return _output([*git, "rev-parse", "--short=12", "HEAD"]) + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
-        return ""
-    return commit.stdout.strip() + ("+" if changed.stdout.strip() else "")
+        pass
+    archived = (home / "commit.txt").read_text(encoding="utf-8").strip()
+    if not archived.startswith("$"):
+        return archived[:12]
+    try:
+        return f"version {importlib.metadata.version('fv-jax')}"
+    except importlib.metadata.PackageNotFoundError:
+        return "a copy of the source tree"
+
+
+def _output(command: list[str]) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def cores() -> int:

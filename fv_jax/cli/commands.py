@@ -236,16 +236,17 @@ class Evaluate:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Put results beside the paper's tables: in experiments/results/paper.md, and as a page.
+    """Put results beside the paper's tables: in a Markdown file, and as a page.
 
     Example: fv report && xdg-open out/report/index.html
     """
 
-    results: tuple[Path, ...] = (Path("experiments/results"),)
-    """Folders of results of `fv evaluate` and `fv bench`; the page shows out/evaluate's, too, as
-    fresh."""
-    readme: Path = Path("experiments/results/paper.md")
-    """A Markdown file, whose sections of the paper are replaced; what else it says stays."""
+    results: tuple[Path, ...] = ()
+    """Folders of results of `fv evaluate` and `fv bench`, instead of those that come with the
+    project; the page shows out/evaluate's, too, as fresh."""
+    readme: Path | None = None
+    """A Markdown file, whose sections of the paper are replaced; what else it says stays. In a
+    clone experiments/results/paper.md, elsewhere its copy in --page."""
     page: Path = Path("out/report")
     """Folder of the page, which holds all it shows."""
 

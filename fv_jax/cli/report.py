@@ -1,4 +1,4 @@
-"""What `fv report` does: results in, sections of experiments/results/paper.md and a page out."""
+"""What `fv report` does: results in, sections of paper.md and a page out."""
 
 import json
 import os
@@ -30,29 +30,40 @@ def run(command: "Report") -> int:
         FileNotFoundError: the paper's tables, a folder of results or the page for them is not here.
         ValueError: a result file is none.
     """
-    for folder in command.results:
+    home = experiments.folders()[0]
+    results = command.results or (home / "results",)
+    for folder in results:
         if not folder.is_dir():
             raise FileNotFoundError(f"no folder {str(folder)!r} of results; give --results FOLDER")
-    if not command.readme.is_file():
+    readme = command.readme or _own_readme(home, command.page)
+    if not readme.is_file():
         raise FileNotFoundError(
-            f"no file {str(command.readme)!r} whose sections to replace; give --readme FILE"
+            f"no file {str(readme)!r} whose sections to replace; give --readme FILE"
         )
-    path = experiments.folder() / "paper_tables.json"
-    paper = json.loads(path.read_text(encoding="utf-8"))
+    paper = json.loads((home / "paper_tables.json").read_text(encoding="utf-8"))
     known = {name: _needs(name) for name in (t["experiment"] for t in paper["tables"])}
-    recorded = tables.read_results(command.results, "evaluate")
-    speeds = tables.read_results(command.results, "efficiency")
-    _write_readme(command.readme, paper, recorded, speeds, known)
+    recorded = tables.read_results(results, "evaluate")
+    speeds = tables.read_results(results, "efficiency")
+    _write_readme(readme, paper, recorded, speeds, known)
     fresh = tables.read_results([_FRESH], "evaluate")
     paths = {result["path"].resolve() for result in recorded}
     fresh = [r | {"fresh": True} for r in fresh if r["path"].resolve() not in paths]
     seen = [*recorded, *fresh]
     shown = _write_page(command.page, paper, seen, speeds, known)
     print(
-        f"{len(recorded)} evaluations and {len(speeds)} speed benches in {command.readme}; "
+        f"{len(recorded)} evaluations and {len(speeds)} speed benches in {readme}; "
         f"{len(seen)} evaluations and {shown} playing pairs in {command.page / 'index.html'}"
     )
     return 0
+
+
+def _own_readme(home: Path, page: Path) -> Path:
+    """The recorded page of a clone; outside of one a copy that may be written."""
+    recorded = home / "results" / "paper.md"
+    if home.resolve() == Path("experiments").resolve():
+        return Path(os.path.relpath(recorded))
+    page.mkdir(parents=True, exist_ok=True)
+    return Path(shutil.copyfile(recorded, page / "paper.md"))
 
 
 def _needs(name: str) -> str:

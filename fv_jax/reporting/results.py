@@ -33,9 +33,7 @@ def record(name: str, settings: Any, values: dict[str, Any], table: str, variant
         page.with_suffix(".json"),
         json.dumps({"command": command, "source": source, **values}, indent=1) + "\n",
     )
-    write_text(
-        page, f"# {page.stem}\n\n{stamp}{source['commit'] or 'unknown'}.\n\n{table.strip()}\n"
-    )
+    write_text(page, f"# {page.stem}\n\n{stamp}{source['commit']}.\n\n{table.strip()}\n")
     print(f"\nwritten to {page} and {page.with_suffix('.json')}")
 
 

@@ -25,36 +25,53 @@ from fv_jax.config.training import (
 OUT = Path("out")  # of every training that is not given another folder
 
 
-def folder() -> Path:
-    """The experiments folder: of the working directory, else of the source tree."""
-    for place in (Path("experiments"), Path(__file__).parents[2] / "experiments"):
-        if place.is_dir():
-            return place
-    raise FileNotFoundError("no folder experiments/ here; run fv inside a clone of the project")
+def folders() -> list[Path]:
+    """Where experiments lie: ours first, then those of the working directory, if they are others.
+
+    A wheel has ours inside the package; in the source tree they stand beside it.
+    """
+    package = Path(__file__).parents[1]
+    ours = [package / "experiments", package.parent / "experiments"]
+    theirs = Path.cwd() / "experiments"
+    found = [place for place in (*ours, theirs) if place.is_dir()]
+    return found[:1] if found[-1].samefile(found[0]) else [found[0], found[-1]]
 
 
 def load(name: str, kind: Literal["", "benches"] = "") -> ModuleType:
     """Import a training, or one of the benches, by its name or by the path of a file.
+
+    A name of ours is ours, whatever the working directory holds.
 
     Raises:
         FileNotFoundError: no such file; the message lists what there is.
     """
     path = Path(name)
     if path.suffix != ".py":
-        path = folder() / kind / f"{name.replace('-', '_')}.py"
-    if not path.is_file():
+        file = f"{name.replace('-', '_')}.py"
+        paths = (home / kind / file for home in folders())
+        path = next((path for path in paths if path.is_file()), path)
+    if path.suffix != ".py" or not path.is_file():
         what = "bench" if kind else "experiment"
         raise FileNotFoundError(f"no {what} {name!r}; there are: {', '.join(names(kind))}")
+    _import_package()
+    is_ours = path.resolve().parent == (folders()[0] / kind).resolve()
     home = ".".join(["experiments", kind]).rstrip(".")
-    module_name = f"{home}.{path.stem}" if path.parent == folder() / kind else path.stem
-    spec = importlib.util.spec_from_file_location(module_name, path)
+    return _import(f"{home}.{path.stem}" if is_ours else path.stem, path)
+
+
+def _import_package() -> None:
+    """Let `experiments` mean ours in every import, then the working directory's."""
+    ours, *theirs = folders()
+    package = _import("experiments", ours / "__init__.py")
+    package.__path__ = [str(ours), *map(str, theirs)]
+
+
+def _import(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None  # a .py file always has a loader
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    root = str(folder().resolve().parent)
-    if root not in sys.path:
-        sys.path.insert(0, root)  # for `experiments.baselines`
-    sys.modules[module_name] = module  # where tyro looks for the source of a field's help
+    sys.modules[name] = module  # where tyro looks for the source of a field's help
     spec.loader.exec_module(module)
     return module
 
@@ -74,18 +91,21 @@ def load_training(name: str) -> ModuleType:
 def introduction(module: ModuleType) -> str:
     """Two lines for `--help`: what it is, and where the rest of its docstring is to be read."""
     first = " ".join((module.__doc__ or "").partition("\n\n")[0].split())
-    path, home = Path(module.__file__ or "").resolve(), folder().resolve()
-    shown = Path("experiments", path.relative_to(home)) if path.is_relative_to(home) else path
+    path, here = Path(module.__file__ or "").resolve(), Path.cwd()
+    shown = path.relative_to(here) if path.is_relative_to(here) else path
     return f"{first}\n\nIts record is in {shown}."
 
 
 def names(kind: Literal["", "benches"] = "") -> list[str]:
     """Trainings, or benches, by the name that the command line takes."""
     has = "def run(settings" if kind else "def get_config("
-    paths = [
-        path for path in sorted((folder() / kind).glob("*.py")) if has in path.read_text("utf-8")
-    ]
-    return [path.stem.replace("_", "-") if kind else path.stem for path in paths]
+    found = {
+        path.stem.replace("_", "-") if kind else path.stem
+        for home in folders()
+        for path in (home / kind).glob("*.py")
+        if has in path.read_text("utf-8")
+    }
+    return sorted(found)
 
 
 def variants(get_config: Callable) -> dict[str, tuple[tuple[Any, ...], Any]]:

@@ -3,7 +3,6 @@
 import sys
 
 import pytest
-from places import ROOT
 
 from fv_jax.cli.main import main
 from fv_jax.cli.train import Flags, settings_of
@@ -86,7 +85,6 @@ def test_an_estimate_takes_the_settings_and_trains_nothing(tmp_path, monkeypatch
     fake = type(sys)("fv_jax.planning.estimate")
     fake.estimate = lambda config, **more: asked.append((config, more))  # pyright: ignore
     monkeypatch.setitem(sys.modules, fake.__name__, fake)
-    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
     monkeypatch.chdir(tmp_path)
     args = ["--estimate", "--devices", "8", "--run.steps", "5", "--stage=interpolation"]
     assert main(["train", "kinetics600", *args]) == 0

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from places import ROOT
 
 from fv_jax.cli.main import main
 from fv_jax.data.token_cache import TokenFolder
@@ -30,12 +29,11 @@ SMALL_NETWORK = (
 
 @pytest.fixture
 def clips(tmp_path, monkeypatch):
-    """Six clips of two classes, and a file that is no video; the project's experiments at hand."""
+    """Six clips of two classes, and a file that is no video."""
     folder = tmp_path / "clips"
     for i in range(6):
         write_mp4(tiny.video(20, seed=i), 8.0, folder / ("cat", "dog")[i % 2] / f"{i}.mp4")
     (folder / "cat" / "broken.mp4").write_text("no video")
-    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
     monkeypatch.chdir(tmp_path)
     return folder
 
@@ -67,7 +65,6 @@ def test_the_readme_s_commands_one_after_the_other(clips, capsys):
 def test_gray_clips_make_a_dead_tokenizer_and_every_command_says_so(tmp_path, monkeypatch, capsys):
     for i in range(3):
         write_mp4(np.full((20, 64, 64, 3), 90, np.uint8), 8.0, tmp_path / "clips" / f"{i}.mp4")
-    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
     monkeypatch.chdir(tmp_path)
     assert main(["train", "own_tokenizer", "--data", "clips", *SMALL_TOKENIZER]) == 0
     assert "model is a dead tokenizer" in capsys.readouterr().err.splitlines()[-1]

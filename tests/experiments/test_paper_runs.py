@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import tiny
 import videos
-from places import ROOT
 from tensorflow_datasets.proto import tf_example_generated_pb2 as tf_example
 from tfrecord_writer import write_tfrecord
 
@@ -192,8 +191,7 @@ def commands(name, source, text, first, settings=lambda stage: ()):
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """An empty working directory with the project's experiments at hand."""
-    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
+    """An empty working directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

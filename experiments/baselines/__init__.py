@@ -1,0 +1,1 @@
+"""Other ways to make videos, which benches compare with."""

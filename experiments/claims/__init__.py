@@ -1,0 +1,1 @@
+"""What the benches of the paper's claims share."""
