@@ -41,10 +41,15 @@ def _commit() -> str:
     archived = (home / "commit.txt").read_text(encoding="utf-8").strip()
     if not archived.startswith("$"):
         return archived[:12]
+    return f"version {version()}"
+
+
+def version() -> str:
+    """The installed package's version; "unknown" in a source tree that is not installed."""
     try:
-        return f"version {importlib.metadata.version('fv-jax')}"
+        return importlib.metadata.version("fv-jax")
     except importlib.metadata.PackageNotFoundError:
-        return "a copy of the source tree"
+        return "unknown"
 
 
 def _output(command: list[str]) -> str:

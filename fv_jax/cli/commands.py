@@ -63,7 +63,7 @@ class Interpolate:
     Example: fv interpolate slow.gif --out smooth.mp4
     """
 
-    video: tyro.conf.Positional[Path]
+    video: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="VIDEO")]
     """A video, GIF or folder of pictures; its frames are scaled and cropped to the model's size."""
     out: Path = Path("out/interpolated.mp4")
     """Where to write; .mp4, .gif, .png (montage) or .npz."""
@@ -101,7 +101,7 @@ class Inspect:
     Example: fv data inspect clips --decode --strict
     """
 
-    source: tyro.conf.Positional[str]
+    source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SOURCE")]
     """A folder, or KIND:PLACE,option=value."""
     sheet: Path = Path("out/inspect/contact_sheet.png")
     """Where the contact sheet goes; inspect.json with all numbers and problems goes beside it."""
@@ -130,7 +130,7 @@ class Tokenize:
     Example: fv tokenize clips --tokenizer out/tokenizer_160/model --out out/tokens/clips
     """
 
-    source: tyro.conf.Positional[str]
+    source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SOURCE")]
     """A folder of videos, or KIND:PLACE,option=value."""
     out: Path
     """The folder for the tokens."""
@@ -230,7 +230,9 @@ class Evaluate:
     weights: tyro.conf.OmitArgPrefixes[EvaluateWeights] = EvaluateWeights()
     allow_unverified_weights: bool = False
     """Take other weights than the published ones; the numbers then compare with nobody's."""
-    sampling: tyro.conf.OmitArgPrefixes[EvaluateSampling] = EvaluateSampling()
+    sampling: Annotated[
+        EvaluateSampling, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="videos")
+    ] = EvaluateSampling()
     places: tyro.conf.OmitArgPrefixes[EvaluatePlaces] = EvaluatePlaces()
 
 
@@ -262,6 +264,19 @@ class Bench:
     """A file experiments/benches/NAME.py, for example `shapes-adherence`."""
     settings: Annotated[_OWN, tyro.conf.arg(metavar="...")] = ()
     """Flags, which `fv bench NAME --help` lists."""
+
+
+@dataclasses.dataclass(frozen=True)
+class List:
+    """Say what there is: trainings, benches, models and kinds of sources, each with its cost.
+
+    Example: fv list models
+    """
+
+    what: tyro.conf.Positional[
+        tuple[Literal["experiments", "benches", "models", "sources"], ...]
+    ] = ()
+    """Which of them; by default all."""
 
 
 @dataclasses.dataclass(frozen=True)

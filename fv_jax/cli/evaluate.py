@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fv_jax.config.registry import choices
 from fv_jax.config.training import NetworkExperiment
 from fv_jax.evaluation.clip_sets import scored
 from fv_jax.evaluation.evaluate import Comparison, evaluate
@@ -94,9 +95,9 @@ def _config(command: "Evaluate", name: str) -> NetworkExperiment:
     for flag in ("stage", "preset", "faithful"):
         value = getattr(command.sampling, flag)
         if value and value not in kinds.get(flag, ((), ""))[0]:
-            can = ", ".join(kinds[flag][0]) if flag in kinds else "none"
             said = f"--{flag}" if value is True else f"--{flag} {value}"
-            raise ValueError(f"{name} has no {said}; it has: {can}")
+            can = choices(str(value), kinds.get(flag, ((), ""))[0])
+            raise ValueError(f"{name} has no {said}; {can}")
         if value:
             chosen[flag] = value
     config = module.get_config(**chosen)

@@ -1,12 +1,15 @@
 """`fv`: words of the command line to the function of a command, errors to exit codes."""
 
 import importlib
+import inspect
 import os
 import sys
+import textwrap
 from typing import NoReturn
 
 from fv_jax.cli import commands
 from fv_jax.cli.parsing import parse
+from fv_jax.config.registry import choices
 from fv_jax.files import user_cache
 
 # What each command's flags are, and the function that is called with them, returning the exit code.
@@ -19,10 +22,11 @@ COMMANDS: dict[str, tuple[type, str]] = {
     "evaluate": (commands.Evaluate, "fv_jax.cli.evaluate:run"),
     "report": (commands.Report, "fv_jax.cli.report:run"),
     "bench": (commands.Bench, "fv_jax.cli.bench:bench"),
+    "list": (commands.List, "fv_jax.cli.list:list_things"),
     "convert-weights": (commands.ConvertWeights, "fv_jax.cli.convert_weights:convert_weights"),
 }
 _ABOUT = """FlashVideo: text to video by a RetNet over image tokens.
-fv COMMAND --help says more.
+fv COMMAND --help says more, fv list what there is; fv --version.
 
 Exit codes: 0 done, 1 an internal fault (with traceback), 2 bad input or usage (one line),
 130 stopped by Ctrl-C."""
@@ -44,6 +48,11 @@ def main(args: list[str] | None = None) -> int:
 
 
 def _dispatch(args: list[str]) -> int:
+    if args == ["--version"]:
+        from fv_jax.provenance import version  # brings jax
+
+        print(f"fv {version()}")
+        return 0
     name = next((n for n in COMMANDS if args[: len(n.split())] == n.split()), None)
     if name is None:
         _choose(args)
@@ -51,10 +60,22 @@ def _dispatch(args: list[str]) -> int:
     if kind in (commands.Train, commands.Bench) and args and not args[0].startswith("-"):
         command = kind(args[0], tuple(args[1:]))  # the experiment says which settings there are
     else:
-        command = parse(kind, args, prog=f"fv {name}")
+        command = parse(kind, args, prog=f"fv {name}", description=_about(kind))
     use_compilation_cache()
     module, function = target.split(":")
     return getattr(importlib.import_module(module), function)(command)
+
+
+def _about(kind: type) -> str:
+    """What a command is; those of experiments name them."""
+    text = inspect.getdoc(kind) or ""
+    if kind not in (commands.Train, commands.Bench):
+        return text
+    from fv_jax.training import experiments
+
+    there = ", ".join(experiments.names("benches" if kind is commands.Bench else ""))
+    there = f"There are: {there}. `fv list` says what each is, and its cost."
+    return f"{text}\n\n{textwrap.fill(there, 100, break_on_hyphens=False)}"
 
 
 def _choose(args: list[str]) -> NoReturn:
@@ -66,6 +87,8 @@ def _choose(args: list[str]) -> NoReturn:
         prog, about = "fv", _ABOUT
         kinds = {name: kind for name, (kind, _) in COMMANDS.items() if " " not in name}
         kinds["data"] = commands.Data
+    if args and not args[0].startswith("-"):
+        raise ValueError(f"no command {f'{prog} {args[0]}'!r}; {choices(args[0], kinds)}")
     parse(kinds, args, prog=prog, description=about)
     raise ValueError(f"no command in {' '.join(args)!r}; {prog} --help lists them")
 

@@ -11,11 +11,17 @@ from typing import Annotated, Any
 
 import tyro
 
+from fv_jax.config.registry import choices
+
 _BOX = re.compile(r"[\u2500-\u257f]+|-{4,}")
 # What is wrong with a value: of which flag or dataclass, without a flag's help text.
 _VALUE = re.compile(
     r"^Error parsing (\S+): (.*?)(?: Argument helptext: .*)?(?: For full helptext.*)?$"
 )
+# A flag or a name in a list; a help command; a value that is none of some.
+_NAMED = re.compile(r"^[\u2500-\u257f ] {5}([^\s\u2500-\u257f].*?)[\u2500-\u257f ]*$")
+_HELP = re.compile(r"For full helptext, run:? (.+?--help)")
+_CHOICE = re.compile(r"invalid choice '(.*?)' for argument '(.*?)'\. Expected one of \((.*?)\)")
 _READING = tyro.constructors.ConstructorRegistry()
 
 
@@ -64,12 +70,31 @@ def parse(kind: Any, args: Sequence[str], **more: Any) -> Any:
         raise ValueError(_by_flag(kind, "", str(error))) from error
     except SystemExit as stop:
         if stop.code:
-            _, *lines = captured.getvalue().splitlines()  # the first is the box's title
-            words = " ".join(_BOX.sub(" ", " ".join(lines)).split())
-            if found := _VALUE.match(words):
-                words = _by_flag(kind, *found.groups())
-            raise ValueError(words) from stop
+            raise ValueError(_in_one_line(captured.getvalue(), kind)) from stop
         raise
+
+
+def _in_one_line(boxed: str, kind: Any) -> str:
+    """What tyro says in a box is wrong with the words."""
+    _, *lines = boxed.splitlines()  # the first is the box's title
+    words = " ".join(_BOX.sub(" ", " ".join(lines)).split())
+    # Flags stand further in than sentences, and their help further than they do.
+    named = [found[1] for line in lines if (found := _NAMED.match(line))]
+    more = f"`{found[1]}` says more" if (found := _HELP.search(words)) else ""
+    if found := re.match(r"Missing from (.+?): ", words):
+        named = [name for name in named if not name.endswith(" --help")]
+        return f"{found[1]} needs {' and '.join(named)}; {more}"
+    if found := re.match(r"Unrecognized options: ([^,\s]+)", words):
+        near = [name.split()[0] for name in named if name.startswith("-")]
+        meant = f"; did you mean {' or '.join(near)}?" if near else ";"
+        what = "option" if found[1].startswith("-") else "place for the word"
+        return f"no {what} {found[1]}{meant} {more}"
+    if found := _CHOICE.match(words):
+        known = re.findall(r"'(.*?)'", found[3])
+        return f"{found[2]}: no {found[1]!r}; {choices(found[1], known)}"
+    if found := _VALUE.match(words):
+        return _by_flag(kind, *found.groups())
+    return words
 
 
 def _by_flag(kind: Any, where: str, what: str) -> str:

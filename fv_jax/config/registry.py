@@ -2,8 +2,16 @@
 
 import difflib
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+
+
+def choices(word: str, known: Iterable[str]) -> str:
+    """What to say to a wrong word: the nearest right one if one is near, and which there are."""
+    known = list(known)
+    near = difflib.get_close_matches(word, known, n=1)
+    meant = f"did you mean {near[0]!r}? " if near else ""
+    return f"{meant}there are: {', '.join(known) or 'none'}"
 
 
 class Registry(Mapping[str, Any]):
@@ -32,9 +40,7 @@ class Registry(Mapping[str, Any]):
             ValueError: there is none of this name; says which there are, and which is meant.
         """
         if name not in self._things:
-            near = difflib.get_close_matches(name, self._things, n=1)
-            meant = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(f"no such {self._what} {name!r}; {meant}there are: {', '.join(self)}")
+            raise ValueError(f"no such {self._what} {name!r}; {choices(name, self)}")
         if isinstance(thing := self._things[name], str):
             module, attribute = thing.split(":")
             thing = self._things[name] = getattr(importlib.import_module(module), attribute)

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from fv_jax.config.model import at_least, require
+from fv_jax.config.registry import choices
 from fv_jax.evaluation.metrics import METRICS
 
 Profile = Literal["repo", "magvit"]
@@ -198,8 +199,8 @@ def protocol(name: str, profile: str = "repo", **changes: Any) -> Protocol:
     Raises:
         ValueError: no such preset or profile, or a value that cannot be.
     """
-    require(name in PRESETS, f"no protocol {name!r}; there are: {', '.join(PRESETS)}")
-    require(profile in _PROFILES, f"no profile {profile!r}; there are: {', '.join(_PROFILES)}")
+    require(name in PRESETS, f"no protocol {name!r}; {choices(name, PRESETS)}")
+    require(profile in _PROFILES, f"no profile {profile!r}; {choices(profile, _PROFILES)}")
     preset = dataclasses.replace(PRESETS[name], profile=profile, **_PROFILES[profile])
     count = changes.get("real_count")
     if count and preset.fake_count and "fake_count" not in changes:

@@ -16,6 +16,7 @@ from typing import Any
 from flax import nnx
 
 from fv_jax.config.model import RetNetConfig, SequenceConfig, from_json, to_json
+from fv_jax.config.registry import choices
 from fv_jax.files import write_text
 from fv_jax.models.retnet import RetNet
 from fv_jax.sequence.vocab import Vocab
@@ -120,7 +121,7 @@ def locate(model: str) -> Path:
             return folder
     raise FileNotFoundError(
         f"no model named {model!r} and no folder {model!r} with a config.json; "
-        f"shipped models: {', '.join(shipped_models()) or 'none'}"
+        f"{choices(model, shipped_models())}"
     )
 
 

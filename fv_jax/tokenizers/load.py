@@ -8,7 +8,7 @@ from pathlib import Path
 
 import safetensors
 
-from fv_jax.config.registry import Registry
+from fv_jax.config.registry import Registry, choices
 from fv_jax.tokenizers.interface import FrameTokenizer
 from fv_jax.weights.shipped import SHIPPED, shipped_models
 
@@ -49,7 +49,7 @@ def load_tokenizer(name: str) -> FrameTokenizer:
         path = SHIPPED / name / "tokenizer.safetensors"
     if not path.is_file():
         raise FileNotFoundError(
-            f"no tokenizer {name!r}: it must be a shipped model ({', '.join(shipped_models())})"
+            f"no tokenizer {name!r}: it must be a shipped model ({choices(name, shipped_models())})"
             ", a .safetensors file that a tokenizer was saved to or its folder (train one with "
             f"`fv train own_tokenizer`), icetk's ice_image.pt, or {_explicit()}"
         )

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
+from fv_jax.config.registry import choices
 from fv_jax.config.training import (
     FeaturesExperiment,
     NetworkExperiment,
@@ -37,10 +38,8 @@ def folders() -> list[Path]:
     return found[:1] if found[-1].samefile(found[0]) else [found[0], found[-1]]
 
 
-def load(name: str, kind: Literal["", "benches"] = "") -> ModuleType:
-    """Import a training, or one of the benches, by its name or by the path of a file.
-
-    A name of ours is ours, whatever the working directory holds.
+def find(name: str, kind: Literal["", "benches"] = "") -> Path:
+    """The file of a training, or of a bench, by its name or its path; ours come first.
 
     Raises:
         FileNotFoundError: no such file; the message lists what there is.
@@ -52,7 +51,17 @@ def load(name: str, kind: Literal["", "benches"] = "") -> ModuleType:
         path = next((path for path in paths if path.is_file()), path)
     if path.suffix != ".py" or not path.is_file():
         what = "bench" if kind else "experiment"
-        raise FileNotFoundError(f"no {what} {name!r}; there are: {', '.join(names(kind))}")
+        raise FileNotFoundError(f"no {what} {name!r}; {choices(name, names(kind))}")
+    return path
+
+
+def load(name: str, kind: Literal["", "benches"] = "") -> ModuleType:
+    """Import a training, or one of the benches, by its name or by the path of a file.
+
+    Raises:
+        FileNotFoundError: no such file; the message lists what there is.
+    """
+    path = find(name, kind)
     _import_package()
     is_ours = path.resolve().parent == (folders()[0] / kind).resolve()
     home = ".".join(["experiments", kind]).rstrip(".")

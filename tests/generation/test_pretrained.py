@@ -118,7 +118,7 @@ def test_a_config_with_impossible_sizes_is_refused(copy):
 
 
 def test_an_unknown_model_is_refused_and_the_shipped_ones_are_listed(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no model named 'shaeps'.*shipped models: "):
+    with pytest.raises(FileNotFoundError, match=r"no model named 'shaeps'.*did you mean 'shapes'"):
         pretrained.load("shaeps")
     with pytest.raises(FileNotFoundError, match=r"config\.json"):
         pretrained.load(str(tmp_path))

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from fv_jax.config.registry import Registry
+from fv_jax.config.registry import Registry, choices
 from fv_jax.media.readers import Reader
 
 UNTITLED = "video"  # the text of clips that come with none
@@ -101,8 +101,7 @@ def open_source(name: str) -> Source:
     can = [option for option in known if option not in ("place", "name")]
     unknown = sorted(set(options) - set(can))
     if unknown:
-        has = ", ".join(can) or "none"
-        raise ValueError(f"{kind} has no option {', '.join(unknown)}; it has: {has}")
+        raise ValueError(f"{kind} has no option {unknown[0]!r}; {choices(unknown[0], can)}")
     values = {k: _converted(kind, known[k], v) for k, v in options.items()}
     if "place" in known:
         if not place:

@@ -14,7 +14,8 @@ import functools
 import re
 from pathlib import Path
 
-from fv_jax.data.sources.base import UNTITLED, Entry
+from fv_jax.config.registry import choices
+from fv_jax.data.sources.base import SOURCES, UNTITLED, Entry
 from fv_jax.data.sources.captions import read_captions
 from fv_jax.media.opening import PICTURE_FPS, open_clip
 from fv_jax.media.readers import Reader
@@ -40,7 +41,7 @@ class VideoFolder:
         if not self.folder.is_dir():
             raise FileNotFoundError(
                 f"no folder {place!r}; give a folder of videos, or KIND:PATH "
-                "(`fv data inspect --help` lists the kinds)"
+                f"({choices(place, SOURCES)}; `fv data inspect --help` says more)"
             )
         if not 0 < picture_fps <= 1000:
             raise ValueError(f"picture_fps must be > 0 and <= 1000, got {picture_fps:g}")

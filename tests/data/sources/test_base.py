@@ -69,9 +69,9 @@ def test_what_is_written_is_read(kind, place, options):
         ("folder:", r"folder needs a place, such as folder:PATH; got 'folder:'"),
         ("shapes,count=many", r"shapes's option count must be a number, got 'many'"),
         ("shapes,split=train,split=test", r"option split is given twice"),
-        ("shapes,size=3", r"shapes has no option size; it has: split, count"),
-        ("shapes,name=x", r"shapes has no option name; it has"),
-        ("shapes,place=x", r"shapes has no option place; it has"),
+        ("shapes,size=3", r"shapes has no option 'size'; there are: split, count"),
+        ("shapes,name=x", r"shapes has no option 'name'; there are"),
+        ("shapes,place=x", r"shapes has no option 'place'; there are"),
         ("shapes,split=nosuch", r"nosuch"),
         ("shapes,count=0", "shapes's count must be >= 1, got 0"),
     ],
@@ -140,5 +140,5 @@ def test_a_source_from_outside_is_opened_like_any_other(monkeypatch):
     sources.SOURCES.register("twice", Twice)
     source = open_source("twice:here,text=a dog,fps=4")
     assert (source[1].id, source[1].text, source.fps) == ("here/1", "a dog", 4.0)
-    with pytest.raises(ValueError, match="twice has no option size; it has: text, fps"):
+    with pytest.raises(ValueError, match="twice has no option 'size'; there are: text, fps"):
         open_source("twice:here,size=3")

@@ -129,7 +129,7 @@ def test_missing_clips_and_folders_say_what_to_unpack(tmp_path):
         ("split=valid", "split must be one of train, test, all, got 'valid'"),
         ("list=4", "list must be 1, 2 or 3, got 4"),
         ("list=one", "list must be a number, got 'one'"),
-        ("fold=1", "no option fold; it has: split, list"),
+        ("fold=1", "no option 'fold'; there are: split, list"),
     ],
 )
 def test_unknown_options_are_refused(tmp_path, options, message):
