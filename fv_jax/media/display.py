@@ -73,6 +73,8 @@ class Display:
 
     def pixels(self, frame: av.VideoFrame, matrix: bytes | None) -> Frame:
         """A frame as it is to be shown, `matrix` being its display matrix if it has one."""
+        if frame.interlaced_frame and not self.interlaced:
+            self.tell("interlaced later on: shown as stored")
         if any(part.is_alpha for part in frame.format.components) or frame.format.name == "pal8":
             pixels = over_background(frame.to_ndarray(format="rgba"))
             if pixels is None:

@@ -1,15 +1,18 @@
 """Pictures as clips: folders of them, and files that hold several (APNG, WebP, TIFF).
 
-A picture is shown as a viewer would: turned as its EXIF data say, what is transparent over white,
-16 bits scaled to 8. Floats and other numbers without a known white are refused.
+A picture is shown as a viewer would: turned as its EXIF data say, its color profile's colors as
+sRGB's, what is transparent over white, 16 bits scaled to 8. Floats and other numbers without a
+known white are refused.
 """
 
+import functools
+import io
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 from fv_jax.array_types import Frame, Frames
 from fv_jax.media.display import over_background
@@ -19,6 +22,7 @@ PICTURE_SUFFIXES = (".png", ".apng", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", "
 _ANIMATED = ("PNG", "WEBP", "TIFF", "AVIF", "GIF")  # not MPO: a phone's picture with a depth map
 # Browsers show a frame that is to last 10 ms or less for 100.
 _SHORTEST, _DEFAULT = 0.011, 0.1  # s
+_BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF
 
 
 class Pictures:
@@ -154,9 +158,9 @@ def shown(picture: Image.Image, name: str, notes: list[str]) -> Frame:
             raise ClipError(f"{name} holds {kind}, whose white is not known; save 8 or 16 bits")
         if mode.startswith("I;16"):
             _tell(notes, "16 bits are scaled to 8")
-            gray = np.asarray(upright).astype(np.uint32)
-            return np.repeat(((gray * 255 + 32767) // 65535).astype(np.uint8)[..., None], 3, -1)
-        if mode in ("CMYK", "YCCK"):
+            upright = _of_16_bits(upright, picture)
+        upright = _in_srgb(upright, notes)
+        if upright.mode == "CMYK":
             _tell(notes, "CMYK is shown without a color profile")
         if mode in ("La", "RGBa") or upright.has_transparency_data:
             mixed = over_background(np.asarray(_straight(upright)))
@@ -164,6 +168,47 @@ def shown(picture: Image.Image, name: str, notes: list[str]) -> Frame:
                 _tell(notes, "transparent pixels are shown on white")
                 return mixed
         return np.asarray(upright.convert("RGB"))
+
+
+def _of_16_bits(gray: Image.Image, picture: Image.Image) -> Image.Image:
+    """Scaled to 8, as what `picture`'s file says of its numbers: Pillow does so for fewer bits."""
+    tags = getattr(picture, "tag_v2", {})  # of TIFF
+    (bits,) = tags.get(_BITS, (16,))
+    white = (1 << bits) - 1
+    codes = np.asarray(gray).astype(np.uint32)
+    scaled = ((codes * 255 + white // 2) // white).astype(np.uint8)
+    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        scaled = 255 - scaled
+    clear = picture.info.get("transparency")
+    if clear is None:
+        return Image.fromarray(scaled)
+    alpha = np.where(codes == clear, 0, 255).astype(np.uint8)
+    return Image.fromarray(np.stack([scaled, alpha], -1))
+
+
+def _in_srgb(picture: Image.Image, notes: list[str]) -> Image.Image:
+    """By the color profile that the file holds, if it holds one that is not sRGB's own."""
+    data = picture.info.get("icc_profile")
+    if not data:
+        return picture
+    if picture.mode in ("P", "PA"):
+        picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(data))
+        if "sRGB" in ImageCms.getProfileDescription(profile):
+            return picture
+        mode = "RGBA" if picture.mode == "RGBA" else "RGB"
+        made = ImageCms.profileToProfile(picture, profile, _srgb(), outputMode=mode)
+    except (ImageCms.PyCMSError, OSError):
+        _tell(notes, "the color profile is not one of such pictures: left out")
+        return picture
+    _tell(notes, "the color profile's colors are shown as sRGB's")
+    return made or picture
+
+
+@functools.cache
+def _srgb() -> ImageCms.ImageCmsProfile:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 
 def _straight(picture: Image.Image) -> Image.Image:
@@ -193,11 +238,15 @@ def _has_frames(file) -> bool:
 
 def _alike(picture: Image.Image) -> bool:
     """Whether there are several pages of one size; others are a picture and its thumbnail."""
-    size, count = picture.size, getattr(picture, "n_frames", 1)
-    for page in range(count if picture.format == "TIFF" else 0):
-        picture.seek(page)
-        if picture.size != size:
-            return False
+    size = picture.size
+    try:
+        count = getattr(picture, "n_frames", 1)
+        for page in range(count if picture.format == "TIFF" else 0):
+            picture.seek(page)
+            if picture.size != size:
+                return False
+    except Exception:  # a first page, and others that are cut off: reading them says so
+        return True
     return count > 1
 
 

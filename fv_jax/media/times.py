@@ -19,6 +19,8 @@ from fv_jax.media.readers import ClipError
 # Codecs whose packets carry the time stamp of the frame that comes of them.
 _STAMPED = ("h264", "hevc", "vp8", "vp9", "av1", "gif", "mjpeg", "prores", "png", "qtrle", "apng")
 _LONGEST = 3600  # seconds on the screen; a damaged stamp may claim any
+_MOST_REORDERED = 16  # frames that one may be decoded ahead of its turn (H.264, HEVC)
+_SHORT, _AS_SHOWN = 1, 10  # 1/100 s: a GIF's frame that is to last so long or less lasts 100 ms
 _NAL_LENGTHS = {"h264": 4, "hevc": 21}  # where the header says how long a NAL's length is
 
 
@@ -34,6 +36,7 @@ class Index:
         last: seconds at which the last packet ends.
         doubtful: a packet is damaged or cannot be what it should, so that frames may be missing.
         joined: the clock was set back on the way.
+        delay: packets after its own with which the decoder gives a frame.
         key_first: the first packet can be decoded without others.
     """
 
@@ -44,6 +47,7 @@ class Index:
     last: float = 0.0
     doubtful: bool = False
     joined: bool = False
+    delay: int = 0
     key_first: bool = True
 
     @property
@@ -78,9 +82,9 @@ def index(
     decode: Callable[[av.Packet | None], Iterator[tuple[av.VideoFrame, bool]]],
 ) -> Index:
     """Read all packets, and decode until the first whole frame."""
-    found = Index()
-    # Matroska says the length of the longest stream only.
-    whole = container.format.name.startswith("matroska")
+    found, form = Index(), container.format.name
+    # Matroska and FLV say the length of the longest stream only.
+    whole = form.startswith(("matroska", "flv"))
     looks_whole = _inspector(stream)
     before, ahead = None, 0  # decoding time of the packet before, and what the clock lost
     for packet in container.demux() if whole else container.demux(stream):
@@ -92,10 +96,13 @@ def index(
                 ended = float((stamp + (packet.duration or 0)) * packet.time_base)
                 found.last = max(found.last, ended)
             continue
-        if before is not None and packet.dts is not None and packet.dts < before:
-            ahead += before - packet.dts + (packet.duration or 1)
-            found.joined = True
-        before = packet.dts if packet.dts is not None else before
+        if packet.dts is not None and not packet.is_discard:
+            # Where one part of an edit list ends, frames of the next may be decoded before.
+            slack = _MOST_REORDERED * (packet.duration or 0) if form.startswith("mov") else 0
+            if before is not None and packet.dts < before - slack:
+                ahead += before - packet.dts + (packet.duration or 1)
+                found.joined = True
+            before = packet.dts
         if stamp is not None and packet.time_base:
             ended = float((stamp + ahead + (packet.duration or 0)) * packet.time_base)
             found.last = max(found.last, ended)
@@ -109,9 +116,10 @@ def index(
             found.order.append(None if packet.dts is None else packet.dts + ahead)
     if found.first is None:
         found.first = next((frame for frame, good in decode(None) if good), None)
+    found.delay = stream.codec_context.reorder_depth
     if whole and container.duration:
         found.announced = container.duration / 1e6
-    elif container.format.name.startswith(("mov", "avi")) and stream.duration and stream.time_base:
+    elif form.startswith(("mov", "avi")) and stream.duration and stream.time_base:
         found.announced = float((stream.duration + (stream.start_time or 0)) * stream.time_base)
     return found
 
@@ -122,11 +130,15 @@ def times(index: Index, container: InputContainer, stream: VideoStream, codec: s
     Raises:
         ClipError: they give none, or a frame lasts longer than any should.
     """
-    base, stamps, order = stream.time_base, index.stamps, index.order
-    if container.format.name == "avi":  # knows the order of decoding only
+    base, stamps, order, form = stream.time_base, index.stamps, index.order, container.format.name
+    if form == "avi":  # knows the order of decoding only: a frame's time is that of when it comes
         slots = sorted({slot for slot in order if slot is not None})
         if base and len(slots) == len(order):
-            return _checked(_from_first(slots, float(base)), None)
+            step = max(1, int(np.median(np.diff(slots)))) if len(slots) > 1 else 1
+            came = [*slots, *(slots[-1] + step * (i + 1) for i in range(index.delay))]
+            return _checked(_from_first(came[index.delay :], float(base)), None)
+        return evenly(stream, len(stamps))
+    if form == "mpegvideo":  # a stream without a container: what ffmpeg makes up is not even
         return evenly(stream, len(stamps))
     notes: tuple[str, ...] = ("the clock is set back on the way: taken as joined",)
     notes = notes if index.joined else ()
@@ -142,7 +154,11 @@ def times(index: Index, container: InputContainer, stream: VideoStream, codec: s
         notes += (f"{twice} frames have the time of another one: spread to the next time",)
         return _checked(_spread(np.asarray(known, float)) * float(base), None, notes)
     jump = codec in _STAMPED and not index.joined and None not in stamps
-    return _checked(_from_first(known, float(base)), known if jump else None, notes)
+    seconds = _from_first(known, float(base))
+    if form == "gif":
+        gaps = np.diff(known)
+        seconds = np.cumsum([0, *np.where(gaps <= _SHORT, _AS_SHOWN, gaps)]) * float(base)
+    return _checked(seconds, known if jump else None, notes)
 
 
 def evenly(stream: VideoStream, count: int) -> Times:

@@ -61,7 +61,7 @@ class VideoFile:
     bit may decode into wrong pixels that nothing tells from right ones: most such bits are seen
     in H.264, about half in MPEG-4, few in GIF and HEVC, hardly any in VP9 (`pytest -m slow -s
     tests/media/test_fuzz.py` counts). Files cut short are all seen where the container says its
-    length (`cut_short.py`); MPEG, FLV, WMV and Ogg do not.
+    length in bytes (`cut_short.py`), in FLV where it says seconds; MPEG, WMV and Ogg do not.
 
     Args:
         video: a file, or what one holds; its content decides what it is, not its suffix.

@@ -218,3 +218,17 @@ def test_fields_become_frames(kind, tmp_path):
     assert combed(shown[6]) < 0.2 * combed(stored[6])
     for some in ([6], [11], [3, 9], [0]):  # whatever is asked for, the same frames
         np.testing.assert_array_equal(reader.frames(some), shown[some])
+
+
+def test_frames_that_are_interlaced_later_on_are_told(tmp_path):
+    parts = []
+    for flags in ("-ildct", "+ildct+ilme"):
+        options = {"flags": flags, "x264-params": "tff=1" if "+" in flags else "", "bf": "0"}
+        frames = [np.full((96, 96, 3), 20 * i, np.uint8) for i in range(6)]
+        path = encode(tmp_path / "a.ts", frames, "libx264", "yuv420p", options=options)
+        parts.append(path.read_bytes())
+    path.write_bytes(b"".join(parts))
+    reader = open_clip(path)
+    assert not any("interlaced" in note for note in reader.notes)
+    reader.frames(range(12))
+    assert "interlaced later on: shown as stored" in reader.notes

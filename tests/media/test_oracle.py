@@ -29,6 +29,8 @@ CASES = {
     "vfr.mp4": (["-c:v", "libx264", *DROPPED], 0.1),
     "vfr.mkv": (["-c:v", "libx264", *DROPPED], 0.1),
     "vfr.avi": (["-c:v", "mpeg4", *DROPPED], 0.1),
+    "vfr_b.avi": (["-c:v", "mpeg4", "-bf", "2", *DROPPED], 0.1),
+    "vfr_h264.avi": (["-c:v", "libx264", *DROPPED], 0.1),
     "late.mp4": (["-c:v", "libx264", "-output_ts_offset", "1.5"], 0.1),
     "full.mp4": (["-vf", "scale=out_range=full", "-c:v", "libx264"], 0.1),
     "bt709.mp4": (["-vf", "scale=out_color_matrix=bt709,setparams=colorspace=bt709",

@@ -1,9 +1,11 @@
 """Pictures and animations as clips: each mode beside what a viewer shows."""
 
+import struct
+
 import numpy as np
 import pytest
 import videos
-from PIL import Image
+from PIL import Image, ImageCms
 
 from fv_jax.media import open_clip
 from fv_jax.media.pictures import Animation, Pictures, is_animated
@@ -35,6 +37,10 @@ MODES = {
     "16 bits": (Image.fromarray(wide(np.uint16)), "png", {}, GRAY, 0),
     "16 bits of tiff": (Image.fromarray(wide(np.uint16)), "tif", {}, GRAY, 0),
     "16 bits, big end": (Image.fromarray(wide(">u2")), "tif", {}, GRAY, 0),
+    "16 bits, one of them transparent": (
+        Image.fromarray(wide(np.uint16)), "png", {"transparency": 257 * int(RAMP[0, 20])},
+        np.where(GRAY == RAMP[0, 20], 255, GRAY), 0,
+    ),
     "gray with alpha": (Image.fromarray(FADED, "LA"), "png", {}, 255 - GRAY, 0),
     "color with alpha": (
         Image.fromarray(np.concatenate([np.zeros_like(GRAY), RAMP[..., None]], -1)), "webp",
@@ -64,6 +70,68 @@ def test_a_picture_is_shown_as_viewers_do(mode, tmp_path):
         picture.save(tmp_path / f"{i}.{suffix}", **options)
     shown = open_clip(tmp_path).frames([1])[0]
     assert np.abs(shown.astype(int) - want).max() <= slack
+
+
+def gray_tiff(path, data, bits, photometric):
+    """Rows of one channel, packed, as Pillow does not write them; TIFF 6.0, section 4."""
+    tags = {256: 64, 257: 48, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: 48,
+            279: len(data)}  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    end = struct.pack("<H", len(tags)) + entries + bytes(4)
+    path.write_bytes(b"II*\0" + struct.pack("<I", 8 + len(data)) + data + end)
+
+
+def packed_12_bits():
+    high, low = np.moveaxis((RAMP.astype(np.uint32) * 4095 // 255).reshape(-1, 2), 1, 0)
+    return np.stack([high >> 4, (high & 15) << 4 | low >> 8, low & 255], -1).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("data", "bits", "photometric", "want"),
+    [
+        (wide("<u2"), 16, 1, GRAY),
+        (wide("<u2"), 16, 0, 255 - GRAY),  # 0 is white
+        (RAMP, 8, 0, 255 - GRAY),
+        (packed_12_bits(), 12, 1, GRAY),
+    ],
+)
+def test_what_a_tiff_says_of_its_numbers_counts(data, bits, photometric, want, tmp_path):
+    gray_tiff(tmp_path / "a.tif", data.tobytes(), bits, photometric)
+    shown = Pictures([tmp_path / "a.tif"], 25, least=1).frames([0])[0]
+    assert np.abs(shown.astype(int) - want).max() <= 1
+
+
+def profile(space="sRGB", changed=False):
+    """A profile; sRGB's with another name, and its first two primaries the other way round."""
+    data = ImageCms.ImageCmsProfile(ImageCms.createProfile(space)).tobytes()
+    swaps = [(b"rXYZ", b"wXYZ"), (b"gXYZ", b"rXYZ"), (b"wXYZ", b"gXYZ"), (b"\0s\0R", b"\0x\0R")]
+    for old, new in swaps if changed else ():
+        data = data.replace(old, new)
+    return data
+
+
+@pytest.mark.parametrize(
+    ("icc", "want", "note"),
+    [
+        (profile(), (200, 30, 30), None),
+        (profile(changed=True), (30, 200, 30), "shown as sRGB's"),
+        (profile("XYZ"), (200, 30, 30), "left out"),
+        (b"no profile", (200, 30, 30), "left out"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["RGB png", "RGBA png", "P png", "RGB jpg", "RGB tif", "RGB webp"])
+def test_a_color_profile_s_colors_are_shown_as_srgb_s(icc, want, note, kind, tmp_path):
+    mode, suffix = kind.split()
+    picture = Image.new("RGBA", (32, 32), (200, 30, 30, 255))
+    picture.paste((0, 0, 0, 0), (0, 0, 32, 8))
+    options = {"lossless": True} if suffix == "webp" else {}
+    picture.convert(mode).save(tmp_path / f"a.{suffix}", icc_profile=icc, **options)
+    reader = Pictures([tmp_path / f"a.{suffix}"], 25, least=1)
+    shown = reader.frames([0])[0]
+    assert np.abs(shown[24, 16].astype(int) - want).max() <= 3
+    assert shown[2, 2].tolist() == [255] * 3 or mode != "RGBA"
+    told = [line for line in reader.notes if "profile" in line]
+    assert [note in line for line in told] == [True] * (note is not None)
 
 
 @pytest.mark.parametrize(
@@ -132,6 +200,14 @@ def test_a_still_picture_is_none(tmp_path):
     assert not is_animated(tmp_path / "pages.tif")
     with pytest.raises(ClipError, match="at least 2 frames, got 1"):
         open_clip(tmp_path / "pages.tif")
+
+
+def test_pages_that_are_cut_off_are_noticed(tmp_path):
+    data = animation(tmp_path / "a.tif").read_bytes()
+    (tmp_path / "a.tif").write_bytes(data[: len(data) // 2])
+    assert is_animated(tmp_path / "a.tif")
+    with pytest.raises(ClipError, match=r"a\.tif is no readable picture"):
+        open_clip(tmp_path / "a.tif")
 
 
 def test_the_picture_for_viewers_that_cannot_play_is_not_of_the_animation(tmp_path):

@@ -3,6 +3,7 @@
 import io
 import itertools
 import os
+import struct
 from concurrent.futures import ThreadPoolExecutor
 
 import av
@@ -83,6 +84,56 @@ def test_a_late_frame_is_reached_by_a_jump(kind, tmp_path, monkeypatch):
 def test_a_long_group_of_pictures(kind, tmp_path):
     path = videos.write(tmp_path / f"a.{kind}", videos.noise(200, (32, 32)), kind)
     check_random_access(path)
+
+
+@pytest.mark.parametrize("kind", ["avi", "h264.avi"])  # of frames that come later than packets
+def test_frames_dropped_in_an_avi_leave_their_time(kind, tmp_path):
+    stamps = 40 * np.array([*range(10), *range(40, 50)])
+    path = videos.write(tmp_path / f"a.{kind}", videos.noise(20), kind, stamps=stamps.tolist())
+    reader, _ = check_random_access(path)
+    np.testing.assert_allclose(reader.times, stamps / 1000, atol=1e-6)
+
+
+def with_edits(path, *edits):
+    """An MP4 with another edit list: seconds, and the second of the media at which they begin."""
+    data = bytearray(path.read_bytes())
+    at, homes = 0, []
+    for name in (b"moov", b"trak", b"edts", b"elst"):
+        while data[at + 4 : at + 8] != name:
+            at += int.from_bytes(data[at : at + 4], "big")
+        homes.append(at)
+        at += 8
+    size = int.from_bytes(data[at - 8 : at - 4], "big")
+    (start,) = struct.unpack_from(">i", data, at + 12)  # of what was the only edit
+    with av.open(str(path)) as container:
+        rate = container.streams.video[0].time_base.denominator
+    rows = [struct.pack(">iii", round(1000 * s), start + round(rate * t), 65536) for s, t in edits]
+    box = struct.pack(">I4sII", 16 + 12 * len(rows), b"elst", 0, len(rows)) + b"".join(rows)
+    data[at - 8 : at - 8 + size] = box
+    for home in homes[:-1]:
+        struct.pack_into(
+            ">I", data, home, int.from_bytes(data[home : home + 4], "big") + len(box) - size
+        )
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("edits", "frames"),
+    [
+        ([(0.4, 0.2)], range(5, 15)),
+        ([(0.2, 0), (0.4, 0.4)], [*range(5), *range(10, 20)]),
+        ([(0.4, 0.4), (0.4, 0)], [*range(10, 20), *range(10)]),
+        ([(0.4, 0.2), (0.4, 0.2)], [*range(5, 15), *range(5, 15)]),
+    ],
+)
+def test_an_edit_list_says_what_is_shown_and_when(edits, frames, tmp_path):
+    whole = videos.read(videos.write(tmp_path / "a.mp4", videos.noise(), "mp4"))[0]
+    reader, times = check_random_access(with_edits(tmp_path / "a.mp4", *edits))
+    np.testing.assert_array_equal(reader.frames(range(len(frames))), whole[list(frames)])
+    # Where two parts meet, FFmpeg has the same time twice; here these share it.
+    np.testing.assert_allclose(reader.times, np.asarray(times) - times[0], atol=0.021)
+    assert reader.times[-1] == pytest.approx((len(frames) - 1) / 25, abs=0.041)
 
 
 @pytest.mark.parametrize("kind", ["mp4", "part2.mp4", "mkv", "gif"])
@@ -414,6 +465,13 @@ def test_a_jump_of_hours_is_damage(tmp_path):
     stamps = [40 * i + 10_000_000 * (i > 10) for i in range(24)]
     path = videos.write(tmp_path / "a.mkv", videos.noise(24), "mkv", stamps=stamps)
     with pytest.raises(ClipError, match="up to 3600"):
+        VideoFile(path)
+
+
+def test_an_end_that_is_missing_is_noticed_where_the_length_is_said(tmp_path):
+    path = videos.write(tmp_path / "a.flv", videos.noise(60), "flv")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ClipError, match=r"2\.4 s announced, but it ends after 0\.\d s"):
         VideoFile(path)
 
 

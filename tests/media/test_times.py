@@ -1,6 +1,7 @@
 """Times of frames made from what packets say: read, guessed, spread or refused."""
 
 import inspect
+from fractions import Fraction
 from types import SimpleNamespace
 
 import av
@@ -62,6 +63,9 @@ def test_frames_of_one_time_are_spread_to_the_next(times_of):
         (Index([None, None], [None, None]), "mpeg", None),
         (Index([0, 80, 40], [0, 40, 120]), "avi", [0, 0.04, 0.12]),
         (Index([0, 40, 80], [0, 40, 40]), "avi", None),
+        # A frame's time is that of the packet that it comes with, here the second after its own.
+        (Index([0] * 5, [0, 40, 80, 120, 900], delay=2), "avi", [0, 0.04, 0.82, 0.86, 0.9]),
+        (Index([0, 80, 120], [0, 40, 80]), "mpegvideo", None),
     ],
 )
 def test_where_stamps_are_missing_the_order_of_decoding_counts_else_the_rate(
@@ -73,6 +77,15 @@ def test_where_stamps_are_missing_the_order_of_decoding_counts_else_the_rate(
         seconds = np.arange(len(index.stamps)) / 25
         assert found.notes == ("frames have no times of their own: taken as even, 25 fps",)
     np.testing.assert_allclose(found.seconds, seconds)
+
+
+def test_a_gif_s_shortest_frames_last_as_long_as_browsers_show_them():
+    container = SimpleNamespace(format=SimpleNamespace(name="gif"))
+    hundredths = SimpleNamespace(time_base=Fraction(1, 100))
+    index = Index([0, 5, 6, 8, 9], [0, 5, 6, 8, 9])
+    found = inspect.unwrap(times.times)(index, container, hundredths, "gif")
+    np.testing.assert_allclose(found.seconds, [0, 0.05, 0.15, 0.17, 0.27])
+    assert found.stamps == index.stamps
 
 
 def test_a_file_without_times_and_rate_is_refused_and_so_is_a_frame_of_hours(times_of):
