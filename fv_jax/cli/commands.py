@@ -34,7 +34,7 @@ class Generate:
     format: Literal["npz", "mp4", "gif", "png"] = "npz"
     """Format of the files in a folder."""
     model: str = "shapes"
-    """A shipped model's name, or a model folder."""
+    """A shipped model's name, a model folder, or hf:OWNER/NAME[@REVISION] of a hub."""
     seed: int = 0
     """Prompt i is sampled with seed + i."""
     batch_size: int = 8
@@ -70,7 +70,7 @@ class Interpolate:
     prompt: str = ""
     """What the video shows; may be left out."""
     model: str = "shapes"
-    """A shipped model's name, or a model folder."""
+    """A shipped model's name, a model folder, or hf:OWNER/NAME[@REVISION] of a hub."""
     seed: int = 0
     """Decides the sampled ids and which places are inherited."""
     scale: int = 1
@@ -264,6 +264,44 @@ class Bench:
     """A file experiments/benches/NAME.py, for example `shapes-adherence`."""
     settings: Annotated[_OWN, tyro.conf.arg(metavar="...")] = ()
     """Flags, which `fv bench NAME --help` lists."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """Write a model as a folder for a model hub: weights, config, a card with a picture.
+
+    Example: fv export out/own_videos/model --out out/shared --license cc-by-4.0
+    """
+
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
+    """A shipped model's name, a model folder, or hf:OWNER/NAME."""
+    out: Path
+    """The folder to make."""
+    stablehlo: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Write the sampler, too, as StableHLO for CPU, CUDA and TPU, which runs without this package
+    (examples/run_exported.py)."""
+    prompt: str = ""
+    """The sentence whose video is the card's picture; by default one that the model knows."""
+    license: str = ""
+    """The model's license, as the hub names it; by default unknown, or apache-2.0 of shipped ones.
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class Push:
+    """Put a folder of `fv export` onto a model hub, under an account whose token is known there.
+
+    The token is `hf auth login`'s, or the environment variable HF_TOKEN.
+
+    Example: fv push out/shared hf:me/my-model --private
+    """
+
+    folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
+    """What `fv export` wrote."""
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="hf:OWNER/NAME")]
+    """Where it goes; made if it is not there."""
+    private: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Seen by its owner alone."""
 
 
 @dataclasses.dataclass(frozen=True)

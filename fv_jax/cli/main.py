@@ -22,6 +22,8 @@ COMMANDS: dict[str, tuple[type, str]] = {
     "evaluate": (commands.Evaluate, "fv_jax.cli.evaluate:run"),
     "report": (commands.Report, "fv_jax.cli.report:run"),
     "bench": (commands.Bench, "fv_jax.cli.bench:bench"),
+    "export": (commands.Export, "fv_jax.cli.export:export"),
+    "push": (commands.Push, "fv_jax.cli.export:push"),
     "list": (commands.List, "fv_jax.cli.list:list_things"),
     "convert-weights": (commands.ConvertWeights, "fv_jax.cli.convert_weights:convert_weights"),
 }

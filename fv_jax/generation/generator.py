@@ -40,7 +40,7 @@ class Generator:
 
     @classmethod
     def load(cls, model: str = pretrained.DEFAULT) -> "Generator":
-        """Load a shipped model by name or a model folder by path."""
+        """Load a shipped model by name, a folder by path, or `hf:OWNER/NAME[@REVISION]`."""
         return cls(pretrained.load(model))
 
     def generate(

@@ -18,6 +18,7 @@ from flax import nnx
 from fv_jax.config.model import RetNetConfig, SequenceConfig, from_json, to_json
 from fv_jax.config.registry import choices
 from fv_jax.files import write_text
+from fv_jax.generation import hub
 from fv_jax.models.retnet import RetNet
 from fv_jax.sequence.vocab import Vocab
 from fv_jax.tokenizers.interface import FrameTokenizer
@@ -28,6 +29,7 @@ from fv_jax.weights.tensors import params_from_tensors, read_safetensors, write_
 
 DEFAULT = "shapes"
 _WEIGHTS = ("network.safetensors", "tokenizer.safetensors", "text.model")
+FILES = (*_WEIGHTS, "config.json", "training.json")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,11 +113,14 @@ def save(
 
 
 def locate(model: str) -> Path:
-    """The folder of a shipped model's name or of a path.
+    """The folder of a shipped model's name, of a path, or of `hf:OWNER/NAME[@REVISION]`.
 
     Raises:
-        FileNotFoundError: neither; the message lists what there is.
+        FileNotFoundError: none of them; the message lists what there is.
+        OSError, ValueError: a hub does not give it; see `hub.fetch`.
     """
+    if model.startswith(hub.PREFIX):
+        return hub.fetch(model, FILES)
     for folder in (SHIPPED / model, Path(model)):
         if (folder / "config.json").is_file():
             return folder
@@ -126,7 +131,7 @@ def locate(model: str) -> Path:
 
 
 def load(model: str = DEFAULT) -> Model:
-    """Load a shipped model by name, or a model folder by path.
+    """Load a shipped model by name, a model folder by path, or a hub's by `hf:OWNER/NAME`.
 
     Raises:
         FileNotFoundError: no such model, or a file of it is missing.
@@ -150,7 +155,15 @@ def load(model: str = DEFAULT) -> Model:
             )
     frames = load_tokenizer(str(folder / "tokenizer.safetensors"))
     params = _load_network(folder / "network.safetensors", config)
-    return Model(folder.name, config, params, frames, TextTokenizer.load(folder / "text.model"))
+    return Model(_name(folder), config, params, frames, TextTokenizer.load(folder / "text.model"))
+
+
+def _name(folder: Path) -> str:
+    """The experiment's that trained it, else the folder's."""
+    try:
+        return json.loads((folder / "training.json").read_text(encoding="utf-8"))["config"]["name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return folder.name
 
 
 def _load_network(path: Path, config: ModelConfig) -> Any:

@@ -104,11 +104,11 @@ class Counts:
     accepted: Leaf
 
 
-def start(model: Any, sampler: Sampler, seeds: list[tuple[int, ...]]) -> DecodeState:
+def start(model: Any, sampler: Sampler, seeds: list[tuple[Any, ...]]) -> DecodeState:
     """The state before any token, one row per seed.
 
     A seed is the request's number followed by what tells this row from the request's others
-    (stage, level, gap), each folded into the key.
+    (stage, level, gap), each folded into the key: integers, which may be traced.
     """
     keys = [functools.reduce(jax.random.fold_in, rest, jax.random.key(s)) for s, *rest in seeds]
     return DecodeState(model.init_state(len(seeds) * sampler.readings), jnp.stack(keys))

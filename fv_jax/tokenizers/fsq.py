@@ -117,7 +117,7 @@ class FSQTokenizer(FrameTokenizer):
             raise ValueError(
                 f"ids must be in 0..{self.codebook_size - 1}, got {ids.min()}..{ids.max()}"
             )
-        return _batched(functools.partial(_decode, self.config, self.params), ids)
+        return _batched(functools.partial(decode_ids, self.config, self.params), ids)
 
     def fingerprint(self) -> str:
         """Twelve hexadecimal digits that change with the config or the weights."""
@@ -164,7 +164,10 @@ def _ids(levels: tuple[int, ...], rounded: Array) -> Array:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _decode(config: TokenizerConfig, params: dict, ids: Array) -> Array:
+def decode_ids(
+    config: TokenizerConfig, params: dict, ids: Int[Array, "B h w"]
+) -> UInt8[Array, "B Y X 3"]:
+    """Frames of ids, jitted: what `FSQTokenizer.decode` calls."""
     return to_uint8(_merge(config, params).pixels(FSQ(config.levels).codes(ids)))
 
 
