@@ -53,8 +53,8 @@ def run(settings: Settings) -> None:
                 rows[name].append(_score(video, made.frames, inserted))
     tokenizer = generator.model.frames
     baselines = {
-        "baseline: copy the nearer key frame": lambda v: _copy(v, gap),
-        "baseline: linear blend": lambda v: _blend(v, gap),
+        "baseline: copy the nearer key frame": lambda v: copy(v, gap),
+        "baseline: linear blend": lambda v: blend(v, gap),
         "ceiling: the true frames through the tokenizer": lambda v: tokenizer.decode(
             tokenizer.encode(v)
         ),
@@ -74,13 +74,14 @@ def _score(true: np.ndarray, made: np.ndarray, inserted: np.ndarray) -> float:
     return float(psnr_per_frame(true[inserted], made[inserted]).mean())
 
 
-def _copy(video: np.ndarray, gap: int) -> np.ndarray:
+def copy(video: np.ndarray, gap: int) -> np.ndarray:
     """Every frame replaced by its nearer key frame; the earlier one where both are as near."""
     index = np.arange(len(video))
     return video[(index + (gap - 1) // 2) // gap * gap]
 
 
-def _blend(video: np.ndarray, gap: int) -> np.ndarray:
+def blend(video: np.ndarray, gap: int) -> np.ndarray:
+    """Every frame the mean of the key frames around it, the nearer one counting more."""
     index = np.arange(len(video))
     before = index // gap * gap
     after = np.minimum(before + gap, len(video) - 1)

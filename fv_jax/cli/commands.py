@@ -97,6 +97,7 @@ class Inspect:
     - `bair:DIR,split=test,camera=image_main` TFRecords of BAIR, or as TFDS prepared them
     - `tfds:NAME,split=train,data_dir=DIR` any set of videos of TensorFlow Datasets
     - `shapes,split=train,count=1000` the procedural set
+    - `arcade:games=breakout+pong,split=train,count=1000` Atari games (pip install fv-jax[arcade])
 
     Example: fv data inspect clips --decode --strict
     """

@@ -1,6 +1,7 @@
 """`fv train`: a training, begun or continued, or what it would cost."""
 
 import dataclasses
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +12,10 @@ import tyro
 
 from fv_jax.cli.commands import Train
 from fv_jax.cli.parsing import parse
-from fv_jax.config.training import FeaturesExperiment
+from fv_jax.config.model import TokenSettings
+from fv_jax.config.training import CodebookExperiment, FeaturesExperiment
+from fv_jax.training import codebook, experiments, loop
 from fv_jax.training import distributed as cluster
-from fv_jax.training import experiments, loop
 from fv_jax.training.mesh import check_batch, make_layout
 
 
@@ -45,11 +47,23 @@ def train(command: Train) -> int:
     module = experiments.load_training(command.experiment)
     flags, config = settings_of(module, command.settings, prog=f"fv train {command.experiment}")
     if flags.estimate:
-        if isinstance(config, FeaturesExperiment):
+        if isinstance(config, FeaturesExperiment | CodebookExperiment):
             raise ValueError(f"--estimate knows no costs of {config.name}; it trains in minutes")
         from fv_jax.planning.estimate import estimate
 
         estimate(config, devices=flags.devices, topology=flags.topology)
+        return 0
+    if isinstance(config, CodebookExperiment):
+        home = Path(config.folder or experiments.OUT / config.name)
+        model, warning = codebook.train(config, home)
+        size = "" if config.size == TokenSettings.size else f" --size {config.size}"
+        print(f"tokenizer: {model}")
+        print(
+            f"go on with: fv tokenize {shlex.quote(config.data)} --tokenizer {model}{size} "
+            "--out out/tokens/mine"
+        )
+        if warning:
+            print(f"fv: {warning}", file=sys.stderr)
         return 0
     cluster.join()  # before anything asks JAX for a device
     home = Path(config.run.folder or experiments.OUT / config.name)

@@ -202,6 +202,57 @@ class FeaturesExperiment:
         at_least(self, valid_clips=1)
 
 
+@dataclasses.dataclass(frozen=True)
+class CodebookExperiment:
+    """A run of `fv train` that makes a frame tokenizer that is a table of patches
+    (`tokenizers/codebook.py`).
+    """
+
+    name: str
+    """Name of the run, and of its folder in out/."""
+    data: str = "clips"
+    """A source of clips (`fv data inspect --help` lists the kinds)."""
+    valid: str = ""
+    """A source for evaluation; "" holds clips of `data` out."""
+    valid_share: float = 0.1
+    """Share of the clips that is held out."""
+    wide: str = ""
+    """Another source, for patches that `data` does not show; "" for none."""
+    wide_share: float = 0.4
+    """How much the patches of `wide` count, of all."""
+    size: int = 160
+    """Side of the square frames that videos are scaled to, px."""
+    patch: int = 8
+    """Side of the square that one id stands for, px."""
+    codes: int = 6144
+    """Ids, each the name of one patch."""
+    frames: int = 9
+    """Frames of a clip that are looked at, evenly spread."""
+    different: int = 100_000
+    """Different patches that are clustered at most: those that are seen most often."""
+    rounds: int = 6
+    """Rounds of k-means."""
+    strict: bool = False
+    """Stop at a clip that cannot be read, instead of leaving it out."""
+    folder: str = ""
+    """Where the table and what was read for it go ("" means out/EXPERIMENT)."""
+
+    def __post_init__(self) -> None:
+        at_least(self, size=1, patch=1, codes=2, frames=1, different=2, rounds=0)
+        require(
+            self.size % self.patch == 0,
+            f"CodebookExperiment.size must be a multiple of patch={self.patch}, got {self.size}",
+        )
+        require(
+            0 < self.wide_share < 1,
+            f"CodebookExperiment.wide_share must be in (0, 1), got {self.wide_share}",
+        )
+        require(
+            self.codes <= 2**16,
+            f"CodebookExperiment.codes must be <= {2**16}, got {self.codes}",
+        )
+
+
 REMAT = ("none", "block", "cheap")
 
 

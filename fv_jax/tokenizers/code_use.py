@@ -6,6 +6,7 @@ A network that is trained on such ids learns them to perfection, and its videos 
 import dataclasses
 import math
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Integer
@@ -52,4 +53,14 @@ class CodeUse:
         return (
             f"{self.used} of {self.codebook} codes in use, perplexity {self.perplexity:.3g} "
             f"(want {least} and {_LEAST_PERPLEXITY:g})"
+        )
+
+    def warning(self, model: Path) -> str:
+        """What is wrong with the tokenizer in this folder, in a line; "" if it uses its codes."""
+        if not self.problem:
+            return ""
+        return (
+            f"{model} is a dead tokenizer, what is made with it will be gray: {self.problem}; "
+            "train it longer (--run.steps), or on clips that differ more (fv data inspect shows "
+            "them)"
         )

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from fv_jax.batching import batched
 from fv_jax.config.model import TokenizerConfig, from_json, to_json
-from fv_jax.tokenizers.interface import FrameTokenizer
+from fv_jax.tokenizers.interface import FrameTokenizer, check_frames, check_ids
 from fv_jax.tokenizers.patch_autoencoder import PatchAutoencoder
 from fv_jax.tokenizers.quantizer import FSQ, hysteresis
 from fv_jax.weights.tensors import params_from_tensors, read_safetensors, write_params
@@ -84,7 +84,7 @@ class FSQTokenizer(FrameTokenizer):
         Raises:
             ValueError: not uint8 [B, Y, X, 3], or a size that is no multiple of `downsample`.
         """
-        self._check(frames)
+        check_frames(frames, self.downsample)
         encode = functools.partial(_encode, self.config, self.params)
         return _batched(encode, frames)
 
@@ -96,7 +96,7 @@ class FSQTokenizer(FrameTokenizer):
         Frames of all clips, which have one size, share batches.
         """
         for frames in clips:
-            self._check(frames)
+            check_frames(frames, self.downsample)
         encode = functools.partial(_bounded, self.config, self.params)
         bounded = _batched(encode, np.concatenate(clips))
         ends = np.cumsum([len(frames) for frames in clips])[:-1]
@@ -111,12 +111,7 @@ class FSQTokenizer(FrameTokenizer):
             ValueError: ids outside 0..codebook_size - 1.
         """
         ids = np.asarray(ids)
-        if ids.ndim != 3 or not np.issubdtype(ids.dtype, np.integer):
-            raise ValueError(f"ids must be integers [B, h, w], got {ids.dtype} {ids.shape}")
-        if ids.size and not 0 <= ids.min() <= ids.max() < self.codebook_size:
-            raise ValueError(
-                f"ids must be in 0..{self.codebook_size - 1}, got {ids.min()}..{ids.max()}"
-            )
+        check_ids(ids, self.codebook_size)
         return _batched(functools.partial(decode_ids, self.config, self.params), ids)
 
     def fingerprint(self) -> str:
@@ -125,17 +120,6 @@ class FSQTokenizer(FrameTokenizer):
         for leaf in jax.tree.leaves(self.params):
             digest.update(np.ascontiguousarray(leaf).tobytes())
         return digest.hexdigest()[:12]
-
-    def _check(self, frames: np.ndarray) -> None:
-        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
-            raise ValueError(
-                f"frames must be uint8 [B, Y, X, 3], got {frames.dtype} {list(frames.shape)}"
-            )
-        height, width = frames.shape[1:3]
-        if height % self.downsample or width % self.downsample or 0 in (height, width):
-            raise ValueError(
-                f"frame sides must be multiples of {self.downsample} px, got {height}x{width}"
-            )
 
 
 def to_float(frames: UInt8[Array, "*b"]) -> Float[Array, "*b"]:

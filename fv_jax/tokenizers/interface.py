@@ -91,3 +91,30 @@ def each_frame_alone(
     """Ids of clips' frames, whatever lies before them; the clips have one size."""
     ids = tokenizer.encode(np.concatenate(clips))
     return np.split(ids, np.cumsum([len(clip) for clip in clips])[:-1])
+
+
+def check_frames(frames: np.ndarray, side: int) -> None:
+    """Refuse what is no frames of whole patches.
+
+    Raises:
+        ValueError: not uint8 [B, Y, X, 3], or a size that is no multiple of `side`, px.
+    """
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
+        raise ValueError(
+            f"frames must be uint8 [B, Y, X, 3], got {frames.dtype} {list(frames.shape)}"
+        )
+    height, width = frames.shape[1:3]
+    if height % side or width % side or 0 in (height, width):
+        raise ValueError(f"frame sides must be multiples of {side} px, got {height}x{width}")
+
+
+def check_ids(ids: np.ndarray, codebook_size: int) -> None:
+    """Refuse what is no ids of frames.
+
+    Raises:
+        ValueError: not integers [B, h, w], or outside 0..codebook_size - 1.
+    """
+    if ids.ndim != 3 or not np.issubdtype(ids.dtype, np.integer) or 0 in ids.shape[1:]:
+        raise ValueError(f"ids must be integers [B, h, w], got {ids.dtype} {list(ids.shape)}")
+    if ids.size and not 0 <= ids.min() <= ids.max() < codebook_size:
+        raise ValueError(f"ids must be in 0..{codebook_size - 1}, got {ids.min()}..{ids.max()}")

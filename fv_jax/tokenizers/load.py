@@ -16,6 +16,7 @@ TOKENIZERS = Registry(
     "kind of tokenizer",
     {
         "fsq": "fv_jax.tokenizers.fsq:FSQTokenizer",
+        "codebook": "fv_jax.tokenizers.codebook:CodebookTokenizer",
         "icetk": "fv_jax.tokenizers.icetk.tokenizer:IceTokenizer",
     },
 )

@@ -76,7 +76,7 @@ def test_files_of_something_else_are_refused(tmp_path):
     text.touch()
     broken.write_bytes(b"<html>")
     for path, message in (
-        (other, "its header has no entry 'tokenizer' or 'icetk'.*icetk:PATH"),
+        (other, "its header has no entry 'tokenizer' or 'codebook' or 'icetk'.*icetk:PATH"),
         (text, r"must be .safetensors or .pt or .pth, got .*a.npz"),
         (broken, "b.safetensors is damaged or no safetensors file"),
     ):

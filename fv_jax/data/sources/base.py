@@ -6,6 +6,7 @@
     bair:DIR,split=test,camera=image_main       TFRecords, or prepared by TFDS (`bair.py`)
     tfds:NAME,split=train,data_dir=DIR          any TFDS set of videos (`tfds.py`)
     shapes,split=train,count=1000               the procedural set (`shapes.py`)
+    arcade:games=breakout+pong,split=train      Atari games that play by themselves (`arcade.py`)
 
 `open_source` turns such a text into a `Source`. Nothing is decoded before an entry's `open`.
 
@@ -84,6 +85,7 @@ SOURCES = Registry(
         "bair": "fv_jax.data.sources.bair:BAIR",
         "tfds": "fv_jax.data.sources.tfds:TFDS",
         "shapes": "fv_jax.data.sources.shapes:Shapes",
+        "arcade": "fv_jax.data.sources.arcade:Arcade",
     },
 )
 
@@ -125,6 +127,9 @@ def parse(name: str) -> tuple[str, str, dict[str, str]]:
         ValueError: an option is given twice.
     """
     head, options = name, {}
+    kind, _, option = name.partition(":")
+    if kind in SOURCES and re.match(r"[a-z_]+=", option) and not _takes_place(kind):
+        head = name = f"{kind},{option}"  # such as arcade:games=pong
     while not _exists(head) and (match := re.fullmatch(r"(.*),([a-z_]+)=([^,]*)", head, re.DOTALL)):
         head, option, value = match.groups()
         if option in options:
@@ -134,15 +139,26 @@ def parse(name: str) -> tuple[str, str, dict[str, str]]:
     if kind in SOURCES and colon:
         return kind, place, options
     looks_like_a_kind = kind in SOURCES or (colon and re.fullmatch(r"[a-z0-9_]{2,}", kind))
-    if looks_like_a_kind and not Path(head).exists():
+    if looks_like_a_kind and not _is_there(head):
         return kind, place, options
     return "folder", head, options
+
+
+def _takes_place(kind: str) -> bool:
+    return "place" in inspect.signature(SOURCES[kind]).parameters
 
 
 def _exists(head: str) -> bool:
     """Whether a text, without its kind if it has one, is a path that is there."""
     kind, _, place = head.partition(":")
-    return Path(head).exists() or (kind in SOURCES and bool(place) and Path(place).exists())
+    return _is_there(head) or (kind in SOURCES and bool(place) and _is_there(place))
+
+
+def _is_there(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except OSError:  # a text may be longer than any path
+        return False
 
 
 def _converted(kind: str, parameter: inspect.Parameter, text: str):

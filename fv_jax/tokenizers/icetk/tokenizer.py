@@ -31,7 +31,7 @@ from fv_jax.files import replacing
 from fv_jax.tokenizers.icetk import weights as icetk_weights
 from fv_jax.tokenizers.icetk.network import RATES, IceConfig, nearest, with_parameters
 from fv_jax.tokenizers.icetk.text import IceText
-from fv_jax.tokenizers.interface import FrameTokenizer
+from fv_jax.tokenizers.interface import FrameTokenizer, check_frames, check_ids
 from fv_jax.weights.tensors import read_safetensors
 from fv_jax.weights.torch_checkpoint import read_checkpoint, state_dict
 
@@ -154,7 +154,7 @@ class IceTokenizer(FrameTokenizer):
             ValueError: another rate, not uint8 [B, Y, X, 3], or a size that does not fit.
         """
         _check_rate(rate)
-        _check_frames(frames, rate)
+        check_frames(frames, rate)
         return _batched(lambda part: _nearest(self.params, self._latent(part, rate)), frames)
 
     def latent(
@@ -162,7 +162,7 @@ class IceTokenizer(FrameTokenizer):
     ) -> Float[np.ndarray, "B h w d"]:
         """The vectors, float32, of which `encode` gives the nearest codes. Raises like `encode`."""
         _check_rate(rate)
-        _check_frames(frames, rate)
+        check_frames(frames, rate)
         return _batched(functools.partial(self._latent, rate=rate), frames)
 
     def encode_clips(
@@ -175,7 +175,7 @@ class IceTokenizer(FrameTokenizer):
         """
         _check_rate(rate)
         for clip in clips:
-            _check_frames(clip, rate)
+            check_frames(clip, rate)
         ids: list[Any] = [None] * len(clips)
         for size in {clip.shape[1:] for clip in clips}:
             same = [i for i, clip in enumerate(clips) if clip.shape[1:] == size]
@@ -200,12 +200,7 @@ class IceTokenizer(FrameTokenizer):
         """
         _check_rate(rate)
         ids = np.asarray(ids)
-        if ids.ndim != 3 or not np.issubdtype(ids.dtype, np.integer) or 0 in ids.shape[1:]:
-            raise ValueError(f"ids must be integers [B, h, w], got {ids.dtype} {list(ids.shape)}")
-        if ids.size and not 0 <= ids.min() <= ids.max() < self.codebook_size:
-            raise ValueError(
-                f"ids must be in 0..{self.codebook_size - 1}, got {ids.min()}..{ids.max()}"
-            )
+        check_ids(ids, self.codebook_size)
         decode = functools.partial(_decode, self.config, rate, self.params)
         return _batched(decode, ids.astype(np.int32), rate)
 
@@ -302,15 +297,3 @@ def _shortened(tensor: np.ndarray) -> np.ndarray:
 def _check_rate(rate: int) -> None:
     if rate not in RATES:
         raise ValueError(f"rate must be 4, 8 or 16, got {rate}")
-
-
-def _check_frames(frames: np.ndarray, rate: int) -> None:
-    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
-        raise ValueError(
-            f"frames must be uint8 [B, Y, X, 3], got {frames.dtype} {list(frames.shape)}"
-        )
-    height, width = frames.shape[1:3]
-    if height % rate or width % rate or 0 in (height, width):
-        raise ValueError(
-            f"frame sides must be multiples of the rate, {rate} px, got {height}x{width}"
-        )

@@ -86,13 +86,8 @@ class TokenizerTask:
 
     def warning(self, model: Path) -> str:
         """What is wrong with the trained tokenizer, in a line; "" if it uses its codes."""
-        use = self._code_use(FSQTokenizer.load(model / "tokenizer.safetensors"))
-        if not use.problem:
-            return ""
-        return (
-            f"{model} is a dead tokenizer, what is made with it will be gray: {use.problem}; train "
-            "it longer (--run.steps), or on clips that differ more (fv data inspect shows them)"
-        )
+        tokenizer = FSQTokenizer.load(model / "tokenizer.safetensors")
+        return self._code_use(tokenizer).warning(model)
 
     def init(self, key: jax.Array) -> Params:
         """Random weights."""

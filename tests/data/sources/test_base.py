@@ -24,6 +24,8 @@ PLAIN = st.text("abc XYZ09._-/:", min_size=1, max_size=20)
         ("bair:D:E,split=test", "bair", "D:E", {"split": "test"}),
         ("shapes", "shapes", "", {}),
         ("shapes,split=train,count=10", "shapes", "", {"split": "train", "count": "10"}),
+        ("shapes:count=10,split=train", "shapes", "", {"split": "train", "count": "10"}),
+        ("arcade:games=pong+qbert", "arcade", "", {"games": "pong+qbert"}),
         ("folder:x,match=a=b", "folder", "x", {"match": "a=b"}),
         ("folder:x,match=", "folder", "x", {"match": ""}),
         ("folder:x=1,A=b", "folder", "x=1,A=b", {}),
@@ -31,6 +33,12 @@ PLAIN = st.text("abc XYZ09._-/:", min_size=1, max_size=20)
 )
 def test_kind_place_and_options(name, kind, place, options):
     assert parse(name) == (kind, place, options)
+
+
+def test_a_text_longer_than_any_path_names_a_source_all_the_same():
+    kind, _, options = parse(f"shapes,split={'a' * 5000}")
+    assert kind == "shapes"
+    assert len(options["split"]) == 5000
 
 
 @pytest.mark.parametrize(

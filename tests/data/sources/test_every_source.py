@@ -48,9 +48,23 @@ def procedural(folder):
     return "shapes,split=test,count=3"
 
 
+def arcade(folder):
+    return "arcade:games=pong+qbert,split=test,count=3,frames=6"
+
+
+def rendered_arcade(folder):
+    source = open_source(arcade(folder))
+    for i in range(len(source)):
+        frames = source[i].open().frames(range(6))
+        write_mp4(frames, 8.0, folder / source[i].text / f"{i}.mp4")
+    return str(folder)
+
+
 @pytest.mark.parametrize(
-    "make", [own_folder, ucf101, kinetics, bair_records, bair_prepared, tfds, procedural]
-)
+    "make",
+    [own_folder, ucf101, kinetics, bair_records, bair_prepared, tfds, procedural, arcade,
+     rendered_arcade],
+)  # fmt: skip
 def test_ids_of_every_source(tmp_path, make):
     source = open_source(make(tmp_path / "clips"))
     settings = TokenSettings(fps=8.0, size=32, shard_clips=2, force=True)  # few codes are in use

@@ -315,8 +315,8 @@ def test_another_config_than_the_files_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("given", "rate", "message"),
     [
-        (np.zeros((1, 64, 60, 3), np.uint8), 8, "multiples of the rate, 8 px, got 64x60"),
-        (np.zeros((1, 0, 64, 3), np.uint8), 4, "multiples of the rate, 4 px, got 0x64"),
+        (np.zeros((1, 64, 60, 3), np.uint8), 8, "multiples of 8 px, got 64x60"),
+        (np.zeros((1, 0, 64, 3), np.uint8), 4, "multiples of 4 px, got 0x64"),
         (np.zeros((64, 64, 3), np.uint8), 8, r"uint8 \[B, Y, X, 3\], got uint8 \[64, 64, 3\]"),
         (np.zeros((1, 64, 64, 4), np.uint8), 8, r"got uint8 \[1, 64, 64, 4\]"),
         (np.zeros((1, 64, 64, 3)), 8, r"got float64 \[1, 64, 64, 3\]"),
