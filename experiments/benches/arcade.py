@@ -1,0 +1,219 @@
+"""What the `arcade` model can do, on clips that it never saw.
+
+Tokenizer: PSNR of the 16 games it is for and of eight that nothing was trained on, mean over
+frames, and how many ids stay where no pixel changes.
+
+Videos of a game's name: which game a classifier says they show. It is a softmax regression on
+small pictures, trained here on other real clips; its accuracy on real unseen ones is told beside.
+
+First frame given: key frames 2 and 3 against the clip's own, as sampled (temperature 1) and the
+likeliest ids (temperature 0, no guidance), beside copying the given frame. Inserted frames, between
+true key frames, beside a copy of the nearer one and a linear blend. Of the ids that change (a key
+frame's from the one before; those of a gap that do not stay through all of it) the share that is
+right.
+
+Time: the same networks as everywhere in the paper's comparison, at this model's size and pixels,
+with random weights and 16 frames, one id at a time; and the shipped weights, whose windows and
+guesses decide several.
+"""
+
+import dataclasses
+from pathlib import Path
+from statistics import median
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from tqdm import tqdm
+
+from experiments.arcade_tokenizer import GAMES, UNSEEN
+from experiments.baselines import ways
+from experiments.benches.interpolation import blend, copy
+from experiments.timing import times_in_turns
+from fv_jax.config.model import Options
+from fv_jax.data.sources.arcade import Arcade
+from fv_jax.generation.generator import Generator
+from fv_jax.metrics import psnr
+from fv_jax.metrics.signal_to_noise import psnr_per_frame
+from fv_jax.metrics.token_stability import stability
+from fv_jax.reporting.results import markdown, record
+
+_CELL = ways.Cell(160, 16, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What to measure, and where to write the result."""
+
+    model: str = "arcade"
+    """A shipped model's name, or a model folder."""
+    clips: int = 4
+    """Unseen clips of each game."""
+    videos: int = 4
+    """Videos sampled of each game's name."""
+    repeats: int = 3
+    """Rounds of timing; 0 for none."""
+    out: Path = Path("out/bench")
+    """Where to write; `experiments` records the result in the tree."""
+
+
+def run(settings: Settings) -> None:
+    """Measure and record."""
+    generator = Generator.load(settings.model)
+    real = _clips(GAMES, "test", settings.clips)
+    values = {
+        **_tokenizer(generator, real, _clips(UNSEEN, "test", settings.clips)),
+        **_games(generator, settings.videos),
+        **_given(generator, real),
+        **_inserted(generator, real),
+        **(_times(generator, settings.repeats) if settings.repeats else {}),
+    }
+    table = markdown(["measure", "value"], [[name, value] for name, value in values.items()])
+    record("arcade", settings, {"measures": values}, table)
+
+
+def _clips(games: tuple[str, ...], split: str, each: int) -> list[tuple[str, np.ndarray]]:
+    """Name and pixels of clips, all of a game one after the other."""
+    source = Arcade(name="", games="+".join(games), split=split, count=each * len(games), frames=17)
+    order = [i * len(games) + game for game in range(len(games)) for i in range(each)]
+    entries = [source[i] for i in tqdm(order, desc="playing", unit="clip")]
+    return [(entry.text, entry.open().frames(range(source.frames))) for entry in entries]
+
+
+def _tokenizer(generator: Generator, real, unseen) -> dict[str, float]:
+    tokenizer, values = generator.model.frames, {}
+    for name, clips in (("trained games", real), ("eight games never seen", unseen)):
+        videos = np.stack([video for _, video in clips])
+        ids = np.stack([tokenizer.encode(video) for video in videos])
+        values[f"tokenizer, {name}, dB"] = psnr(videos, [tokenizer.decode(grid) for grid in ids])
+        stable = stability(videos, ids, tokenizer.downsample)
+        values[f"tokenizer, {name}, ids that stay where no pixel changes"] = stable[
+            "same_where_equal"
+        ]
+    return values
+
+
+def _games(generator: Generator, each: int) -> dict[str, float]:
+    names = [game.replace("_", " ") for game in GAMES]
+    judge = _judge(_clips(GAMES, "train", 12), names)
+    index = names.index
+    told = lambda clips: float(np.mean([judge(video) == index(name) for name, video in clips]))
+    made = []
+    for i, name in enumerate(tqdm(names, desc="sampling", unit="game")):
+        clips = generator.generate([name] * each, seed=10_000 + i * each, options=Options(insert=0))
+        made += [(name, clip.frames) for clip in clips]
+    return {
+        "classifier, real unseen clips": told(_clips(GAMES, "test", 6)),
+        f"videos of the right game, of {len(made)}": told(made),
+    }
+
+
+def _judge(clips, names: list[str]):
+    """A function that says which game a clip shows, by its frames' mean log probabilities."""
+    small = lambda video: video.reshape(-1, 20, 8, 20, 8, 3).mean((2, 4)).reshape(len(video), -1)
+    x = jnp.asarray(np.concatenate([small(video[::4]) for _, video in clips]) / 255)
+    y = jnp.asarray([names.index(name) for name, video in clips for _ in video[::4]])
+    params = {"w": jnp.zeros((x.shape[1], len(names))), "b": jnp.zeros(len(names))}
+    optimizer = optax.adamw(1e-3, weight_decay=1e-2)
+
+    def loss(params):
+        logits = x @ params["w"] + params["b"]
+        return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+
+    @jax.jit
+    def step(params, state):
+        updates, state = optimizer.update(jax.grad(loss)(params), state, params)
+        return optax.apply_updates(params, updates), state
+
+    state = optimizer.init(params)
+    for _ in range(300):
+        params, state = step(params, state)
+
+    def judge(video: np.ndarray) -> int:
+        logits = small(video) / 255 @ np.asarray(params["w"]) + np.asarray(params["b"])
+        return int(np.asarray(jax.nn.log_softmax(logits)).mean(0).argmax())
+
+    return judge
+
+
+def _given(generator: Generator, real) -> dict[str, float]:
+    gap, tokenizer = generator.model.config.key_frame_stride, generator.model.frames
+    values: dict[str, list[float]] = {}
+    add = lambda name, value: values.setdefault(name, []).append(float(value))
+    sampled = Options(insert=0, key_frames=3)
+    ways_of = {
+        "sampled": sampled,
+        "likeliest": dataclasses.replace(sampled, temperature=0.0, guidance=1.0),
+    }
+    for start in tqdm(range(0, len(real), 8), desc="first frame given", unit="batch"):
+        part = real[start : start + 8]
+        true = np.stack([video[: 2 * gap + 1 : gap] for _, video in part])
+        ids = np.stack([tokenizer.encode(video) for video in true])
+        for n in (1, 2):
+            for copied in psnr_per_frame(true[:, n], true[:, 0]):
+                add(f"key frame {n + 1}, copying the given one, dB", copied)
+        for name, options in ways_of.items():
+            made = generator.generate(
+                [text for text, _ in part], seed=start, options=options, first_frames=true[:, :1]
+            )
+            for i, clip in enumerate(made):
+                for n in (1, 2):
+                    add(f"key frame {n + 1}, {name}, dB",
+                        psnr_per_frame(true[i, n], clip.frames[n]))  # fmt: skip
+                changing = ids[i, 1] != ids[i, 0]
+                if changing.any():
+                    add(f"key frame 2, {name}, changing ids that are right (copying: 0)",
+                        (clip.ids[1] == ids[i, 1])[changing].mean())  # fmt: skip
+    return {name: float(np.mean(each)) for name, each in values.items()}
+
+
+def _inserted(generator: Generator, real) -> dict[str, float]:
+    gap, tokenizer = generator.model.config.key_frame_stride, generator.model.frames
+    values: dict[str, list[float]] = {}
+    add = lambda name, value: values.setdefault(name, []).append(float(value))
+    for number, (text, video) in enumerate(tqdm(real, desc="inserting", unit="clip")):
+        ids, between = tokenizer.encode(video), np.arange(len(video)) % gap != 0
+        stays = [(ids[i : i + gap + 1] == ids[i]).all(0) for i in range(0, len(video) - 1, gap)]
+        changing = ~np.repeat(stays, gap, axis=0)[between[:-1]]
+        for prompt, how in ((text, ""), ("", ", no text")):
+            made = generator.interpolate(
+                video[::gap], prompt=prompt, seed=number, options=Options(inherit=1.0)
+            )
+            add(f"inserted{how}, dB", psnr_per_frame(video, made.frames)[between].mean())
+            right = (made.ids == ids)[between][changing]
+            if right.size:
+                add(f"inserted{how}, changing ids that are right", right.mean())
+        add("inserted, copying the nearer, dB",
+            psnr_per_frame(video, copy(video, gap))[between].mean())  # fmt: skip
+        add("inserted, blending, dB", psnr_per_frame(video, blend(video, gap))[between].mean())
+        right = (copy(ids, gap) == ids)[between][changing]
+        if right.size:
+            add("inserted, copying, changing ids that are right", right.mean())
+    return {name: float(np.mean(each)) for name, each in values.items()}
+
+
+def _times(generator: Generator, repeats: int) -> dict[str, float]:
+    """Median seconds, all ways in turns."""
+    model = generator.model.config
+    layout = ways.sequence(_CELL, model.sequence.text_tokens, model.sequence.frame_codes)
+    network = dataclasses.replace(model.network, slots=0, code_levels=())
+    retnets = ways.RetNets(network, layout)
+    inserted = [call for _, call in retnets.inserted(_CELL).calls]
+    whole = {
+        "RetNet, in turn, 16 frames, W = 1, s": retnets.in_turn(_CELL).calls[0][1],
+        "FlashVideo, 4 key frames of 16, W = 1, s": inserted[0],
+        "FlashVideo, 12 inserted of 16, W = 1, s": inserted[1],
+        "transformer with KV cache, 16 frames, s": ways.transformer_with_cache(
+            network, layout, _CELL
+        ).calls[0][1],
+    }
+    window1 = Options(window=1, drafts=False, inherit=0.0)
+    for name, options in (("W = 1", window1), ("windows and guesses", Options(inherit=0.0))):
+        whole[f"shipped weights, {model.key_frames} key frames, {name}, s"] = lambda o=options: (
+            generator.generate(["pong"], options=dataclasses.replace(o, insert=0))
+        )
+        whole[f"shipped weights, all frames, {name}, s"] = lambda o=options: generator.generate(
+            ["pong"], options=o
+        )
+    return {name: median(times) for name, times in times_in_turns(whole, repeats).items()}
