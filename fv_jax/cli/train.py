@@ -31,6 +31,8 @@ class Flags:
     """Estimate for a TPU slice such as v5e:2x4, by its own compiler."""
     profile: tyro.conf.FlagCreatePairsOff[bool] = False
     """Record some steps for a profiler."""
+    log: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ("tensorboard",)
+    """Where numbers and pictures go, beside log.jsonl in the run's folder."""
 
     def __post_init__(self) -> None:
         if self.devices is not None and self.devices < 1:
@@ -71,7 +73,7 @@ def train(command: Train) -> int:
         # Before the data, which may take long to read.
         check_batch(make_layout(config.run.mesh), config.run.batch_size, config.run.accumulate)
         task = experiments.build_task(config)
-        model = loop.train(task, config, home, profile=flags.profile)
+        model = loop.train(task, config, home, profile=flags.profile, log=flags.log)
     if cluster.is_first():
         print(f"trained weights: {model}")
         print(f"go on with: {task.next_command(model)}")

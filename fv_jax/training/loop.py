@@ -4,7 +4,7 @@ A run lives in one folder, which all its processes share:
 
     checkpoints/   orbax; a run started again continues from the newest
     log.jsonl      one line per `log_every` steps
-    tensorboard/   the same numbers
+    tensorboard/   the same numbers, and the pictures; with --log elsewhere instead, or as well
     samples/       a picture every `sample_every` steps, made with the averaged weights
     model/         the exported weights, as `fv generate --model` takes them
     skipped/       batches whose loss or gradient was not finite
@@ -36,6 +36,7 @@ from fv_jax.training.mesh import make_layout, place_batch, replicated, rows_of_p
 from fv_jax.training.program import build_program
 from fv_jax.training.run_log import RunLog
 from fv_jax.training.state import Params, TrainState
+from fv_jax.training.writers import open_writer
 
 _PROFILED_STEPS = 3
 _STEPS_BEFORE_PROFILE = 3  # the first compiles
@@ -74,7 +75,10 @@ class Task(Protocol):
         ...
 
 
-def train(task: Task, config: Any, folder: Path, *, profile: bool = False) -> Path:
+def train(
+    task: Task, config: Any, folder: Path, *, profile: bool = False,
+    log: Sequence[str] = ("tensorboard",),
+) -> Path:  # fmt: skip
     """Train until `config.run.steps`, continuing what `folder` holds.
 
     Args:
@@ -82,6 +86,7 @@ def train(task: Task, config: Any, folder: Path, *, profile: bool = False) -> Pa
         config: an experiment with `run` and `optimizer`; stored in every checkpoint.
         folder: the run's.
         profile: write a trace of a few steps.
+        log: where numbers and pictures go beside log.jsonl: names of `writers.WRITERS`.
 
     Returns:
         The folder of the exported weights.
@@ -92,7 +97,7 @@ def train(task: Task, config: Any, folder: Path, *, profile: bool = False) -> Pa
         Interrupted: Ctrl-C, after saving; `Terminated` of SIGTERM.
     """
     with only_process_in(folder) if is_first() else contextlib.nullcontext():
-        return _Run(task, config, folder).train(profile)
+        return _Run(task, config, folder).train(profile, log)
 
 
 class _Run:
@@ -118,15 +123,18 @@ class _Run:
         self.frozen = jax.device_put(task.frozen, replicated(self.layout))
         self.source = provenance()
 
-    def train(self, profile: bool) -> Path:
+    def train(self, profile: bool, log_to: Sequence[str]) -> Path:
         run, first = self.run, int(self.state.step)
+        about = self.folder, self.folder.name, to_json(self.config), first
+        writers = [open_writer(kind, *about) for kind in log_to] if self.writes else []
         self.log = log = RunLog(
             self.folder, first_step=first, steps=run.steps, every=run.log_every,
-            max_skipped=run.max_skipped, tokens=self.task.tokens_per_step,
+            max_skipped=run.max_skipped, tokens=self.task.tokens_per_step, writers=writers,
         )  # fmt: skip
         log.begin(int(self.state.skipped))
         if self.writes:
             self._introduce(first)
+            print("".join(f"look at it with: {writer.where}\n" for writer in writers), end="")
         stop = StopSignal()
         trace = _Trace(self.folder / "profile", first, run.steps) if profile else None
         try:
@@ -219,6 +227,7 @@ class _Run:
             picture.parent.mkdir(exist_ok=True)
             on_device = jax.device_put(params, jax.local_devices()[0])
             self.log.evaluation(step, self.task.sample(on_device, picture))
+            self.log.picture(step, picture)
             self._write_model(params)
 
     def _export(self) -> Path:

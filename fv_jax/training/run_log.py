@@ -1,4 +1,4 @@
-"""What a person wants to see of a run: log.jsonl, tensorboard and the progress bar.
+"""What a person wants to see of a run: log.jsonl, writers such as TensorBoard, the progress bar.
 
 A step's metrics are read while the device runs the next one: it never waits for the host.
 """
@@ -6,18 +6,19 @@ A step's metrics are read while the device runs the next one: it never waits for
 import contextlib
 import json
 import math
+import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import tensorboardX
 from tqdm import tqdm
 
 from fv_jax.files import replacing
+from fv_jax.training.writers import Writer
 
 
 class RunLog:
@@ -28,15 +29,17 @@ class RunLog:
         tokens_per_second   since the line before, without the time for samples and checkpoints
         data_wait           share of that time in which the loop waited for a batch
         mfu                 model FLOPs over the devices' peak (arXiv:2204.02311, appendix B)
+        memory_gb           the most in use so far: of the first device, or of the process
     """
 
     def __init__(
         self, folder: Path, *, first_step: int, steps: int, every: int, max_skipped: int,
-        tokens: int,
+        tokens: int, writers: Sequence[Writer] = (),
     ):  # fmt: skip
         """Args: as in `RunConfig`; `first_step` is the one to continue after, `tokens` of a step.
 
-        Other processes than the first check, but write nothing.
+        Other processes than the first check, but write nothing; `writers` are told what is
+        written, and closed at the end.
         """
         self._folder, self._every, self._steps = folder, every, steps
         self._max_skipped, self._tokens = max_skipped, tokens
@@ -46,7 +49,7 @@ class RunLog:
         self.peak: float | None = None  # FLOP/s of all devices
         self._flops = 0.0  # of a step
         self.records: list[dict[str, Any]] = []
-        self._file = self._board = None
+        self._file, self._writers = None, writers
         if self._writes:
             self._open(first_step)
         self._seconds_before = self.records[-1]["seconds"] if self.records else 0.0
@@ -64,9 +67,6 @@ class RunLog:
         self.records = [r for r in map(_parse, lines) if r and r["step"] <= first_step]
         path.write_text("".join(json.dumps(record) + "\n" for record in self.records))
         self._file = path.open("a", buffering=1)
-        self._board = tensorboardX.SummaryWriter(
-            str(self._folder / "tensorboard"), purge_step=first_step + 1
-        )
 
     def costs(self, flops: float, peak: float) -> None:
         """What a step computes, and what all devices together could, per second (0: unknown)."""
@@ -119,6 +119,7 @@ class RunLog:
         values["data_wait"] = min(self._waited / seconds, 1.0)
         if self.peak:
             values["mfu"] = count * self._flops / seconds / self.peak
+        values["memory_gb"] = _memory() / 1e9
         self._since, self._waited, self._paused, self._last_step = now, 0.0, 0.0, step
         speed = f"{values['tokens_per_second']:,.0f} tokens/s"
         self.bar.set_postfix_str(f"loss {values['loss']:.4f}, {speed}")
@@ -150,6 +151,11 @@ class RunLog:
         self.bar.write(f"step {step}: {shown}")
         self._write(step, {f"valid_{name}": value for name, value in values.items()})
 
+    def picture(self, step: int, path: Path) -> None:
+        """What the weights of a step make."""
+        for writer in self._writers:
+            writer.picture(step, path)
+
     def summary(self) -> dict[str, Any]:
         """Steps, hours and the last of every number: the record that goes with a model."""
         last: dict[str, Any] = {}
@@ -161,9 +167,10 @@ class RunLog:
     def close(self) -> None:
         """Flush the files."""
         self.bar.close()
-        if self._file is not None and self._board is not None:
+        if self._file is not None:
             self._file.close()
-            self._board.close()
+        for writer in self._writers:
+            writer.close()
 
     def _write(self, step: int, values: dict[str, float]) -> None:
         seconds = round(self._seconds_before + time.monotonic() - self._start, 1)
@@ -171,11 +178,20 @@ class RunLog:
         numbers = {k: v if math.isfinite(v) else None for k, v in values.items()}
         record = {"step": step, "seconds": seconds, **numbers}
         self.records.append(record)
-        if self._file is None or self._board is None:
+        if self._file is None:
             return
         self._file.write(json.dumps(record) + "\n")
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+        for writer in self._writers:
+            writer.scalars(step, values)
+
+
+def _memory() -> float:
+    """Bytes."""
+    stats = jax.local_devices()[0].memory_stats()  # None on a CPU
+    if stats and "peak_bytes_in_use" in stats:
+        return stats["peak_bytes_in_use"]
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
 
 
 def _parse(line: str) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
 from fv_jax.config.training import OptimizerConfig, RunConfig
 from fv_jax.data.batches import Batches, OwnRows
@@ -53,7 +54,7 @@ class LineTask:
 
     def sample(self, params: Any, picture: Path) -> dict[str, float]:
         self.on_sample()
-        picture.write_text("a picture")
+        Image.new("RGB", (4, 2), "red").save(picture)
         return {"norm": float(jnp.linalg.norm(params["layer"]["w"]))}
 
     def export(self, params: Any, folder: Path, record: dict[str, Any]) -> None:
