@@ -2,7 +2,8 @@
 # Sets the project up in .venv and runs it. Needs Python 3.11 or newer and nothing else.
 #
 #   ./launch.sh demo        videos for three prompts with the shipped model, in out/demo
-#   ./launch.sh test        set-up, then every fast test (arguments go to pytest)
+#   ./launch.sh test        set-up, then every fast test (arguments go to pytest); `test --newest`
+#                           with the newest versions that are allowed, on the newest Python here
 #   ./launch.sh test-slow   the tests that take minutes
 #   ./launch.sh test-tpu    compile for a TPU slice without one (installs libtpu, 200 MB)
 #   ./launch.sh fv ARGS     the command line, e.g. ./launch.sh fv generate --help
@@ -17,7 +18,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-usage() { sed -n '2,16s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,17s/^# \{0,1\}//p' "$0"; }
 
 # Wrong usage: one line, and the exit code that `fv` has for it.
 refuse() {
@@ -77,6 +78,21 @@ setup() {
 spread=(--numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder)
 
 demo() { .venv/bin/python examples/demo.py "$@"; }
+
+# In an environment of its own; requirements.txt has no say in it.
+test_newest() {
+    local home=.venv/newest name
+    shift
+    if [ ! -x "$home/bin/python" ]; then
+        for name in python3.14 python3.13 python3.12 "$(find_python)"; do
+            "$name" -c "" 2>/dev/null && break
+        done
+        "$name" -m venv "$home"
+    fi
+    "$home/bin/python" -m pip install --disable-pip-version-check -q --upgrade \
+        --upgrade-strategy eager -e ".[dev]"
+    exec "$home/bin/python" -m pytest -m "not slow and not tpu" "${spread[@]}" "$@"
+}
 
 # In a folder of its own: installed beside jax, libtpu would look for a TPU at every start.
 test_tpu() {
@@ -201,7 +217,8 @@ command="${1:-help}"
 [ $# -gt 0 ] && shift
 case "$command" in
     demo) setup; demo "$@" ;;
-    test) setup; exec .venv/bin/python -m pytest -m "not slow and not tpu" "${spread[@]}" "$@" ;;
+    test) [ "${1:-}" != --newest ] || test_newest "$@"
+        setup; exec .venv/bin/python -m pytest -m "not slow and not tpu" "${spread[@]}" "$@" ;;
     test-slow) setup; exec .venv/bin/python -m pytest -m slow "$@" ;;
     test-tpu) setup; test_tpu "$@" ;;
     fv) setup; exec .venv/bin/fv "$@" ;;

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from fv_jax.data.sources.base import SOURCES
+from fv_jax.data.sources.base import SOURCES, kind_of_source
 from fv_jax.training import experiments
 from fv_jax.weights.shipped import SHIPPED
 
@@ -75,7 +75,12 @@ def _models(_: str) -> Iterator[tuple[str, list[str]]]:
 
 def _sources(_: str) -> Iterator[tuple[str, list[str]]]:
     """Kinds of sources, with the options of their texts."""
-    for name, kind in SOURCES.items():
+    for name in SOURCES:
+        try:
+            kind = kind_of_source(name)
+        except ValueError as error:
+            yield name, [str(error)]
+            continue
         fields = inspect.signature(kind).parameters
         options = [
             f"{option}={field.default}"

@@ -23,6 +23,7 @@ _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
+_PART = 1 << 24  # bytes that are skipped at a time
 # What is raised of files that are no .npz, or damaged ones.
 _DAMAGE = (OSError, EOFError, ValueError, TypeError, AttributeError, KeyError, RuntimeError,
            NotImplementedError, zipfile.BadZipFile, zlib.error)  # fmt: skip
@@ -75,19 +76,42 @@ class NpzClips:
             ValueError: damaged, or pixels that are neither uint8 nor floats in [0, 1].
         """
         size = int(np.prod(self._shape)) * self._dtype.itemsize
-        stream = self._stream = self._stream or self._open()
-        with _named(self._path):
-            stream.seek(self._begin + index * size)
+        stream = self._at(self._begin + index * size)
+        with _named(self._path), self._closing_on_failure():
             pixels = stream.read(size)
             order = "F" if self._fortran else "C"
             values = np.frombuffer(pixels, self._dtype).reshape(self._shape, order=order)
         if index == (self.count or 1) - 1:  # so that a folder of files does not stay open
-            stream.close()
-            self._stream = None
+            self._close()
         name = str(self._path) if self.count is None else f"{self._path}[{index}]"
         if values.dtype == np.uint8:
             return values
         return np.round(checked_floats(values, name) * 255).astype(np.uint8)
+
+    def _at(self, place: int):
+        """The array's file at a place, all bytes before it read: where one seeks, since Python 3.13
+        the checksum is no longer compared at the end.
+        """
+        if self._stream is not None and self._stream.tell() > place:
+            self._close()
+        stream = self._stream = self._stream or self._open()
+        with _named(self._path), self._closing_on_failure():
+            while stream.tell() < place and stream.read(min(place - stream.tell(), _PART)):
+                pass
+        return stream
+
+    def _close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    @contextlib.contextmanager
+    def _closing_on_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._close()
+            raise
 
     def _open(self):
         """The array's file inside the zip; it keeps the zip open as long as it is itself."""

@@ -44,6 +44,8 @@ VIDEO_SUFFIXES = (
 _FORMATS = "mov,matroska,webm,avi,gif,mpeg,mpegvideo,mpegts,asf,flv,ogg,live_flv"
 _PATIENCE = 60.0  # seconds for one packet: on a slow network yes, in circles no
 # FFmpeg's own decoders of VP8 and VP9 leave the alpha channel out.
+# Before 19 PyAV took names and titles for exact UTF-8 unless it was told otherwise.
+_LENIENT = {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "replace"}
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 STANDING_IN = "more frames cannot be decoded: the ones before stand for them"
@@ -247,7 +249,7 @@ class VideoFile:
             with av.open(
                 io.BytesIO(video) if isinstance(video, bytes) else f"file:{video}",
                 "r",
-                metadata_errors="replace",
+                **_LENIENT,
                 options={"max_pixels": str(MOST_PIXELS)},
                 container_options={"format_whitelist": _FORMATS, "protocol_whitelist": "file"},
                 timeout=_PATIENCE,
@@ -286,7 +288,7 @@ class FrameDecoder:
         heard = len(self._complaints)
         try:
             frames = self._context.decode(packet)
-        except FFmpegError:
+        except (FFmpegError, ValueError):  # ValueError: a decoder that PyAV 19 could not open
             self.bad = True
             return
         for frame in frames:

@@ -72,8 +72,7 @@ video = runpy.run_path({str(program)!r})["video"]
 ids, frames = video(pathlib.Path({str(shared)!r}), {prompt!r}, 7)
 numpy.savez("video.npz", ids=ids, frames=frames)
 """
-    flags = "--xla_cpu_use_fusion_emitters=false"
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"XLA_FLAGS": flags}
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
     options = Options(inherit=0.0)
     (clip,) = Generator.load(str(shared)).generate([prompt], seed=7, options=options)

@@ -169,6 +169,20 @@ def test_wrong_usage_is_one_line_and_code_2(project, tmp_path, command, words):
     assert not (project / "out").exists()
 
 
+def test_the_newest_versions_are_tested_in_an_environment_of_their_own(project):
+    python = project / ".venv" / "newest" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "$@"\n')
+    python.chmod(0o755)
+    done = launcher.launch(project, "test", "--newest", "tests/ops", "-x")
+    assert done.returncode == 0, done
+    install, tests = done.stdout.splitlines()
+    assert install.startswith("-m pip install ")
+    assert "--upgrade --upgrade-strategy eager -e .[dev]" in install
+    assert tests.startswith("-m pytest -m not slow and not tpu --numprocesses auto")
+    assert tests.endswith(" tests/ops -x")
+
+
 def test_help_shows_every_command(project):
     done = launcher.launch(project, "help")
     assert done.returncode == 0

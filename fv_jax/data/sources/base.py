@@ -90,6 +90,18 @@ SOURCES = Registry(
 )
 
 
+def kind_of_source(name: str) -> Callable[..., Source]:
+    """The class of a kind.
+
+    Raises:
+        ValueError: there is no such kind, or a package that it needs is not installed.
+    """
+    try:
+        return SOURCES[name]
+    except ModuleNotFoundError as error:
+        raise ValueError(f'{name} needs {error.name}: pip install "fv-jax[tfds]"') from error
+
+
 def open_source(name: str) -> Source:
     """The source that a text such as `ucf101:DIR,split=train` names.
 
@@ -98,7 +110,7 @@ def open_source(name: str) -> Source:
         ValueError: no such kind or option, or nothing in it.
     """
     kind, place, options = parse(name)
-    make = SOURCES[kind]
+    make = kind_of_source(kind)
     known = inspect.signature(make).parameters
     can = [option for option in known if option not in ("place", "name")]
     unknown = sorted(set(options) - set(can))
@@ -145,7 +157,7 @@ def parse(name: str) -> tuple[str, str, dict[str, str]]:
 
 
 def _takes_place(kind: str) -> bool:
-    return "place" in inspect.signature(SOURCES[kind]).parameters
+    return "place" in inspect.signature(kind_of_source(kind)).parameters
 
 
 def _exists(head: str) -> bool:

@@ -14,6 +14,7 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from PIL import Image
 from tfrecord_writer import write_tfrecord
 
+from fv_jax.data.sources import base
 from fv_jax.data.sources.base import open_source
 from fv_jax.media.readers import ClipError, fps_of
 from fv_jax.media.video_file import VideoFile
@@ -276,3 +277,16 @@ def test_naming_other_sources_does_not_wait_for_tfds():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert not loaded & {"tensorflow_datasets", "tensorflow", "jax"}
+
+
+@pytest.mark.parametrize("kind", ["tfds:beans", "bair:somewhere"])
+def test_without_tfds_the_extra_is_named(kind, monkeypatch):
+    name = kind.partition(":")[0]
+    monkeypatch.setattr(base.SOURCES, "_things", {name: f"fv_jax.data.sources.{name}:Any"})
+    for module in [module for module in sys.modules if module.startswith("tensorflow_datasets")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    monkeypatch.delitem(sys.modules, f"fv_jax.data.sources.{name}", raising=False)
+    monkeypatch.delitem(sys.modules, "fv_jax.data.sources.tfds_features", raising=False)
+    with pytest.raises(ValueError, match=rf'^{name} needs .*: pip install "fv-jax\[tfds\]"$'):
+        open_source(kind)
