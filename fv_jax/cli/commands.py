@@ -49,10 +49,15 @@ class Generate:
     A model that was trained with so many uses all of them, any other the key frames among them."""
     scale: int = 1
     """Enlarge mp4 and gif frames by this whole number."""
+    stream: int = 0
+    """Write so many frames of an endless stream, as they come: --out FILE.mp4, or - for raw frames
+    on standard output, which players and encoders read."""
+    resume: Path | None = None
+    """A stream goes on from this file, if it is there, and is kept in it afterwards."""
     options: _OPTIONS = Options()
 
     def __post_init__(self) -> None:
-        at_least(self, seed=0, batch_size=1, first_frame_count=1, scale=1)
+        at_least(self, seed=0, batch_size=1, first_frame_count=1, scale=1, stream=0)
         require(self.scale <= _MOST_SCALE, f"scale must be <= {_MOST_SCALE}, got {self.scale}")
 
 

@@ -37,6 +37,12 @@ def generate(command: Generate) -> int:
     One of several prompts that cannot be read, sampled or written is reported and left out; the
     others are made, and the code is 2.
     """
+    if command.stream:
+        from fv_jax.cli.stream import stream
+
+        return stream(command)
+    if command.resume is not None:
+        raise ValueError("--resume is only for --stream N")
     prompts, outputs = _prompts_and_outputs(command)
     for path in outputs:
         check_writable(path, inputs=[command.prompts, command.first_frames])

@@ -213,6 +213,16 @@ class Stream(Iterator[StreamedFrame]):
         return stream
 
     @property
+    def fps(self) -> float:
+        """Frames per second."""
+        return self._plan.video_fps
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """(Y, X) of the frames, px."""
+        return self._engine.model.frame_size
+
+    @property
     def state_bytes(self) -> int:
         """Device memory of the state: the same for ever."""
         leaves = jax.tree.leaves(self._state.net)

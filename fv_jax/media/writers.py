@@ -1,18 +1,22 @@
 """Writing clips: mp4 through PyAV, GIF and PNG through Pillow, everything in .npz."""
 
+import contextlib
 import io
 import json
 import math
 import struct
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+from av.container import OutputContainer
 from av.video.reformatter import ColorRange, Colorspace
+from av.video.stream import VideoStream
 from PIL import GifImagePlugin, Image
 
-from fv_jax.array_types import Frames
+from fv_jax.array_types import Frame, Frames
 from fv_jax.files import replacing
 from fv_jax.media.clip import Clip
 from fv_jax.media.montage import montage, save_png
@@ -64,31 +68,54 @@ def write_mp4(frames: Frames, fps: float, path: Path) -> list[str]:
     Returns:
         What the format could not hold as it is, a line each.
     """
-    _check_rate(fps)
     height, width = frames.shape[1:3]
-    odd = ((0, 0), (0, height % 2), (0, width % 2), (0, 0))
-    frames = np.pad(frames, odd, mode="edge")
-    with (
-        replacing(path) as temporary,
-        av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container,
-    ):
-        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": "12"}
-        context = stream.codec_context
-        context.colorspace = context.color_primaries = context.color_trc = _BT709
-        context.color_range = ColorRange.MPEG
+    with mp4_of_frames(path, fps) as put:
         for pixels in frames:
-            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
-                format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
-            )
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+            put(pixels)
     if height % 2 or width % 2:
         return [f"{width}x{height} px became {width + width % 2}x{height + height % 2}: mp4's"
                 " sides are even"]  # fmt: skip
     return []
+
+
+@contextlib.contextmanager
+def mp4_of_frames(path: Path, fps: float) -> Iterator[Callable[[Frame], None]]:
+    """A function that takes the next frame of an mp4 as `write_mp4` writes it.
+
+    The file is there when the block has ended, and is not if it failed.
+    """
+    _check_rate(fps)
+    stream = None
+    with (
+        replacing(path) as temporary,
+        av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container,
+    ):
+
+        def put(pixels: Frame) -> None:
+            nonlocal stream
+            height, width = pixels.shape[:2]
+            pixels = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+            if stream is None:
+                stream = _h264(container, fps, pixels.shape[:2])
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
+                format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+            )
+            container.mux(stream.encode(frame))
+
+        yield put
+        if stream is not None:
+            container.mux(stream.encode())
+
+
+def _h264(container: OutputContainer, fps: float, size: tuple[int, ...]) -> VideoStream:
+    stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+    stream.height, stream.width = size
+    stream.pix_fmt = "yuv420p"
+    stream.options = {"crf": "12"}
+    context = stream.codec_context
+    context.colorspace = context.color_primaries = context.color_trc = _BT709
+    context.color_range = ColorRange.MPEG
+    return stream
 
 
 def write_gif(frames: Frames, fps: float, path: Path) -> list[str]:
