@@ -43,6 +43,9 @@ def main(args: list[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         message = str(stop) or "stopped by Ctrl-C; no half-written file was left"
         return _fail(message, getattr(stop, "exit_code", 130))  # 0 of SIGTERM in a training
+    except BrokenPipeError:  # of a reader that has seen enough, such as `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else exit would flush
+        return 141  # as shells say of SIGPIPE
     except (ValueError, OSError) as error:
         if os.environ.get("FV_TRACEBACK"):
             raise

@@ -1,5 +1,8 @@
 """`fv list`, `--help` and `--version`: what there is can be found without reading the source."""
 
+import subprocess
+import sys
+
 import pytest
 import tiny
 
@@ -88,3 +91,15 @@ def test_a_wrong_word_hears_the_nearest_right_one(words, line, capsys):
     assert error.startswith("fv: ")
     assert error.count("\n") == 1
     assert line in error
+
+
+def test_a_reader_that_has_seen_enough_ends_it_without_a_word():
+    code = "import sys; from fv_jax.cli.main import main; sys.exit(main(['list']))"
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    with process, process.stdout as out, process.stderr as errors:
+        assert out.readline()
+        out.close()
+        assert errors.read() == b""
+    assert process.returncode == 141
