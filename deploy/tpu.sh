@@ -17,9 +17,11 @@ on_every_worker() {
     done
     is_experiment tpu "${rest[0]:-}"
     [ -n "$zone" ] || refuse "tpu needs --zone Z"
-    # Every worker has a disk of its own, sets itself up, and finds the others.
-    remote="cd flashvideo && ./launch.sh setup tpu && exec .venv/bin/fv train"
-    remote+="$(printf ' %q' "${rest[@]}")"
+    # Every worker has a disk of its own, sets itself up, and finds the others. The training has a
+    # session of its own, so that it outlives the connection, which only shows its log.
+    remote="cd flashvideo && ./launch.sh setup tpu && {"
+    remote+=" setsid .venv/bin/fv train$(printf ' %q' "${rest[@]}") >train.log 2>&1 </dev/null &"
+    remote+=" tail -n +1 -F --pid=\$! train.log; wait \$!; }"
     command=(gcloud compute tpus tpu-vm ssh "$name" "--zone=$zone")
     [ -z "$project" ] || command+=("--project=$project")
     command+=(--worker=all)
@@ -29,5 +31,8 @@ on_every_worker() {
         return
     fi
     command -v gcloud >/dev/null || refuse "no gcloud here; install the Google Cloud CLI"
+    echo "launch.sh: it goes on without this connection. To look again, and to save and stop:" >&2
+    echo "    ${command[*]} --command='tail -n 50 -F flashvideo/train.log'" >&2
+    echo "    ${command[*]} --command='pkill -TERM -f \"[f]v train\"'" >&2
     exec "${command[@]}" "--command=$remote"
 }

@@ -122,9 +122,69 @@ def test_the_tpu_command_is_the_same_for_every_worker(project):
         *"gcloud compute tpus tpu-vm ssh pod --zone=us-west4-a --project=mine".split(),
         "--worker=all",
     ]
-    start, _, remote = words[-1].partition("cd flashvideo && ./launch.sh setup tpu && exec ")
+    start, _, remote = words[-1].partition("cd flashvideo && ./launch.sh setup tpu && { setsid ")
     assert start == "--command="
-    assert shell_words(remote) == [".venv/bin/fv", "train", "shapes", "--run.folder", "/mnt/it's"]
+    called, _, shown = remote.partition(" >train.log")
+    assert shell_words(called) == [".venv/bin/fv", "train", "shapes", "--run.folder", "/mnt/it's"]
+    assert shown == " 2>&1 </dev/null & tail -n +1 -F --pid=$! train.log; wait $!; }"
+
+
+_GCLOUD = """#!/bin/bash
+for word in "$@"; do :; done
+cd "$WORKER" && exec bash -c "${word#--command=}"
+"""
+_TRAINING = """
+import os, pathlib, sys, time
+print("begun", *sys.argv[1:], flush=True)
+while not pathlib.Path("go-on").exists():
+    time.sleep(0.02)
+print("done", flush=True)
+pathlib.Path("finished").touch()
+sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize("connection", ["stays", "breaks"])
+def test_a_tpu_training_outlives_the_connection(connection, project, tmp_path):
+    """On a worker that is this machine; gcloud is a program that runs the command here."""
+    worker, tools = tmp_path / "worker", tmp_path / "tools"
+    (worker / "flashvideo" / ".venv" / "bin").mkdir(parents=True)
+    tools.mkdir()
+    programs = {
+        tools / "gcloud": _GCLOUD,
+        worker / "flashvideo" / "launch.sh": "#!/bin/sh\n",
+        worker / "flashvideo/.venv/bin/fv": f"#!/bin/sh\nexec '{sys.executable}' fv.py \"$@\"\n",
+        worker / "flashvideo" / "fv.py": _TRAINING,
+    }
+    for path, text in programs.items():
+        path.write_text(text)
+        path.chmod(0o755)
+    path = f"{tools}:{os.environ['PATH']}"
+    running = subprocess.Popen(
+        ["bash", "launch.sh", "tpu", "pod", "--zone", "z", "shapes", "--run.steps", "5"],
+        cwd=project, env=os.environ | {"PATH": path, "WORKER": str(worker)}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    home = worker / "flashvideo"
+    assert running.stdout.readline() == "begun train shapes --run.steps 5\n"
+    if connection == "breaks":
+        os.killpg(running.pid, signal.SIGHUP)
+        running.wait(timeout=30)
+    (home / "go-on").touch()
+    shown, told = running.communicate(timeout=30)
+    wait_for((home / "finished").exists)
+    assert (home / "train.log").read_text().endswith("done\n")
+    assert "--worker=all --command='tail -n 50 -F flashvideo/train.log'" in told
+    if connection == "stays":
+        assert shown == "done\n"
+        assert running.returncode == 3
+
+
+def wait_for(condition, seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, condition
+        time.sleep(0.05)
 
 
 def shell_words(line: str) -> list[str]:
