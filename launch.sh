@@ -6,6 +6,7 @@
 #                           with the newest versions that are allowed, on the newest Python here
 #   ./launch.sh test-slow   the tests that take minutes
 #   ./launch.sh test-tpu    compile for a TPU slice without one (installs libtpu, 200 MB)
+#   ./launch.sh docs        the pages as a site, in out/site; every link is checked
 #   ./launch.sh fv ARGS     the command line, e.g. ./launch.sh fv generate --help
 #   ./launch.sh setup       only the set-up; `setup cuda12`, `cuda13` or `tpu` for that device
 #
@@ -18,7 +19,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-usage() { sed -n '2,17s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,18s/^# \{0,1\}//p' "$0"; }
 
 # Wrong usage: one line, and the exit code that `fv` has for it.
 refuse() {
@@ -105,6 +106,22 @@ test_tpu() {
         fi
     fi
     exec env JAX_PLATFORMS=cpu PYTHONPATH="$home" .venv/bin/python -m pytest -m tpu "$@"
+}
+
+# Pages link to each other, and to code, as all of it lies in the tree: so it is laid out for mkdocs.
+build_docs() {
+    local home=.venv/docs source=out/site-source
+    if [ ! -x "$home/bin/mkdocs" ]; then
+        "$(find_python)" -m venv "$home"
+        "$home/bin/python" -m pip install --disable-pip-version-check -q \
+            "mkdocs-material==9.8.*" "mkdocstrings[python]==1.0.*"
+    fi
+    rm -rf "$source"
+    mkdir -p "$source"
+    git ls-files -z -- ':!fv_jax/assets' ':!tests/fixtures' | tar --null -T - -cf - |
+        tar -xf - -C "$source"
+    NO_MKDOCS_2_WARNING=1 "$home/bin/mkdocs" build
+    echo "out/site/index.html"
 }
 
 # Where a training's logs go: out/EXPERIMENT, or the folder that `fv train` is told.
@@ -221,6 +238,7 @@ case "$command" in
         setup; exec .venv/bin/python -m pytest -m "not slow and not tpu" "${spread[@]}" "$@" ;;
     test-slow) setup; exec .venv/bin/python -m pytest -m slow "$@" ;;
     test-tpu) setup; test_tpu "$@" ;;
+    docs) build_docs ;;
     fv) setup; exec .venv/bin/fv "$@" ;;
     setup) setup "$@" ;;
     local) local_training "$@" ;;

@@ -1,5 +1,6 @@
 """The pages: links lead somewhere, and paths and module names are those of the tree."""
 
+import pkgutil
 import re
 from pathlib import Path
 
@@ -67,3 +68,11 @@ def test_the_map_has_every_room():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     rooms = {path.parent.name for path in (ROOT / "fv_jax").glob("*/__init__.py")}
     assert rooms == {room for room in rooms if f"\n      {room}/" in text}
+
+
+def test_the_reference_names_what_there_is():
+    page = (ROOT / "docs/reference.md").read_text(encoding="utf-8")
+    names = re.findall(r"^::: ([\w.]+)$", page, re.M)
+    assert len(names) > 10
+    for name in names:
+        assert (pkgutil.resolve_name(name).__doc__ or "").strip(), name

@@ -251,6 +251,7 @@ def test_help_shows_every_command(project):
         "test",
         "test-slow",
         "test-tpu",
+        "docs",
         "fv",
         "setup",
         "local",
