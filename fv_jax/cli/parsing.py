@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from fv_jax.config.model import require_countable
 from fv_jax.config.registry import choices
 
 _BOX = re.compile(r"[\u2500-\u257f]+|-{4,}")
@@ -65,13 +66,28 @@ def parse(kind: Any, args: Sequence[str], **more: Any) -> Any:
     more |= {"config": (tyro.conf.AvoidSubcommands,), "registry": _READING}
     try:
         with contextlib.redirect_stderr(captured):
-            return run(kind, args=args, **more)
+            made = run(kind, args=args, **more)
+        if dataclasses.is_dataclass(made):
+            _check_numbers(kind, made, [])
+        return made
     except ValueError as error:  # of a dataclass whose fields have no prefix
         raise ValueError(_by_flag(kind, "", str(error))) from error
     except SystemExit as stop:
         if stop.code:
             raise ValueError(_in_one_line(captured.getvalue(), kind)) from stop
         raise
+
+
+def _check_numbers(kind: Any, made: Any, path: list[str]) -> None:
+    """Raises `ValueError` unless machines count with every number of a dataclass and of its parts,
+    whatever they check themselves.
+    """
+    for field in dataclasses.fields(made):
+        value, here = getattr(made, field.name), [*path, field.name]
+        if dataclasses.is_dataclass(value):
+            _check_numbers(kind, value, here)
+        else:
+            require_countable(_flag(kind, here) or field.name, value)
 
 
 def _in_one_line(boxed: str, kind: Any) -> str:

@@ -20,19 +20,24 @@ def require(ok: bool, message: str) -> None:
         raise ValueError(message)
 
 
+def require_countable(name: str, value: Any) -> None:
+    """Raise `ValueError` unless a value that is a number, or a tuple of them, is finite and of a
+    size that machines count with.
+    """
+    for number in value if isinstance(value, tuple) else (value,):
+        finite = not isinstance(number, float) or math.isfinite(number)
+        require(finite, f"{name} must be finite, got {value}")
+        small = not isinstance(number, int | float) or abs(number) < 2**32
+        require(small, f"{name} must be below {2**32}, got {value}")
+
+
 def at_least(config: Any, **bounds: float) -> None:
     """Raise `ValueError` unless each named field is at least its bound, and every number finite
     and of a size that machines count with.
     """
     kind = type(config).__name__
     for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        for number in value if isinstance(value, tuple) else (value,):
-            finite = not isinstance(number, float) or math.isfinite(number)
-            require(finite, f"{kind}.{field.name} must be finite, got {value}")
-            if isinstance(number, int | float):
-                small = abs(number) < 2**32
-                require(small, f"{kind}.{field.name} must be below {2**32}, got {value}")
+        require_countable(f"{kind}.{field.name}", getattr(config, field.name))
     for name, low in bounds.items():
         value = getattr(config, name)
         require(value >= low, f"{kind}.{name} must be >= {low}, got {value}")

@@ -8,7 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fv_jax.array_types import Frames
-from fv_jax.data.sources.base import Entry, Problem, Source
+from fv_jax.data.sources.base import Entry, Problem, Source, left_out_of
 from fv_jax.media.readers import ClipError, Reader, fps_of
 from fv_jax.media.video_file import STANDING_IN
 
@@ -75,7 +75,7 @@ class Inspection:
             "longest_text_words": max((len(text.split()) for text in texts), default=0),
             "notes": dict(Counter(note for fact in facts for note in fact.notes).most_common()),
             "problems": [dataclasses.asdict(problem) for problem in self.problems],
-            "left_out": dict(getattr(self.source, "left_out", {})),
+            "left_out": left_out_of(self.source),
             "each": [self._about(fact) for fact in facts],
         }
 

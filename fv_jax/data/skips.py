@@ -7,14 +7,17 @@ on what has been reported.
 import hashlib
 import json
 import os
+import re
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
-from fv_jax.data.sources.base import Problem, Source
+from fv_jax.data.sources.base import Problem, Source, left_out_of
+from fv_jax.media.readers import ClipError
+from fv_jax.media.walk import of_left_out
 
 
 class Skips:
@@ -56,7 +59,8 @@ class Skips:
 
 
 def report_problems(*sources: Source, strict: bool) -> None:
-    """Say in one line what each source lacks before any clip is opened, such as missing files.
+    """Say what each source lacks before anything is made of it, such as missing files, and how much
+    of what lies in its folder is no clip.
 
     Args:
         sources: one that comes twice is reported once.
@@ -70,6 +74,39 @@ def report_problems(*sources: Source, strict: bool) -> None:
             check_none(source.name, source.problems)
         if source.problems:
             print(f"fv: left out {_summary(source.name, source.problems)}", file=sys.stderr)
+        if left_out := left_out_of(source):
+            print(f"fv: {source.name}: {of_left_out(left_out)}", file=sys.stderr)
+
+
+def report_notes(notes: Iterable[tuple[str, str]]) -> None:
+    """Say in one line a kind what there is to know of how clips are shown.
+
+    Args:
+        notes: a clip and a note of it; notes that differ in their numbers are of one kind.
+    """
+    kinds: dict[str, dict[str, str]] = {}
+    for clip, note in notes:
+        kinds.setdefault(re.sub(r"\d+", "N", note), {})[clip] = note
+    for clips in kinds.values():
+        clip, note = next(iter(clips.items()))
+        print(f"fv: {len(clips)} clips, such as {clip}: {note}", file=sys.stderr)
+
+
+def check_some_opens(source: Source) -> None:
+    """See to it that some clip can be opened, before a folder is made for what comes of it.
+
+    Raises:
+        ValueError: none can.
+    """
+    reasons = []
+    for index in range(len(source)):
+        try:
+            source[index].open()
+        except ClipError as error:
+            reasons.append(f"{source[index].id}: {error}")
+        else:
+            return
+    raise ValueError(f"none of {len(source)} clips of {source.name} can be read, e.g. {reasons[0]}")
 
 
 def check_none(where: object, problems: Sequence[Problem]) -> None:

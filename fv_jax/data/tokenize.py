@@ -21,7 +21,7 @@ from jaxtyping import UInt8
 from tqdm import tqdm
 
 from fv_jax.config.model import TokenSettings, to_json
-from fv_jax.data.skips import Skips, check_none, report_problems
+from fv_jax.data.skips import Skips, check_none, check_some_opens, report_notes, report_problems
 from fv_jax.data.sources.base import Entry, Problem, Source, parse
 from fv_jax.data.token_cache import (
     MANIFEST,
@@ -76,10 +76,12 @@ def tokenize(
     wanted = _manifest(source, tokenizer, settings)
     tokens = _complete(wanted, folder)  # which any number of processes may read
     if not tokens:
+        report_problems(source, strict=settings.strict)
+        if not folder.exists():
+            check_some_opens(source)
         with only_process_in(folder):
             tokens = _complete(wanted, folder)
             if not tokens:
-                report_problems(source, strict=settings.strict)
                 if not (folder / MANIFEST).exists():
                     tokenizer.save(folder / TOKENIZER)
                     wanted.write(folder)
@@ -128,6 +130,7 @@ class _Run:
         self.settings: TokenSettings = settings
         self.manifest: Manifest = manifest
         self.skips = Skips(folder / "left_out", strict=settings.strict)
+        self.notes: list[tuple[str, str]] = []  # of clips that were read
 
     def __call__(self) -> TokenFolder:
         per_shard, total = self.settings.shard_clips, len(self.source)
@@ -146,6 +149,7 @@ class _Run:
                         _check_alive(self.folder, self.manifest)  # before hours are spent
             finally:
                 pool.shutdown(cancel_futures=True)  # what was to be decoded ahead
+        report_notes(sorted(self.notes))
         return self._finish(shards)
 
     def _shard(self, number: int, entries: range, pool: ThreadPoolExecutor, bar: tqdm) -> None:
@@ -174,9 +178,14 @@ class _Run:
             parts = [numbers[s : s + per_piece] for s in starts if s == 0 or len(numbers) - s > 1]
             if len(parts) > _MOST_PIECES:
                 return Film(reader, parts)
-            return list(read_pieces(reader, parts, self.settings.size))
+            frames = list(read_pieces(reader, parts, self.settings.size))
         except ClipError as error:
             return error
+        self._note(entry, reader)
+        return frames
+
+    def _note(self, entry: Entry, reader: Reader) -> None:
+        self.notes += [(entry.id, note) for note in reader.notes]
 
     def _batched(
         self, decoded: Iterable[tuple[Entry, Whole | Film]]
@@ -189,6 +198,7 @@ class _Run:
                 yield from self._encode(waiting)
                 waiting, frames = [], 0
                 yield entry, self._encode_film(pieces)
+                self._note(entry, pieces.reader)
                 continue
             waiting.append((entry, pieces))
             frames += sum(map(len, pieces)) if isinstance(pieces, list) else 0

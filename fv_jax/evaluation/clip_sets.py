@@ -10,6 +10,7 @@ must be as long and as large as its first, and the error names the file that is 
 
 import dataclasses
 import functools
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -23,7 +24,7 @@ from fv_jax.media.npz import NpzClips
 from fv_jax.media.opening import open_clip
 from fv_jax.media.readers import ClipError
 from fv_jax.media.video_file import VIDEO_SUFFIXES
-from fv_jax.media.walk import natural, walk
+from fv_jax.media.walk import natural, of_left_out, walk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +50,11 @@ def open_set(place: Path) -> list[ClipFile]:
         ValueError: no clip in it, or an .npz without clips.
     """
     if place.is_dir():
-        found = sorted(walk(place, (*VIDEO_SUFFIXES, ".npz")).clips, key=natural)
-        clips = [clip for path in found for clip in _file(place / path, one=True)]
+        found = walk(place, (*VIDEO_SUFFIXES, ".npz"))
+        if found.left_out:
+            print(f"fv: {place}: {of_left_out(found.left_out)}", file=sys.stderr)
+        paths = sorted(found.clips, key=natural)
+        clips = [clip for path in paths for clip in _file(place / path, one=True)]
         if not clips:
             raise ValueError(f"{place} holds no clip; want videos, GIFs, folders of pictures, .npz")
         return clips

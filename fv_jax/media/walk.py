@@ -7,7 +7,8 @@ silence but the files that a source reads itself.
 import dataclasses
 import os
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fv_jax.media.pictures import PICTURE_SUFFIXES, is_animated
@@ -16,7 +17,8 @@ from fv_jax.media.video_file import VIDEO_SUFFIXES
 # Folders that network disks, desktops and archives leave behind, in small letters.
 _JUNK_FOLDERS = (
     "@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin",
-    "__macosx", "lost+found", "system volume information", "thumbs", "thumbnails",
+    "__macosx", "lost+found", "lost.dir", "system volume information", "recycler", "thumbs",
+    "thumbnails", "network trash folder", "temporary items",
 )  # fmt: skip
 _JUNK_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
 # Suffixes of moving and still pictures that nothing here reads.
@@ -54,19 +56,33 @@ def walk(folder: Path, suffixes: Sequence[str] = VIDEO_SUFFIXES) -> Walk:
     A folder of pictures that are no animations is a clip if no other clip and no folder lies in
     it; it may be `folder` itself (".").
     """
-    found, seen = Walk(), set()
-    for home, folders, files in os.walk(folder, followlinks=True):
-        relative = Path(home).relative_to(folder)
-        if (real := os.path.realpath(home)) in seen:  # a link to where we have been
-            folders.clear()
-            continue
-        seen.add(real)
+    found = Walk()
+    for home, folders, files in each_folder(folder):
+        relative = home.relative_to(folder)
         for name in sorted(folders):
             if reason := _junk(name, _JUNK_FOLDERS, "folder"):
                 found.left_out[(relative / name).as_posix()] = reason
         folders[:] = sorted(name for name in folders if not _junk(name, _JUNK_FOLDERS, "folder"))
-        _look_at(found, Path(home), relative, sorted(files), bool(folders), suffixes)
+        _look_at(found, home, relative, sorted(files), bool(folders), suffixes)
     return found
+
+
+def each_folder(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """As `os.walk` gives them; links are followed, to each place once."""
+    seen = set()
+    for home, folders, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(home)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield Path(home), folders, files
+
+
+def of_left_out(left_out: Mapping[str, str]) -> str:
+    """How many files and folders are no clips, and why, in one line."""
+    reasons = Counter(left_out.values()).most_common()
+    counted = "; ".join(f"{reason} ({count})" for reason, count in reasons)
+    return f"{len(left_out)} files and folders are no clips: {counted}"
 
 
 def _look_at(

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from fv_jax.array_types import Frames
 from fv_jax.config.model import to_json
 from fv_jax.config.training import CodebookExperiment
-from fv_jax.data.skips import Skips, report_problems
+from fv_jax.data.skips import Skips, check_some_opens, report_problems
 from fv_jax.data.sources.base import Entry
 from fv_jax.data.split import open_split, open_whole
 from fv_jax.files import only_process_in, replacing, write_text
@@ -57,10 +57,11 @@ def train(config: CodebookExperiment, folder: Path) -> tuple[Path, str]:
     Raises:
         ValueError: fewer different patches than codes, or no clip can be read.
     """
+    own, held = open_split(config.data, config.valid, config.valid_share)
+    report_problems(own.source, held.source, strict=config.strict)
+    check_some_opens(own.source)
     with only_process_in(folder):
         begun = time.monotonic()
-        own, held = open_split(config.data, config.valid, config.valid_share)
-        report_problems(own.source, held.source, strict=config.strict)
         skips = Skips(folder / "left_out", strict=config.strict)
         parts = [(own.entries, 1 - config.wide_share if config.wide else 1.0)]
         if config.wide:

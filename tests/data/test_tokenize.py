@@ -81,6 +81,36 @@ def test_no_usable_clip_at_all_is_an_error(tmp_path):
         tokenize(tiny.ListSource([BROKEN, BROKEN]), tiny.MeanTokenizer(), tmp_path, SETTINGS)
 
 
+def test_no_folder_is_made_of_clips_none_of_which_opens(tmp_path):
+    words = r"none of 2 clips of list can be read, e\.g\. clip/0: not a video"
+    with pytest.raises(ValueError, match=words):
+        tokenize(tiny.ListSource([BROKEN] * 2), tiny.MeanTokenizer(), tmp_path / "new", SETTINGS)
+    assert not (tmp_path / "new").exists()
+
+
+class NotedSource(tiny.ListSource):
+    """Clips of which there is something to know."""
+
+    def __getitem__(self, index):
+        entry = super().__getitem__(index)
+
+        def opened():
+            reader = entry.open()
+            reader.notes = [f"{index} of 9 frames cannot be decoded"] + ["HDR"] * (index == 1)
+            return reader
+
+        return dataclasses.replace(entry, open=opened)
+
+
+def test_what_there_is_to_know_of_clips_is_said_once_a_kind(tmp_path, capsys):
+    tokenize(NotedSource(clips(3)), tiny.MeanTokenizer(), tmp_path, SETTINGS)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fv: ")]
+    assert lines == [
+        "fv: 3 clips, such as clip/0: 0 of 9 frames cannot be decoded",
+        "fv: 1 clips, such as clip/1: HDR",
+    ]
+
+
 class DeadTokenizer(tiny.MeanTokenizer):
     """One id for every patch."""
 

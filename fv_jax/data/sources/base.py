@@ -22,8 +22,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from fv_jax.config.model import require_countable
 from fv_jax.config.registry import Registry, choices
 from fv_jax.media.readers import Reader
+from fv_jax.media.walk import of_left_out
 
 UNTITLED = "video"  # the text of clips that come with none
 
@@ -125,9 +127,19 @@ def open_source(name: str) -> Source:
         raise ValueError(f"{kind} takes no place, got {place!r}")
     source = make(name=name, **values)
     if not len(source):
-        first = f" ({source.problems[0].reason})" if source.problems else ""
-        raise ValueError(f"no clips in {name}{first}")
+        first: dict[str, str] = {}
+        for problem in source.problems:
+            first.setdefault(problem.reason, problem.id)
+        why = "; ".join(f"{id}: {reason}" for reason, id in [*first.items()][:2])
+        if not why and (left_out := left_out_of(source)):
+            why = f"{of_left_out(left_out)}, such as {next(iter(left_out))}"
+        raise ValueError(f"no clips in {name}" + (f" ({why})" if why else ""))
     return source
+
+
+def left_out_of(source: Source) -> dict[str, str]:
+    """Files and folders that are no clips of a source, and why, where it looks through folders."""
+    return dict(getattr(source, "left_out", {}))
 
 
 def parse(name: str) -> tuple[str, str, dict[str, str]]:
@@ -175,10 +187,11 @@ def _is_there(path: str) -> bool:
 
 def _converted(kind: str, parameter: inspect.Parameter, text: str):
     if parameter.annotation in (int, float):
+        name = f"{kind}'s option {parameter.name}"
         try:
-            return parameter.annotation(text)
+            value = parameter.annotation(text)
         except ValueError as error:
-            raise ValueError(
-                f"{kind}'s option {parameter.name} must be a number, got {text!r}"
-            ) from error
+            raise ValueError(f"{name} must be a number, got {text!r}") from error
+        require_countable(name, value)
+        return value
     return text

@@ -97,8 +97,10 @@ def _tables(folder: Path, files: Sequence[str], found: Captions) -> Iterator[Row
 
 
 def _row(path: Path, number: int, row: dict) -> tuple[str, str] | None:
-    """Path and text; None for an empty caption."""
+    """Path and text; None for an empty caption, or a row of separators alone."""
     row = {key.strip().lower(): value for key, value in row.items() if isinstance(key, str)}
+    if row and not any(row.values()):
+        return None
     file = next((row[key] for key in _FILE_KEYS if row.get(key)), None)
     text = next((row[key] for key in _TEXT_KEYS if row.get(key)), None)
     if isinstance(text, list) and text:  # several captions: the first
@@ -114,13 +116,17 @@ def _rows(path: Path) -> Iterator[tuple[int, dict]]:
     """Line number and dictionary of every caption."""
     text, suffix = read_text(path), path.suffix.lower()
     if suffix in (".csv", ".tsv"):
-        head = text.split("\n", 1)[0]  # spreadsheets of some languages write semicolons
+        table = text.lstrip("\r\n")
+        blank = text[: len(text) - len(table)].count("\n")
+        head = table.split("\n", 1)[0]  # spreadsheets of some languages write semicolons
         between = "\t" if suffix == ".tsv" else ";" if ";" in head and "," not in head else ","
-        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=between)
+        reader = csv.DictReader(io.StringIO(table, newline=""), delimiter=between)
         try:
-            yield from ((reader.line_num, row) for row in reader)
+            yield from ((blank + reader.line_num, row) for row in reader)
         except csv.Error as error:  # a quotation mark that never ends, say
-            raise ValueError(f"{path}, line {reader.line_num}: not CSV ({error})") from error
+            raise ValueError(
+                f"{path}, line {blank + reader.line_num}: not CSV ({error})"
+            ) from error
         return
     if suffix == ".json":
         yield from _json_rows(path, text)
@@ -187,12 +193,13 @@ def _no_blank_end(text: str) -> list[str]:
 def _sidecars(folder: Path, clips: Sequence[str], files: set[str], found: Captions) -> None:
     """A text beside each clip: of its name, with or without its suffix."""
     taken: dict[str, str] = {}
-    for clip in clips:
-        stems = (str(Path(clip).with_suffix("")), clip) if clip != "." else ()
-        beside = (stem + suffix for stem in stems for suffix in _SIDECARS)
-        file = next((file for file in beside if file in files), None)
-        if file is not None:
-            taken[clip] = file
+    exact, alike = {file: file for file in files}, _unique(sorted(files), _small)
+    for known, key in ((exact, str), (alike, _small)):  # in other capitals, say, if no exact one
+        for clip in clips:
+            stems = (str(Path(clip).with_suffix("")), clip) if clip != "." else ()
+            beside = (known.get(key(stem + suffix)) for stem in stems for suffix in _SIDECARS)
+            if clip not in taken and (file := next(filter(None, beside), None)):
+                taken[clip] = file
     if not taken:
         return
     found.texts = {}

@@ -14,7 +14,7 @@ from fv_jax.config.model import TokenSettings
 from fv_jax.config.training import NetworkExperiment
 from fv_jax.data.batches import Clips
 from fv_jax.data.live import LiveClips
-from fv_jax.data.skips import Skips, report_problems
+from fv_jax.data.skips import Skips, check_some_opens, report_problems
 from fv_jax.data.sources.base import open_source
 from fv_jax.data.split import Part, frames_held_out, open_split, say_one_clip, split
 from fv_jax.data.token_cache import MANIFEST, TOKENIZER, Chosen, Manifest, Stretch, TokenFolder
@@ -182,6 +182,7 @@ def _live(config: NetworkExperiment, ids: FrameIds, folder: Path) -> NetworkData
     name = hashlib.sha256(str(Path(config.data).resolve()).encode()).hexdigest()[:8]
     skips = Skips(folder / f"left_out-{name}", strict=config.strict)
     report_problems(train.source, valid.source, strict=config.strict)
+    check_some_opens(train.source)
     known = len(skips.problems())
     if known:
         print(f"fv: {known} clips are known to be unusable: {skips.folder}", file=sys.stderr)

@@ -23,7 +23,7 @@ from fv_jax.config.model import TokenSettings, to_json
 from fv_jax.config.training import TokenizerExperiment
 from fv_jax.data.batches import Batches, OwnRows
 from fv_jax.data.pairs import Pairs, ShapePairs, VideoPairs, varied
-from fv_jax.data.skips import Skips, report_problems
+from fv_jax.data.skips import Skips, check_some_opens, report_problems
 from fv_jax.data.sources.base import Entry
 from fv_jax.data.split import open_split
 from fv_jax.files import replacing, write_text
@@ -70,6 +70,7 @@ class TokenizerTask:
                 )
             train, valid = open_split(config.data, config.valid, config.valid_share)
             report_problems(train.source, valid.source, strict=config.strict)
+            check_some_opens(train.source)
             self._augment = config.augment and len(train.entries) < _FEW_CLIPS
             home, other = (_home(folder, s) for s in (config.data, config.valid or config.data))
             skips = lambda source: Skips(source / "left_out", strict=config.strict)

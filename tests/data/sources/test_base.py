@@ -95,11 +95,25 @@ def test_a_missing_folder():
         open_source("/no/such")
 
 
-def test_an_empty_folder_tells_the_first_problem(tmp_path):
-    with pytest.raises(ValueError, match="no clips in"):
+def test_an_empty_folder_tells_what_is_there_instead(tmp_path):
+    with pytest.raises(ValueError, match=rf"^no clips in {tmp_path}$"):
         open_source(str(tmp_path))
-    (tmp_path / "captions.jsonl").write_text('{"file_name": "a.mp4", "text": "a"}\n')
-    with pytest.raises(ValueError, match=r"no clips in .* \(captions name it"):
+    for name in ("a.mxf", "b.mxf", ".hidden.mp4"):
+        (tmp_path / name).touch()
+    words = (
+        r"\(3 files and folders are no clips: \.mxf files are not read \(2\); hidden file \(1\), "
+        r"such as \.hidden\.mp4\)"
+    )
+    with pytest.raises(ValueError, match=words):
+        open_source(str(tmp_path))
+
+
+def test_captions_of_other_clips_tell_what_was_compared(tmp_path):
+    for name in ("a.mp4", "c.mp4"):
+        (tmp_path / name).touch()
+    (tmp_path / "captions.jsonl").write_text('{"file_name": "x/b.mp4", "text": "a"}\n')
+    words = r"\(a\.mp4: no caption; x/b\.mp4: captions name it, but there is no such clip\)"
+    with pytest.raises(ValueError, match=words):
         open_source(str(tmp_path))
 
 

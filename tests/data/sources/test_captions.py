@@ -35,6 +35,7 @@ TABLES = {
     '{"video": "sub/dog.mp4", "prompt": "a dog"}\n',
     "captions.tsv": "media_path\tcaption\ncat.mp4\ta cat\nsub/dog.mp4\ta dog\n",
     "captions.csv": "Video;Caption\ncat.mp4;a cat\nsub/dog.mp4;a dog\n",
+    "prompts.csv": "\n\nfile_name,text\ncat.mp4,a cat\n\n,\nsub/dog.mp4,a dog\n,\n",  # blank rows
     "captions.json": json.dumps({"cat.mp4": ["a cat", "an animal"], "sub/dog.mp4": "a dog"}),
     "dataset.json": json.dumps(
         [{"path": "cat.mp4", "cap": ["a cat"]}, {"path": "sub/dog.mp4", "cap": ["a dog"]}]
@@ -71,6 +72,22 @@ def test_a_text_beside_each_clip(home):
     found = problems(home)
     assert found.pop("fish.mp4").endswith("fish.txt is UTF-16 text; save it as UTF-8")
     assert found == {"sub/bird.mp4": "no caption"}
+
+
+@pytest.mark.parametrize(
+    ("clip", "text"),
+    [
+        (unicodedata.normalize("NFD", "über.mp4"), unicodedata.normalize("NFC", "über.txt")),
+        (unicodedata.normalize("NFC", "über.mp4"), unicodedata.normalize("NFD", "über.txt")),
+        ("Bird.MP4", "bird.TXT"),
+    ],
+)
+def test_a_text_beside_a_clip_in_other_letters(clip, text, tmp_path):
+    (tmp_path / clip).write_bytes(b"unread")
+    (tmp_path / text).write_text("something flies")
+    assert texts(tmp_path) == {clip: "something flies"}
+    (tmp_path / clip).with_suffix(".txt").write_text("its own")  # counts before others
+    assert texts(tmp_path) == {clip: "its own"}
 
 
 def test_a_text_beside_a_folder_of_pictures(tmp_path):
