@@ -3,7 +3,7 @@
 import sys
 from typing import TYPE_CHECKING
 
-from fv_jax.cli.parsing import is_folder
+from fv_jax.cli.paths import check_writable
 from fv_jax.metrics import I3D
 from fv_jax.metrics.weights.files import convert
 
@@ -13,8 +13,7 @@ if TYPE_CHECKING:
 
 def convert_weights(command: "ConvertWeights") -> int:
     """Convert one file. Returns the exit code."""
-    if is_folder(command.out):
-        raise IsADirectoryError(f"OUT {str(command.out)!r} is a folder; give a file name")
+    check_writable(command.out, inputs=[command.source], flag="OUT")
     made = convert(command.source, command.out)
     print(made.text)
     if command.smoke and made.network == "I3D" and made.verified:

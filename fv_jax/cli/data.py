@@ -5,13 +5,12 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fv_jax.cli.parsing import is_folder
-from fv_jax.cli.paths import check_writable
+from fv_jax.cli.paths import check_writable, place_of
 from fv_jax.data.inspect import inspect as look_through
-from fv_jax.data.sources.base import open_source, parse
+from fv_jax.data.sources.base import open_source
 from fv_jax.files import write_text
 from fv_jax.media.montage import contact_sheet, save_png
 
@@ -32,9 +31,8 @@ def inspect(command: "Inspect") -> int:
         raise ValueError(f"--sheet must name a .png file, got {str(command.sheet)!r}")
     source = open_source(command.source)
     beside = command.sheet.parent / "inspect.json"
-    place = Path(parse(command.source)[1])
     for path in (command.sheet, beside):
-        check_writable(path, inputs=[place] if place.is_dir() else [], flag="--sheet")
+        check_writable(path, inputs=[place_of(command.source)], flag="--sheet")
     found = look_through(source, probe=command.probe, decode=command.decode)
     report = found.report()
     write_text(beside, json.dumps(report, indent=1) + "\n")

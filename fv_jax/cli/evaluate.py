@@ -4,9 +4,12 @@ import dataclasses
 import re
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fv_jax.cli.paths import check_apart, place_of
+from fv_jax.cli.progress import working
 from fv_jax.config.registry import choices
 from fv_jax.config.training import NetworkExperiment
 from fv_jax.evaluation.clip_sets import scored
@@ -36,11 +39,12 @@ def run(command: "Evaluate") -> int:
     Raises:
         ValueError, FileNotFoundError: what is compared, or a setting, is unfit.
     """
-    with only_process_in(command.places.cache):
-        return (_experiment if len(command.what) == 1 else _folders)(command)
+    finish = (_experiment if len(command.what) == 1 else _folders)(command)
+    with only_process_in(command.places.cache):  # what is to be read is good
+        return finish()
 
 
-def _folders(command: "Evaluate") -> int:
+def _folders(command: "Evaluate") -> Callable[[], int]:
     if len(command.what) != 2:
         raise ValueError(
             f"give REAL FAKE (two folders or .npz) or EXPERIMENT, got {len(command.what)} names"
@@ -54,16 +58,18 @@ def _folders(command: "Evaluate") -> int:
         names = ", ".join(flag.split()[0] for flag in flags)
         raise ValueError(f"{names}: only for an experiment, whose clips are made here")
     real, fake = map(Path, command.what)
+    _check_apart(command, real, fake)
     name = command.places.name or name_of_clips(fake)
     _refuse_another(command, name)
     rules = dataclasses.replace(_protocol(command, "plain"), repeats=1)  # what is there is one run
     comparison = compare_folders(real, fake, rules)
     first = comparison.sets.real[0]
-    metrics = _metrics(command, rules, len(scored(first, rules)), first.name)
-    return _finish(command, name, comparison, metrics)
+    with working(f"opening {first.name}"):
+        metrics = _metrics(command, rules, len(scored(first, rules)), first.name)
+    return lambda: _finish(command, name, comparison, metrics)
 
 
-def _experiment(command: "Evaluate") -> int:
+def _experiment(command: "Evaluate") -> Callable[[], int]:
     from fv_jax.evaluation.samples import compare_samples, fitted, model_folder
     from fv_jax.generation.generator import Generator
 
@@ -72,18 +78,27 @@ def _experiment(command: "Evaluate") -> int:
         raise ValueError(f"{what!r} is one set of clips; give two, REAL FAKE, or an experiment")
     config = _config(command, what)
     rules = _protocol(command, preset_of(config.name), given=1)
+    _check_apart(command, place_of(sampling.source))
     name = command.places.name or name_of_experiment(config.name, rules)
     _refuse_another(command, name)
     trained = Path(config.run.folder or experiments.OUT / config.name) / "model"
     folder = model_folder(config, trained, sampling.model)
-    generator = Generator.load(str(folder))
+    with working(f"opening {folder}"):
+        generator = Generator.load(str(folder))
     rules = fitted(rules, generator, sampling.options)
     metrics = _metrics(command, rules, rules.frames, f"protocol {rules.name}")
-    comparison = compare_samples(
+    compared = compare_samples(
         config, folder, generator, rules, source=sampling.source, options=sampling.options,
         seed=sampling.seed, batch_size=sampling.batch_size, home=command.places.cache / "clips",
     )  # fmt: skip
-    return _finish(command, name, comparison, metrics)
+    return lambda: _finish(command, name, compared(), metrics)
+
+
+def _check_apart(command: "Evaluate", *read: Path | None) -> None:
+    """See to it that no result becomes a clip of what is compared the next time."""
+    for place in read:
+        for flag in ("out", "cache"):
+            check_apart(getattr(command.places, flag), place, flag=f"--{flag}")
 
 
 def _config(command: "Evaluate", name: str) -> NetworkExperiment:

@@ -3,6 +3,7 @@
 command line ──► Plan ──► batches ──► Generator.run ──► files
 """
 
+import contextlib
 import sys
 import time
 from collections import deque
@@ -18,6 +19,7 @@ from fv_jax.cli import STARTED
 from fv_jax.cli.commands import Generate
 from fv_jax.cli.parsing import is_folder
 from fv_jax.cli.paths import check_writable, naming, open_video, tell
+from fv_jax.cli.progress import working
 from fv_jax.files import read_text
 from fv_jax.generation.generator import Generator
 from fv_jax.generation.plan import Plan, key_frames, plan_videos
@@ -47,25 +49,31 @@ def generate(command: Generate) -> int:
     for path in outputs:
         check_writable(path, inputs=[command.prompts, command.first_frames])
     imported = time.perf_counter()
-    generator = Generator.load(command.model)
+    with working(f"opening {command.model}"):
+        generator = Generator.load(command.model)
     loaded = time.perf_counter()
     plan = _plan(command, generator.model, prompts)
     before = {"import": imported - STARTED, "load": loaded - imported}
     made, frames, times = 0, 0, ""
-    with tqdm(total=len(plan.requests), unit="video", disable=len(plan.requests) < 2) as bar:
+    many, told = len(plan.requests) > 1, None
+    with (
+        tqdm(total=len(plan.requests), unit="video", disable=not many) as bar,
+        contextlib.nullcontext() if many else working("making the video"),
+    ):
         for index, clip in _sample(generator, plan, command.batch_size, before):
             try:
                 notes = save_clip(clip, outputs[index], scale=command.scale)
             except _FAILURES as error:
                 _report_failure(index, error, len(prompts))
                 continue
-            if not made:  # the same of all
-                tell(notes, outputs[index])
+            told = told or (notes, outputs[index])  # the same of all
             made, frames = made + 1, frames + len(clip.frames)
             rate = frames / (time.perf_counter() - loaded)
             bar.set_postfix_str(f"{rate:.1f} frames/s", refresh=False)
             bar.update()
             times = clip.times
+    if told:
+        tell(*told)
     where = outputs[0] if len(outputs) == 1 else command.out
     if made:
         seconds = time.perf_counter() - STARTED

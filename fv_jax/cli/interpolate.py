@@ -17,11 +17,12 @@ def interpolate(command: Interpolate) -> int:
     """Insert frames into the video that the command line names. Returns the exit code."""
     check_writable(command.out, inputs=[command.video])
     check_output(command.out)
-    reader = open_video(command.video, least=2)
-    with naming(command.video):
-        numbers, fps, uneven = at_even_times(reader)
+    with working(f"opening {command.video}"):
+        reader = open_video(command.video, least=2)
+        with naming(command.video):
+            numbers, fps, uneven = at_even_times(reader)
+        generator = Generator.load(command.model)
     tell(uneven, command.video)
-    generator = Generator.load(command.model)
     with naming(command.video), working(f"reading {len(numbers)} frames"):
         frames = np.stack(list(read_fitted(reader, numbers, generator.model.frame_size)))
     tell(reader.notes, command.video)
@@ -33,6 +34,8 @@ def interpolate(command: Interpolate) -> int:
         print(f"fv: warning: {note}", file=sys.stderr)
     with working(f"putting frames between {len(frames)}"):
         (clip,) = generator.run(plan)
-    tell(save_clip(clip, command.out, scale=command.scale), command.out)
+    with working(f"writing {len(clip.frames)} frames"):
+        notes = save_clip(clip, command.out, scale=command.scale)
+    tell(notes, command.out)
     print(f"{len(frames)} frames became {len(clip.frames)} in {command.out}: {clip.times}")
     return 0

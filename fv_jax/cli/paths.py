@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fv_jax.cli.parsing import is_folder
+from fv_jax.data.sources.base import parse as parse_source
 from fv_jax.media.opening import open_clip
 from fv_jax.media.readers import ClipError, Reader
+from fv_jax.media.walk import each_folder
 
 
 def check_writable(path: Path, *, inputs: Iterable[Path | None] = (), flag: str = "--out") -> None:
@@ -42,10 +44,29 @@ def check_writable(path: Path, *, inputs: Iterable[Path | None] = (), flag: str 
 def _is_part_of(path: Path, read: Path) -> bool:
     """Whether a file is another one, or lies in a folder: links and hard links are the same."""
     if not path.exists() or not read.exists():
-        return False
+        return path.resolve() == read.resolve()
     if not read.is_dir():
         return os.path.samefile(path, read)
-    return any(entry.is_file() and os.path.samefile(path, entry) for entry in read.iterdir())
+    files = (home / name for home, _, names in each_folder(read) for name in names)
+    return any(file.is_file() and os.path.samefile(path, file) for file in files)
+
+
+def place_of(source: str) -> Path | None:
+    """The file or folder that a source's text names, if it names one."""
+    place = parse_source(source)[1]
+    return Path(place) if place else None
+
+
+def check_apart(folder: Path, read: Path | None, *, flag: str) -> None:
+    """See to it that a folder to be filled is no folder that is read, and in none.
+
+    Raises:
+        ValueError: it is, by whatever name.
+    """
+    if read and read.is_dir() and folder.resolve().is_relative_to(read.resolve()):
+        raise ValueError(
+            f"{flag} {str(folder)!r} lies in what is read ({str(read)!r}); choose another {flag}"
+        )
 
 
 def open_video(path: Path, *, least: int) -> Reader:

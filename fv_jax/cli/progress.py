@@ -3,11 +3,15 @@
 import contextlib
 import sys
 import threading
+import time
 from collections.abc import Iterator
 
 from tqdm import tqdm
 
-_DELAY = 1.5  # seconds; what fails at once says only why
+from fv_jax.cli import STARTED
+
+_DELAY = 1.5  # seconds from the program's start; what fails at once says only why
+_LATER = 0.5  # at the least
 
 
 @contextlib.contextmanager
@@ -17,7 +21,7 @@ def working(what: str) -> Iterator[None]:
     done = threading.Event()
 
     def show() -> None:
-        if done.wait(_DELAY):
+        if done.wait(max(_LATER, STARTED + _DELAY - time.perf_counter())):
             return
         with tqdm(desc=what, bar_format="{desc}: {elapsed}", leave=False) as bar:
             while not done.wait(every):

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from fv_jax.cli.paths import check_apart, place_of
 from fv_jax.data.sources.base import open_source
 from fv_jax.data.tokenize import tokenize as tokenize_into
 from fv_jax.tokenizers.load import load_tokenizer
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 def tokenize(command: "Tokenize") -> int:
     """Make or finish a folder of tokens. Returns the exit code."""
+    check_apart(command.out, place_of(command.source), flag="--out")
     source = open_source(command.source)
     tokenizer = load_tokenizer(command.tokenizer)
     tokens = tokenize_into(source, tokenizer, command.out, command.settings)

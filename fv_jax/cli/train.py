@@ -12,6 +12,7 @@ import tyro
 
 from fv_jax.cli.commands import Train
 from fv_jax.cli.parsing import parse
+from fv_jax.cli.paths import check_apart, place_of
 from fv_jax.config.model import TokenSettings
 from fv_jax.config.training import CodebookExperiment, FeaturesExperiment
 from fv_jax.training import codebook, experiments, loop
@@ -57,6 +58,7 @@ def train(command: Train) -> int:
         return 0
     if isinstance(config, CodebookExperiment):
         home = Path(config.folder or experiments.OUT / config.name)
+        _check_apart(config, home, flag="--folder")
         model, warning = codebook.train(config, home)
         size = "" if config.size == TokenSettings.size else f" --size {config.size}"
         print(f"tokenizer: {model}")
@@ -69,6 +71,7 @@ def train(command: Train) -> int:
         return 0
     cluster.join()  # before anything asks JAX for a device
     home = Path(config.run.folder or experiments.OUT / config.name)
+    _check_apart(config, home, flag="--run.folder")
     with cluster.leaving_on_failure():
         # Before the data, which may take long to read.
         check_batch(make_layout(config.run.mesh), config.run.batch_size, config.run.accumulate)
@@ -80,6 +83,12 @@ def train(command: Train) -> int:
         if warning := task.warning(model):
             print(f"fv: {warning}", file=sys.stderr)
     return 0
+
+
+def _check_apart(config: Any, home: Path, *, flag: str) -> None:
+    """See to it that pictures of a training do not become clips that it is trained on."""
+    for name in ("data", "valid"):
+        check_apart(home, place_of(getattr(config, name, "")), flag=flag)
 
 
 def settings_of(module: ModuleType, args: Sequence[str], prog: str = "") -> tuple[Flags, Any]:

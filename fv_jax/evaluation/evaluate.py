@@ -8,7 +8,8 @@ Whatever has been computed for a clip of these pixels before is not computed aga
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from fv_jax.evaluation.protocols import Protocol
 from fv_jax.metrics.interface import Metric, Missing, PairMetric, SetMetric
 from fv_jax.metrics.videos import Checker, NamedClip
 
+_DELAY = 1.0  # seconds until a bar is seen
 _BATCH = 8  # clips, or pairs of them, that each device computes at a time
 
 
@@ -83,9 +85,18 @@ def evaluate(
         return _Evaluation(sets, protocol, metrics, caches, open_files)()
 
 
-def progress(desc: str, total: int, initial: int = 0) -> tqdm:
+@contextlib.contextmanager
+def progress(desc: str, total: int, initial: int = 0) -> Iterator[tqdm]:
     """A bar for work that takes more than a moment; what fails at once says only why."""
-    return tqdm(desc=desc, total=total, initial=initial, unit="clip", delay=1.5)
+    with tqdm(desc=desc, total=total, initial=initial, unit="clip", delay=_DELAY) as bar:
+        shown = threading.Timer(_DELAY, bar.refresh)  # though not one clip may be done by then
+        shown.daemon = True
+        shown.start()
+        try:
+            yield bar
+        finally:
+            shown.cancel()
+            shown.join()
 
 
 class _Evaluation:
@@ -151,8 +162,7 @@ class _Evaluation:
     def _real(self) -> tuple[dict[str, np.ndarray], bytes, int]:
         """Features of the real pieces, the hash of all, and how many."""
         hashes: list[bytes] = []
-        bar = progress(desc="real clips", total=len(self.sets.real))
-        with bar:
+        with progress("real clips", len(self.sets.real)) as bar:
             for clip in self.sets.real:
                 for piece in map(self._in_fvd, self._pieces(clip)):
                     hashes.append(clip_hash(piece))

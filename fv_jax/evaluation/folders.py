@@ -42,4 +42,6 @@ def compare_folders(real: Path, fake: Path, protocol: Protocol) -> Comparison:
             bar.update()
     about = {"real": str(real), "fake": str(fake), "paired_by": by}
     texts = [Path(clip.name).stem for clip in reals]
-    return Comparison(Sets(reals, [groups], paired=pairs), protocol, texts, _FPS, about)
+    times = reals[0].times()
+    fps = _FPS if times is None or len(times) < 2 else (len(times) - 1) / float(times[-1])
+    return Comparison(Sets(reals, [groups], paired=pairs), protocol, texts, fps, about)

@@ -14,7 +14,7 @@ from typing import Any
 
 from fv_jax.config.model import to_json
 from fv_jax.evaluation.clip_sets import scored
-from fv_jax.evaluation.evaluate import Comparison
+from fv_jax.evaluation.evaluate import Comparison, progress
 from fv_jax.evaluation.protocols import Protocol, preset_of
 from fv_jax.files import write_text
 from fv_jax.media.montage import Pair, figure, save_png
@@ -80,17 +80,18 @@ def _show(comparison: Comparison, picture: Path, folder: Path) -> list[dict[str,
     """The first clips for people: a picture, and files to play."""
     sets, protocol = comparison.sets, comparison.protocol
     pairs: list[Pair] = []
-    for text, clip, fakes in zip(comparison.texts[:_SHOWN], sets.real, sets.runs[0]):
-        real, fake = scored(clip, protocol), scored(fakes[0], protocol).copy()
-        if sets.generated:
-            fake[: protocol.given_frames] = real[: protocol.given_frames]
-        pairs.append((text, real, fake))
-    save_png(figure(pairs[:_IN_FIGURE], protocol.given_frames), picture)
-    shown = []
-    for index, (text, real, fake) in enumerate(pairs):
-        paths = {}
-        for kind, frames in (("real", real), ("fake", fake)):
-            paths[kind] = str(folder / f"{index:02d}-{kind}.mp4")
-            write_mp4(frames, comparison.fps, Path(paths[kind]))
-        shown.append({"text": text, **paths})
+    shown: list[dict[str, str]] = []
+    with progress("writing clips to play", min(_SHOWN, len(sets.real))) as bar:
+        for text, clip, fakes in zip(comparison.texts[:_SHOWN], sets.real, sets.runs[0]):
+            real, fake = scored(clip, protocol), scored(fakes[0], protocol).copy()
+            if sets.generated:
+                fake[: protocol.given_frames] = real[: protocol.given_frames]
+            paths = {}
+            for kind, frames in (("real", real), ("fake", fake)):
+                paths[kind] = str(folder / f"{len(shown):02d}-{kind}.mp4")
+                write_mp4(frames, comparison.fps, Path(paths[kind]))
+            shown.append({"text": text, **paths})
+            pairs += [(text, real, fake)] * (len(pairs) < _IN_FIGURE)
+            bar.update()
+    save_png(figure(pairs, protocol.given_frames), picture)
     return shown

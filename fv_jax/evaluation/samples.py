@@ -187,7 +187,7 @@ def fitted(protocol: Protocol, generator: Generator, options: Options) -> Protoc
 def compare_samples(
     config: NetworkExperiment, folder: Path, generator: Generator, protocol: Protocol, *,
     source: str, options: Options, seed: int, batch_size: int, home: Path,
-) -> Comparison:  # fmt: skip
+) -> Callable[[], Comparison]:  # fmt: skip
     """Clips that an experiment's model never saw, and what it makes of them.
 
     Args:
@@ -200,6 +200,9 @@ def compare_samples(
         seed: of the first repeat.
         batch_size: videos sampled at a time.
         home: folder for the fakes; what is there already is not made again.
+
+    Returns:
+        What makes the fakes; nothing is written before it is called.
 
     Raises:
         ValueError: no clip can be used, or the protocol asks for what the model cannot make.
@@ -214,7 +217,6 @@ def compare_samples(
     )  # fmt: skip
     for note in samples.notes:
         print(f"fv: warning: {note}", file=sys.stderr)
-    samples.generate(batch_size)
     about = {
         "experiment": config.name, "real": name, "left_out": left_out,
         "clips": [unseen.id for unseen in real[:_LISTED]],
@@ -225,8 +227,13 @@ def compare_samples(
         "options": to_json(options), "given_as": "real frames in the fake clips, too",
         "given_used": samples.used,
     }  # fmt: skip
-    sets = Sets([unseen.clip for unseen in real], samples.runs(), generated=True)
-    return Comparison(sets, protocol, [unseen.text for unseen in real], fps, about)
+
+    def made() -> Comparison:
+        samples.generate(batch_size)
+        sets = Sets([unseen.clip for unseen in real], samples.runs(), generated=True)
+        return Comparison(sets, protocol, [unseen.text for unseen in real], fps, about)
+
+    return made
 
 
 class Samples:

@@ -1,6 +1,7 @@
 """`fv data inspect`: the numbers printed are those of the clips, and nothing wrong is left out."""
 
 import json
+import os
 
 import pytest
 import videos
@@ -113,6 +114,23 @@ def test_a_picture_of_the_source_is_no_place_for_the_sheet(tmp_path, capsys):
     assert code == 2
     assert "is what is read" in shown.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.png", "1.png"]
+
+
+def test_nor_is_one_that_lies_deeper(tmp_path, capsys):
+    home = tmp_path / "clips" / "cats" / "one"
+    home.mkdir(parents=True)
+    for i in range(2):
+        Image.new("RGB", (8, 8)).save(home / f"{i}.png")
+    before = (home / "1.png").read_bytes()
+    os.link(home / "1.png", tmp_path / "same.png")
+    for sheet in (home / "1.png", tmp_path / "same.png"):
+        code, shown = inspect(capsys, tmp_path / "clips", "--sheet", sheet)
+        assert code == 2
+        assert "is what is read" in shown.err
+    assert (home / "1.png").read_bytes() == before
+    sheet = tmp_path / "sheet.png"
+    for _ in range(2):  # its own sheet is replaced
+        assert inspect(capsys, "shapes,count=2", "--sheet", sheet)[0] == 0
 
 
 def test_a_part_of_many_is_opened_evenly(tmp_path, capsys):

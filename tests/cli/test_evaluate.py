@@ -14,6 +14,8 @@ from fv_jax.cli import evaluate as run_evaluate
 from fv_jax.cli import report as run_report
 from fv_jax.cli.main import main
 from fv_jax.evaluation.metrics import METRICS
+from fv_jax.media import open_clip
+from fv_jax.media.readers import fps_of
 from fv_jax.media.writers import write_mp4
 from fv_jax.metrics import psnr, ssim
 from fv_jax.metrics.interface import PairMetric
@@ -37,7 +39,7 @@ def sets(tmp_path, monkeypatch):
 
 def evaluate(home: Path, *args: object) -> int:
     places = ["--out", home / "out", "--cache", home / "cache"]
-    return main([str(word) for word in ("evaluate", *args, *places)])
+    return main([str(word) for word in ("evaluate", *places, *args)])
 
 
 def result(home: Path, name: str) -> dict:
@@ -199,7 +201,9 @@ def test_bad_sets_are_one_line_that_names_the_file(what, sets, capsys):
     assert "\n" not in line
     for word in words:
         assert word in line
-    assert not list(sets.rglob("*.json"))
+    assert not (sets / "out").exists()
+    frames_tell = what in ("shorter", "smaller", "tiny", "floats")
+    assert frames_tell == (sets / "cache").exists()
 
 
 @pytest.mark.parametrize(
@@ -235,11 +239,34 @@ def test_bad_usage_is_one_line(args, words, sets, capsys, monkeypatch):
     monkeypatch.setattr(run_evaluate.experiments, "OUT", sets / "nothing")
     places = {"REAL": sets / "real", "FAKE": sets / "fake"}
     assert evaluate(sets, *(places.get(arg, arg) for arg in args)) == 2
-    line = capsys.readouterr().err.strip()
+    line = capsys.readouterr().err.rsplit("\r", 1)[-1].strip()  # after what is opened
     assert line.startswith("fv: ")
     assert "\n" not in line
     for word in words:
         assert str(places.get(word, word)) in line
+    assert not (sets / "out").exists()
+
+
+@pytest.mark.parametrize("flag", ["--out", "--cache"])
+@pytest.mark.parametrize("place", ["real", "fake", "fake/results", "linked"])
+def test_results_do_not_lie_among_the_clips(flag, place, sets, capsys):
+    (sets / "linked").symlink_to(sets / "real")
+    before = sorted(sets.rglob("*"))
+    assert evaluate(sets, sets / "real", sets / "fake", flag, sets / place) == 2
+    assert f"{flag} '{sets / place}' lies in what is read" in capsys.readouterr().err
+    assert sorted(sets.rglob("*")) == before
+
+
+def test_clips_to_play_have_the_rate_of_their_originals(sets):
+    for name, clips in (("real", REAL), ("fake", FAKE)):
+        (sets / f"{name}_30").mkdir()
+        for i, frames in enumerate(clips):
+            write_mp4(frames, 30, sets / f"{name}_30" / f"{i}.mp4")
+    assert evaluate(sets, sets / "real_30", sets / "fake_30", "--metrics", "psnr") == 0
+    assert evaluate(sets, sets / "real", sets / "fake", "--metrics", "psnr") == 0
+    for name, fps in (("fake_30", 30), ("fake", 8)):
+        (shown, *_) = result(sets, name)["shown"]
+        assert fps_of(open_clip(shown["fake"])) == pytest.approx(fps)
 
 
 def test_the_shipped_model_is_measured_and_reported(sets, capsys, monkeypatch):

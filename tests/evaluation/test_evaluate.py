@@ -1,5 +1,7 @@
 """Scores by a protocol, with made-up metrics whose right answers are known."""
 
+import time
+
 import numpy as np
 import pytest
 import videos
@@ -200,3 +202,13 @@ def test_cautions_about_weights_are_warnings(tmp_path):
     first = lambda videos: videos[:, :2, 0, 0, 0].astype(float)
     metric = Means(first, 2, {"cautions": ["of no known file"]})
     assert evaluate(sets, Protocol(), {"m": metric}, tmp_path)["warnings"] == ["of no known file"]
+
+
+def test_a_bar_is_seen_though_not_one_clip_is_done(monkeypatch, capsys):
+    monkeypatch.setattr(evaluation, "_DELAY", 0.05)
+    with evaluation.progress("thinking", 3):
+        pass
+    assert capsys.readouterr().err == ""
+    with evaluation.progress("thinking", 3):
+        time.sleep(0.5)
+        assert "thinking:   0%" in capsys.readouterr().err
