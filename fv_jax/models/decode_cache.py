@@ -27,7 +27,7 @@ from flax import struct
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
-from fv_jax.models.retnet import Decoder, Leaf, RetNet, RetNetState, log_decays, rope_tables
+from fv_jax.models.retnet import Decoder, Leaf, RetNet, RetNetState, log_decays, rope_of_tokens
 from fv_jax.ops import retention
 
 KeysValues = tuple[tuple[Any, Any], ...]  # of L layers, k [B, W, H, K] and v [B, W, H, E]
@@ -39,15 +39,19 @@ class LazyState:
 
     Attributes:
         retention: R of L layers, without the buffered tokens, [B, H, K, E] each.
-        recent: k (with RoPE, scaled) and v of L layers, [B, M, H, K] and [B, M, H, E] each; slot j
-            of row b holds token `position[b] - count[b] + j`.
+        recent: k (with RoPE, scaled) and v of L layers, [B, M, H, K] and [B, M, H, E] each, in a
+            row's first `count` slots.
+        recent_positions: where their tokens stand, [B, M] int32.
         count: buffered tokens per row, [B] int32.
-        position: tokens seen, buffered ones included, [B] int32.
+        folded: the position after the last token that R has seen, [B] int32.
+        position: the same with the buffered ones, [B] int32.
     """
 
     retention: tuple[Leaf, ...]
     recent: tuple[tuple[Leaf, Leaf], ...]
+    recent_positions: Leaf
     count: Leaf
+    folded: Leaf
     position: Leaf
 
     @property
@@ -72,23 +76,34 @@ def begin(model: RetNet, state: RetNetState, capacity: int) -> LazyState:
     return LazyState(
         tuple(state.retention),
         tuple((slots(c.key_dim), slots(c.value_dim)) for _ in range(c.layers)),
+        jnp.zeros((rows, capacity), jnp.int32),
         jnp.zeros((rows,), jnp.int32),
+        state.position,
         state.position,
     )
 
 
 def window(
-    decoder: Decoder, tokens: Int[Array, "B W"], state: LazyState
+    decoder: Decoder,
+    tokens: Int[Array, "B W"],
+    state: LazyState,
+    positions: Int[Array, "B tokens_and_next"] | None = None,
 ) -> tuple[Float[Array, "B W D"], KeysValues]:
-    """Hidden vectors of the next W tokens, and their k and v for `append` or `commit`."""
-    position = state.position[:, None] + jnp.arange(tokens.shape[1])
-    x, keys_values = decoder.tables.embed(tokens, position), []
-    rope = rope_tables(decoder.config, position, x.dtype)
+    """Hidden vectors of the next W tokens, and their k and v for `append` or `commit`.
+
+    `positions` are those of `RetNet.chunkwise`, of the tokens and of what comes after them.
+    """
+    at, rope = rope_of_tokens(
+        decoder.config, state.position, tokens.shape[1], decoder.tables.embedding.dtype, positions
+    )
+    gaps = None if positions is None else at
+    x, keys_values = decoder.tables.embed(tokens, at), []
     for block, r, (keys, values) in zip(decoder.blocks, state.retention, state.recent):
 
         def retain(q, k, v, log_decay, r=r, keys=keys, values=values):
             y = retention.window(
-                q, k, v, log_decay, r, keys, values, state.count, state.position
+                q, k, v, log_decay, r, keys, values, state.recent_positions, state.count,
+                state.folded, state.position, gaps,
             )  # fmt: skip
             return y, (k, v)
 
@@ -97,7 +112,12 @@ def window(
     return decoder.norm(x), tuple(keys_values)
 
 
-def append(state: LazyState, keys_values: KeysValues, length: Int[Array, " B"]) -> LazyState:
+def append(
+    state: LazyState,
+    keys_values: KeysValues,
+    length: Int[Array, " B"],
+    positions: Int[Array, "B tokens_and_next"] | None = None,
+) -> LazyState:
     """Keep the first `length` (0..W, per row) of the window's tokens in the buffer.
 
     It must have room for all W (`fold` first if it has not): a row's rejected tokens lie beyond
@@ -116,34 +136,48 @@ def append(state: LazyState, keys_values: KeysValues, length: Int[Array, " B"]) 
         )
     if not isinstance(length, Tracer) and not np.all((0 <= length) & (length <= width)):
         raise ValueError(f"a window of {width} tokens cannot give {np.asarray(length)} of them")
-    put = jax.vmap(lambda row, new, at: jax.lax.dynamic_update_slice_in_dim(row, new, at, axis=0))
+    update = jax.vmap(
+        lambda row, new, at: jax.lax.dynamic_update_slice_in_dim(row, new, at, axis=0)
+    )
+    put = lambda old, new: update(old, new, state.count)
+    gaps, length = _of_tokens(positions), jnp.asarray(length, jnp.int32)
+    following = state.position[:, None] + jnp.arange(width, dtype=jnp.int32)
     return dataclasses.replace(
         state,
-        recent=jax.tree.map(lambda old, new: put(old, new, state.count), state.recent, keys_values),
+        recent=jax.tree.map(put, state.recent, keys_values),
+        recent_positions=put(state.recent_positions, following if gaps is None else gaps),
         count=state.count + length,
-        position=state.position + length,
+        position=retention.end(state.position, length, gaps),
     )
 
 
 def commit(
-    decoder: Decoder, state: LazyState, keys_values: KeysValues, length: Int[Array, " B"]
+    decoder: Decoder,
+    state: LazyState,
+    keys_values: KeysValues,
+    length: Int[Array, " B"],
+    positions: Int[Array, "B tokens_and_next"] | None = None,
 ) -> LazyState:
     """Keep the first `length` (0..W, per row) of the window's tokens, and room for W more.
 
-    Without a buffer they go into R at once.
+    Without a buffer they go into R at once. `positions` are those that `window` was given.
     """
     if not state.capacity:
-        folded = _fold(decoder, state.retention, keys_values, length)
-        return dataclasses.replace(state, retention=folded, position=state.position + length)
-    state = append(state, keys_values, length)
+        gaps = _of_tokens(positions)
+        folded = _fold(decoder, state, keys_values, length, gaps)
+        position = retention.end(state.position, length, gaps)
+        return dataclasses.replace(state, retention=folded, folded=position, position=position)
+    state = append(state, keys_values, length, positions)
     no_room = jnp.any(state.count + keys_values[0][0].shape[1] > state.capacity)
     return jax.lax.cond(no_room, lambda s: fold(decoder, s), lambda s: s, state)
 
 
 def fold(decoder: Decoder, state: LazyState) -> LazyState:
     """The same memory with an empty buffer."""
-    folded = _fold(decoder, state.retention, state.recent, state.count)
-    return dataclasses.replace(state, retention=folded, count=jnp.zeros_like(state.count))
+    folded = _fold(decoder, state, state.recent, state.count, state.recent_positions)
+    return dataclasses.replace(
+        state, retention=folded, count=jnp.zeros_like(state.count), folded=state.position
+    )
 
 
 def settle(decoder: Decoder, state: LazyState) -> RetNetState:
@@ -153,6 +187,13 @@ def settle(decoder: Decoder, state: LazyState) -> RetNetState:
     return RetNetState(jnp.stack(state.retention), state.position)
 
 
-def _fold(decoder, states, keys_values, length):
-    gammas = log_decays(decoder.config)
-    return tuple(retention.fold(k, v, gammas, r, length) for r, (k, v) in zip(states, keys_values))
+def _fold(decoder, state, keys_values, length, positions):
+    gammas, start = log_decays(decoder.config), state.folded
+    return tuple(
+        retention.fold(k, v, gammas, r, length, start, positions)
+        for r, (k, v) in zip(state.retention, keys_values)
+    )
+
+
+def _of_tokens(positions):
+    return None if positions is None else positions[:, :-1].astype(jnp.int32)

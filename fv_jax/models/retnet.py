@@ -39,6 +39,7 @@ from fv_jax.ops.rope import MAX_POSITION, CosSin, angles, apply_rope, cos_sin, e
 
 # A field of a pytree: an array, or whatever JAX puts in its place (shapes, shardings, tracers).
 Leaf = Any
+Rope = tuple[CosSin, CosSin]  # of queries, of keys
 
 
 @struct.dataclass
@@ -48,7 +49,8 @@ class RetNetState:
     Attributes:
         retention: R of every layer and head, unnormalized, [L, B, H, K, E] float32 (float64 in
             tests).
-        position: tokens consumed so far, which is the next token's global position, [B] int32.
+        position: the one after the last token's, [B] int32; where none was left out, tokens
+            consumed so far.
     """
 
     retention: Leaf
@@ -75,14 +77,14 @@ class MultiScaleRetention(nnx.Module):
         """log gamma of each head."""
         return log_decays(self.config)
 
-    def qkvg_heads(self, x: Float[Array, "B T D"], rope: CosSin):
+    def qkvg_heads(self, x: Float[Array, "B T D"], rope: Rope):
         """q and k with RoPE, and v, all [B, T, H, *]; the gate [B, T, H * E]."""
         c = self.config
         q, k, v, g = (checkpoint_name(y, "projection") for y in self.qkvg(x))
         heads = lambda y: constrain(
             y.reshape(*y.shape[:2], c.heads, -1), "rows", "tokens", "heads", None
         )
-        q, k = apply_rope(heads(q), rope), apply_rope(heads(k), rope) * c.key_dim**-0.5
+        q, k = apply_rope(heads(q), rope[0]), apply_rope(heads(k), rope[1]) * c.key_dim**-0.5
         q, k = (checkpoint_name(y.astype(v.dtype), "retention") for y in (q, k))
         return q, k, heads(v), g
 
@@ -105,7 +107,7 @@ class Block(nnx.Module):
         )
 
     def __call__(
-        self, x: Float[Array, "B T D"], rope: CosSin, retain: Callable
+        self, x: Float[Array, "B T D"], rope: Rope, retain: Callable
     ) -> tuple[Float[Array, "B T D"], Any]:
         """`retain(q, k, v, log_decay) -> (y, anything)` is the form of retention to use."""
         q, k, v, g = self.retention.qkvg_heads(self.retention_norm(x), rope)
@@ -166,15 +168,19 @@ class RetNet(nnx.Module):
         stacked = jnp.broadcast_to(state, (c.layers, *state.shape))
         return RetNetState(stacked, jnp.zeros((batch,), jnp.int32))
 
-    def parallel(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
-        """Hidden vectors of whole sequences from position 0, all pairs at once."""
-        return self._read(retention.parallel, tokens, self.init_state(len(tokens)))[0]
+    def parallel(
+        self, tokens: Int[Array, "B T"], positions: Int[Array, "B tokens_and_next"] | None = None
+    ) -> Float[Array, "B T D"]:
+        """Hidden vectors of whole sequences, all pairs at once; `positions` as in `chunkwise`."""
+        state = self.init_state(len(tokens))
+        return self._read(retention.parallel, tokens, state, positions=positions)[0]
 
     def chunkwise(
         self,
         tokens: Int[Array, "B T"],
         state: RetNetState,
         length: Int[Array, " B"] | None = None,
+        positions: Int[Array, "B tokens_and_next"] | None = None,
         *,
         chunk: int | None = None,
         remat: str = "none",
@@ -185,25 +191,29 @@ class RetNet(nnx.Module):
             tokens: the next tokens, padded at the end where rows differ.
             state: after the tokens before.
             length: real tokens per row; None means all T.
+            positions: where tokens are left out, the global position of each, from the state's on
+                and increasing over the real ones, and of the token that comes after them; padding
+                may have any. None means one after the other.
             chunk: tokens per chunk; None means the config's.
             remat: what the backward pass computes again, see `scan_layers`.
 
         Raises:
-            ValueError: a state of another network, batch size or dtype, chunk below 1, or
-                positions beyond the RoPE tables.
+            ValueError: a state of another network, batch size or dtype, chunk below 1, positions
+                that do not increase, or beyond the RoPE tables.
         """
         size = self.config.chunk if chunk is None else chunk
         form = functools.partial(sequence_parallel.chunkwise, chunk=size)
-        return self._read(form, tokens, state, length, remat)
+        return self._read(form, tokens, state, length, positions, remat)
 
     def recurrent(
         self,
         tokens: Int[Array, "B T"],
         state: RetNetState,
         length: Int[Array, " B"] | None = None,
+        positions: Int[Array, "B tokens_and_next"] | None = None,
     ) -> tuple[Float[Array, "B T D"], RetNetState]:
         """`chunkwise` token by token: in every layer one `lax.scan` over the tokens."""
-        return self._read(retention.recurrent, tokens, state, length)
+        return self._read(retention.recurrent, tokens, state, length, positions)
 
     def step(
         self, tokens: Int[Array, " B"], state: RetNetState
@@ -219,7 +229,7 @@ class RetNet(nnx.Module):
             ValueError: as `chunkwise`.
         """
 
-        def one(q, k, v, log_decay, state, start, length):
+        def one(q, k, v, log_decay, state, start, length, positions):
             y, after = retention.step(q[:, 0], k[:, 0], v[:, 0], log_decay, state, start)
             return y[:, None], after
 
@@ -232,29 +242,40 @@ class RetNet(nnx.Module):
         tokens: Int[Array, "B T"],
         state: RetNetState,
         length: Int[Array, " B"] | None = None,
+        positions: Int[Array, "B tokens_and_next"] | None = None,
         remat: str = "none",
     ) -> tuple[Float[Array, "B T D"], RetNetState]:
         """The next tokens by one of `retention.FORMS`, or what has the signature of one."""
-        self.check(tokens, state)
+        self.check(tokens, state, length, positions)
         rows, count = tokens.shape
         length = jnp.full((rows,), count, jnp.int32) if length is None else length
-        position = state.position[:, None] + jnp.arange(count)
-        rope = self.rope(position)
+        at, rope = rope_of_tokens(
+            self.config, state.position, count, self.embedding[...].dtype, positions
+        )
+        gaps = None if positions is None else at
 
         def layer(x, block_and_state):
             block, r = block_and_state
 
             def retain(q, k, v, log_decay):
-                y, after = form(q, k, v, log_decay, r, state.position, length)
+                y, after = form(
+                    q, k, v, log_decay, r, state.position, length, positions=gaps
+                )  # fmt: skip
                 return checkpoint_name(low(y, self.config), "retention"), after
 
             return block(x, rope, retain)
 
-        x = constrain(self.embed(tokens, position), "rows", "tokens", None)
+        x = constrain(self.embed(tokens, at), "rows", "tokens", None)
         x, r = scan_layers(layer, x, (self.blocks, state.retention), remat)
-        return self.norm(x), RetNetState(r, state.position + length)
+        return self.norm(x), RetNetState(r, retention.end(state.position, length, gaps))
 
-    def check(self, tokens: Int[Array, "B T"], state: RetNetState) -> None:
+    def check(
+        self,
+        tokens: Int[Array, "B T"],
+        state: RetNetState,
+        length: Int[Array, " B"] | None = None,
+        positions: Int[Array, "B tokens_and_next"] | None = None,
+    ) -> None:
         """Whether the state can read the tokens.
 
         Shapes and dtypes are checked always, positions where they are known (not under jit).
@@ -276,10 +297,26 @@ class RetNet(nnx.Module):
             )
         if not jnp.issubdtype(got.position.dtype, jnp.integer):
             raise ValueError(f"positions must be integers, got {got.position.dtype}")
-        if isinstance(state.position, Tracer) or not len(state.position):
+        if positions is not None and positions.shape != (tokens.shape[0], tokens.shape[1] + 1):
+            raise ValueError(
+                f"tokens {tokens.shape} need positions of themselves and of what comes after them, "
+                f"got {positions.shape}"
+            )
+        if any(isinstance(x, Tracer) for x in (state.position, length, positions)):
+            return
+        if not len(state.position):
             return
         position = np.asarray(state.position)  # as given: JAX would wrap what int32 cannot hold
         first, last = int(position.min()), int(position.max()) + tokens.shape[1]
+        if positions is not None:
+            at = np.asarray(positions)
+            real = np.arange(at.shape[1]) < at.shape[1]
+            if length is not None:
+                real = np.arange(at.shape[1]) < np.asarray(length)[:, None]
+            steps = np.diff(at, axis=1, prepend=position[:, None] - 1)
+            if np.any(real & (steps < 1)):
+                raise ValueError("the positions of a row must increase, from its state's on")
+            last = int(at.max()) + 1
         if first < 0 or last > MAX_POSITION:
             raise ValueError(
                 f"positions must be in 0..{MAX_POSITION - 1}, got {first}..{last - 1}; begin a new "
@@ -291,10 +328,6 @@ class RetNet(nnx.Module):
     ) -> Float[Array, "B T D"]:
         """Embeddings of vocabulary ids, plus those of their slots in a block if there are any."""
         return self.tables().embed(tokens, position)
-
-    def rope(self, position: Int[Array, "B T"]) -> CosSin:
-        """RoPE tables of global positions: once for all layers."""
-        return rope_tables(self.config, position, self.embedding[...].dtype)
 
     def logits(self, hidden: Float[Array, "*b D"]) -> Float[Array, "*b V"]:
         """Scores of the frame codes."""
@@ -425,6 +458,34 @@ def rope_tables(config: RetNetConfig, position: Int[Array, "B T"], dtype) -> Cos
     """cos and sin of the config's angles at global positions, float32 at least."""
     theta = (even_angles if config.angles == "even" else angles)(config.key_dim)
     return cos_sin(position, theta, jnp.promote_types(dtype, jnp.float32))
+
+
+def rope_of_tokens(
+    config: RetNetConfig,
+    start: Int[Array, " B"],
+    count: int,
+    dtype,
+    positions: Int[Array, "B tokens_and_next"] | None = None,
+) -> tuple[Int[Array, "B T"], Rope]:
+    """Positions of the next tokens, and RoPE tables of their queries and keys, for all layers.
+
+    A key turns by its token's position, a query by the position before the token that follows: it
+    looks from where it has to predict, and what lies "here, one frame ago" is as far away as ever.
+    Where no token is left out, that is its own position.
+
+    Args:
+        config: the network's.
+        start: the position after the last token so far.
+        count: T.
+        dtype: of the embeddings.
+        positions: of the tokens and of what comes after them; None for one after the other.
+    """
+    if positions is None:
+        position = start[:, None] + jnp.arange(count)
+        both = rope_tables(config, position, dtype)
+        return position, (both, both)
+    position, before_next = positions[:, :-1], positions[:, 1:] - 1
+    return position, tuple(rope_tables(config, at, dtype) for at in (before_next, position))
 
 
 def low(x: Array, config: RetNetConfig) -> Array:

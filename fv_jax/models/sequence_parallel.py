@@ -28,6 +28,7 @@ def chunkwise(
     start: Int[Array, " B"],
     length: Int[Array, " B"],
     chunk: int,
+    positions: Int[Array, "B T"] | None = None,
 ) -> tuple[Float[Array, "B T H E"], Float[Array, "B H K E"]]:
     """`retention.chunkwise`, with the tokens cut as the current layout says.
 
@@ -37,20 +38,23 @@ def chunkwise(
     layout = sharding.current()
     parts = layout.parts("tokens") if layout else 1
     if layout is None or parts == 1:
-        return retention.chunkwise(q, k, v, log_decay, state, start, length, chunk)
+        return retention.chunkwise(q, k, v, log_decay, state, start, length, chunk, positions)
     tokens = q.shape[1]
     if tokens % parts:
         raise ValueError(f"a sequence on {parts} devices must be divisible by it, got {tokens}")
     (axis,) = layout.rules["tokens"]
     own = tokens // parts
 
-    def part(gamma, q, k, v, state, start, length):
+    def part(gamma, q, k, v, state, start, length, positions):
         first = jax.lax.axis_index(axis) * own
         real = jnp.clip(length - first, 0, own)
-        added = retention.fold(k, v, gamma, jnp.zeros_like(state), real)
-        decay = jnp.exp(real.astype(gamma.dtype)[:, None] * gamma)[..., None, None]
-        before, after = _states(axis, added, decay, state)
-        y, _ = retention.chunkwise(q, k, v, gamma, before, start + first, real, chunk)
+        # Where this part ends is known here; where it begins, another part knows.
+        end = retention.end(start + jnp.minimum(first, length), real, positions)
+        added = retention.fold(k, v, gamma, jnp.zeros_like(state), real, start, positions)
+        before, begin, after = _states(
+            axis, gamma, added, jnp.where(real > 0, end, 0), state, start
+        )
+        y, _ = retention.chunkwise(q, k, v, gamma, before, begin, real, chunk, positions)
         return y, after
 
     spec = lambda *axes: layout.spec(axes)
@@ -61,17 +65,36 @@ def chunkwise(
     return jax.shard_map(
         part,
         mesh=layout.mesh,
-        in_specs=(spec("heads"), by_token, by_token, by_token, by_head, by_row, by_row),
+        in_specs=(
+            spec("heads"),
+            by_token,
+            by_token,
+            by_token,
+            by_head,
+            by_row,
+            by_row,
+            None if positions is None else spec("rows", "tokens"),
+        ),
         out_specs=(by_token, by_head),
         check_vma=False,
-    )(gamma, q, k, v, state, start, jnp.broadcast_to(length, start.shape))
+    )(gamma, q, k, v, state, start, jnp.broadcast_to(length, start.shape), positions)
 
 
-def _states(axis: str, added: Array, decay: Array, state: Array) -> tuple[Array, Array]:
-    """R before this device's tokens, and R after those of all devices."""
-    added, decay = jax.lax.all_gather((added, decay), axis)
-    before = [state]
+def _states(
+    axis: str, gamma: Array, added: Array, end: Array, state: Array, start: Array
+) -> tuple[Array, Array, Array]:
+    """R before this device's tokens, the position after its last one, and R after all devices'.
+
+    `end` is the position after a device's last token, 0 where it has none.
+    """
+    added, ends = jax.lax.all_gather((added, end), axis)
+    before, begin = [state], [start]
     for device in range(len(added)):
-        before.append(before[-1] * decay[device] + added[device])
+        begin.append(jnp.maximum(begin[-1], ends[device]))
+        passed = (begin[-1] - begin[-2]).astype(gamma.dtype)
+        before.append(
+            before[-1] * jnp.exp(passed[:, None] * gamma)[..., None, None] + added[device]
+        )
     here = jax.lax.axis_index(axis)
-    return jax.lax.dynamic_index_in_dim(jnp.stack(before), here, keepdims=False), before[-1]
+    of_this = lambda x: jax.lax.dynamic_index_in_dim(jnp.stack(x), here, keepdims=False)
+    return of_this(before), of_this(begin), before[-1]

@@ -4,7 +4,7 @@ Nothing here is clever. Tests hold the product (`retention.py`) to it.
 """
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 
 def rotate(x: Float[np.ndarray, "T K"], start: int = 0) -> Float[np.ndarray, "T K"]:
@@ -44,11 +44,20 @@ def recurrent(
     gamma: float,
     state: Float[np.ndarray, "K E"] | None = None,
     start: int = 0,
+    positions: Int[np.ndarray, " T"] | None = None,
 ) -> tuple[Float[np.ndarray, "T E"], Float[np.ndarray, "K E"]]:
-    """Eq. 2: S_n = gamma S_{n-1} + K_n^T V_n, then Q_n S_n / sqrt(s_n)."""
+    """Eq. 2: S_n = gamma S_{n-1} + K_n^T V_n, then Q_n S_n / sqrt(s_n).
+
+    Only tokens at `positions` are there, all by default; K_n^T V_n of the others is 0.
+    """
     state = np.zeros((k.shape[1], v.shape[1])) if state is None else state
+    positions = start + np.arange(len(q)) if positions is None else positions
     y = np.zeros((len(q), v.shape[1]))
-    for i in range(len(q)):
-        state = gamma * state + np.outer(k[i], v[i])
-        y[i] = normalizer(gamma, start + i) * (q[i] @ state)
+    at = {int(n): i for i, n in enumerate(positions)}
+    for n in range(start, max(at, default=start - 1) + 1):
+        state = gamma * state
+        if n in at:
+            i = at[n]
+            state = state + np.outer(k[i], v[i])
+            y[i] = normalizer(gamma, n) * (q[i] @ state)
     return y, state

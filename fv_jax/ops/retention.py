@@ -10,8 +10,15 @@
       chunk 0          chunk 1          chunk 2 (ragged)
     [t t t t]  --R-->  [t t t t]  --R-->  [t t . .]  --R-->   R decays by the REAL tokens only
 
-Each is a function (q, k, v, log_decay, state, start, length) -> (y, state), told of at
+Each is a function (q, k, v, log_decay, state, start, length, positions) -> (y, state), told of at
 `recurrent`; `FORMS` has them by name.
+
+Tokens may be left out: over a gap in the positions the state only decays.
+
+    position   40 41 42 43 __ __ 46 47 __ 49        R decays by gamma^3 from 43 to 46
+
+Without positions every token follows the one before, and the decays of distances within a chunk
+are constants of the program. With them they are data, and differ from row to row.
 
 q and k come with RoPE, k scaled. `log_decay` is float64 from `ops/decay.py`, or an array where
 heads are spread over devices.
@@ -23,6 +30,8 @@ itself: rounded at every token, it would lose 7%. At 6,800 tokens y is then off 
 (relative, after the head norm) in every form, and by 2.9e-3 to 3.3e-3 if only q, k, v and scores
 were rounded. For that the products with R would have to be float32: six passes each on a TPU.
 """
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +53,70 @@ FORMS = Registry(
 )
 
 
+class Distances(NamedTuple):
+    """How far tokens lie apart, in pieces of S tokens: all that decays depend on.
+
+    Attributes:
+        position: of every token, [.. S].
+        within: from each token back to each of its piece, [.. S S] or the same for all, [S S];
+            below 0 where that one comes later.
+        since: from each back to the last token before its piece, [.. S] or [S].
+        left: from a piece's last real token back to each, [.. S]; below 0 for padding.
+        passed: from a piece's last real token back to the last one before it, [..].
+    """
+
+    position: Int[Array, "*b S"]
+    within: Int[Array, "*b S S"]
+    since: Int[Array, "*b S"]
+    left: Int[Array, "*b S"]
+    passed: Int[Array, "*b"]
+
+
+def distances(
+    start: Int[Array, " B"],
+    length: Int[Array, " B"],
+    tokens: int,
+    size: int,
+    positions: Int[Array, "B T"] | None = None,
+) -> Distances:
+    """Those of the next `tokens` tokens in pieces of `size`: [N, B, ..] each, N pieces.
+
+    Args:
+        start: the position after the last token that the state has seen.
+        length: real tokens of each row.
+        tokens: T.
+        size: S, at most T; the last piece is filled up.
+        positions: of the tokens, see `recurrent`.
+    """
+    pieces, i = -(-tokens // size) if tokens else 1, jnp.arange(size)
+    first = jnp.arange(pieces)[:, None] * size
+    real = jnp.clip(length - first, 0, size)[..., None]  # [N, B, 1]
+    if positions is None:
+        position = (start + first)[..., None] + i
+        return Distances(position, i[:, None] - i, i + 1, real - 1 - i, real[..., 0])
+    position = jnp.pad(positions, ((0, 0), (0, pieces * size - tokens)), mode="edge")
+    position = position.reshape(len(position), pieces, size).swapaxes(0, 1)
+    seen = jnp.minimum(length[:, None], jnp.arange(pieces + 1) * size)
+    ends = _last(start, seen, positions).T  # [N + 1, B]
+    within = position[..., :, None] - position[..., None, :]
+    return Distances(
+        position,
+        jnp.where(i[:, None] >= i, within, -1),
+        position - ends[:-1, :, None],
+        jnp.where(i < real, ends[1:, :, None] - position, -1),
+        ends[1:] - ends[:-1],
+    )
+
+
+def end(
+    start: Int[Array, " B"], length: Int[Array, " B"], positions: Int[Array, "B T"] | None = None
+) -> Int[Array, " B"]:
+    """The position after the first `length` of the next tokens; `start` where that is 0."""
+    if positions is None:
+        return start + length
+    return _last(start, length[:, None], positions)[:, 0] + 1
+
+
 def parallel(
     q: Float[Array, "B T H K"],
     k: Float[Array, "B T H K"],
@@ -52,18 +125,20 @@ def parallel(
     state: Float[Array, "B H K E"],
     start: Int[Array, " B"],
     length: Int[Array, " B"],
+    positions: Int[Array, "B T"] | None = None,
 ) -> tuple[Float[Array, "B T H E"], Float[Array, "B H K E"]]:
     """As `recurrent`, all pairs of the T tokens at once: eq. 1, a masked matmul."""
     dtype = accumulator(q)
     gamma = jnp.asarray(log_decay, dtype)
-    n = jnp.arange(q.shape[1])
-    powers = _heads_first(masked_powers(gamma, n[:, None] - n), 2)  # [H, T, T]
-    scores = einsum("bnhk,bmhk->bhnm", q, k) * powers
+    apart = distances(start, length, q.shape[1], q.shape[1], positions)
+    # One piece: its axis is taken away, but for what is the same for all rows.
+    within, since = (x if positions is None else x[0] for x in (apart.within, apart.since))
+    scores = einsum("bnhk,bmhk->bhnm", q, k) * _heads_first(masked_powers(gamma, within), 2)
     y = einsum("bhnm,bmhe->bnhe", scores.astype(v.dtype), v)
     before = einsum("bnhk,bhke->bnhe", q, state.astype(q.dtype))
-    y = y + before * masked_powers(gamma, n + 1)[..., None]
-    y = y * inverse_root_sum(gamma, start[:, None] + n)[..., None]
-    return y, fold(k, v, log_decay, state, length)
+    y = y + before * masked_powers(gamma, since)[..., None]
+    y = y * inverse_root_sum(gamma, apart.position[0])[..., None]
+    return y, fold(k, v, log_decay, state, length, start, positions)
 
 
 def chunkwise(
@@ -75,6 +150,7 @@ def chunkwise(
     start: Int[Array, " B"],
     length: Int[Array, " B"],
     chunk: int = 128,
+    positions: Int[Array, "B T"] | None = None,
 ) -> tuple[Float[Array, "B T H E"], Float[Array, "B H K E"]]:
     """As `recurrent`, `chunk` tokens at once.
 
@@ -88,10 +164,8 @@ def chunkwise(
     gamma = jnp.asarray(log_decay, dtype)
     size = max(1, min(chunk, t))
     chunks = -(-t // size)
-    i = jnp.arange(size)
-    first = jnp.arange(chunks)[:, None] * size  # of each chunk, [chunks, 1]
-    real = jnp.clip(jnp.broadcast_to(length, (b,)) - first, 0, size)  # [chunks, B]
-    position = (jnp.broadcast_to(start, (b,)) + first)[..., None] + i  # [chunks, B, S]
+    start, length = (jnp.broadcast_to(x, (b,)) for x in (start, length))
+    apart = distances(start, length, t, size, positions)
 
     def split(x):  # [B, T, H, *] -> [chunks, B, H, S, *]
         x = jnp.pad(x, ((0, 0), (0, chunks * size - t), (0, 0), (0, 0)))
@@ -100,14 +174,14 @@ def chunkwise(
     q, k, v = split(q), split(k), split(v)
     # Within chunks: all of them at once.
     scores = einsum("nbhik,nbhjk->nbhij", q, k)
-    scores = scores * _heads_first(masked_powers(gamma, i[:, None] - i), 2)
+    scores = scores * _heads_first(masked_powers(gamma, apart.within), 2)
     scores = checkpoint_name(scores.astype(v.dtype), "retention")
     inner = einsum("nbhij,nbhje->nbhie", scores, v)
     # What each chunk adds to the state. Padding has weight 0.
-    weight = _heads_first(masked_powers(gamma, real[..., None] - 1 - i), 1)[..., None]
+    weight = _heads_first(masked_powers(gamma, apart.left), 1)[..., None]
     added = einsum("nbhjk,nbhje->nbhke", (k * weight).astype(k.dtype), v)
     # [chunks, B, H, 1, 1]
-    decayed = jnp.exp(real.astype(dtype)[..., None] * gamma)[..., None, None]
+    decayed = jnp.exp(apart.passed.astype(dtype)[..., None] * gamma)[..., None, None]
 
     def carry(state_BHKE, inputs):
         decay_c, added_c = inputs
@@ -117,8 +191,8 @@ def chunkwise(
     state, before = jax.lax.scan(carry, state, (decayed, added))
     before = checkpoint_name(before.astype(q.dtype), "retention")
     cross = einsum("nbhik,nbhke->nbhie", q, before)
-    cross = cross * masked_powers(gamma, i + 1).T[..., None]
-    scale = _heads_first(inverse_root_sum(gamma, position), 1)[..., None]
+    cross = cross * _heads_first(masked_powers(gamma, apart.since), 1)[..., None]
+    scale = _heads_first(inverse_root_sum(gamma, apart.position), 1)[..., None]
     y = ((inner + cross) * scale).transpose(1, 0, 3, 2, 4)
     return y.reshape(b, chunks * size, h, -1)[:, :t], state
 
@@ -131,6 +205,7 @@ def recurrent(
     state: Float[Array, "B H K E"],
     start: Int[Array, " B"],
     length: Int[Array, " B"],
+    positions: Int[Array, "B T"] | None = None,
 ) -> tuple[Float[Array, "B T H E"], Float[Array, "B H K E"]]:
     """y of the next T tokens after `state`, and the state after each row's real tokens.
 
@@ -142,17 +217,25 @@ def recurrent(
         v: values.
         log_decay: log gamma of each head.
         state: R after the tokens before these; zeros at the start of a sequence.
-        start: global position of each row's first token.
+        start: the position after the last of these, which without `positions` is that of each
+            row's first token.
         length: real tokens of each row, 0..T; the rest is padding, whose y means nothing.
+        positions: global ones of all tokens, from `start` on and increasing over the real ones;
+            padding has any from 0 on. None means one after the other.
     """
+    n = jnp.arange(q.shape[1])
+    by_token = [x.swapaxes(0, 1) for x in (q, k, v)]
+    if positions is not None:
+        before = jnp.concatenate([start[:, None] - 1, positions[:, :-1]], axis=1)
+        by_token += [positions.T, (positions - before).T]
 
     def token(state, inputs):
-        *qkv, n = inputs
-        y, state = step(*qkv, log_decay, state, start + n, n < length)
+        n, *qkv = inputs
+        position, passed = qkv[3:] or (start + n, None)
+        y, state = step(*qkv[:3], log_decay, state, position, n < length, passed)
         return state, y
 
-    by_token = [x.swapaxes(0, 1) for x in (q, k, v)]
-    state, y = jax.lax.scan(token, state, (*by_token, jnp.arange(q.shape[1])))
+    state, y = jax.lax.scan(token, state, (n, *by_token))
     return y.swapaxes(0, 1), state
 
 
@@ -164,15 +247,19 @@ def step(
     state: Float[Array, "B H K E"],
     position: Int[Array, " B"],
     real: Bool[Array, " B"] | None = None,
+    passed: Int[Array, " B"] | None = None,
 ) -> tuple[Float[Array, "B H E"], Float[Array, "B H K E"]]:
     """y of one token at `position`, and the state after it; a row that is not `real` keeps its own.
+
+    `passed` is how far the token lies behind the last one that the state has seen, None for 1.
 
     Where it is decided changes the error: a choice after the sum would keep the compiler from
     rounding product and sum at once, which matters to heads that hardly decay.
     """
     dtype = accumulator(q)
     gamma = jnp.asarray(log_decay, dtype)
-    decay = jnp.exp(gamma)[:, None, None]
+    decay = gamma if passed is None else jnp.maximum(passed, 0).astype(dtype)[:, None] * gamma
+    decay = jnp.exp(decay)[..., None, None]
     outer = k[..., :, None].astype(dtype) * v[..., None, :].astype(dtype)
     if real is not None:
         counts = real[:, None, None, None]
@@ -190,8 +277,11 @@ def window(
     state: Float[Array, "B H K E"],
     recent_k: Float[Array, "B M H K"],
     recent_v: Float[Array, "B M H E"],
+    recent_positions: Int[Array, "B M"],
     count: Int[Array, " B"],
-    position: Int[Array, " B"],
+    folded: Int[Array, " B"],
+    start: Int[Array, " B"],
+    positions: Int[Array, "B W"] | None = None,
 ) -> Float[Array, "B W H E"]:
     """y of the next W tokens; nothing is written, so any prefix of them may be kept.
 
@@ -201,28 +291,34 @@ def window(
     it once per M tokens moves about half of the bytes of `step`.
 
     Args:
-        state: R after token `position - count - 1`.
-        recent_k: keys of tokens `position - count .. position - 1` in the first `count` slots of
-            each row; the other slots mean nothing.
+        state: R.
+        recent_k: keys of the `count` tokens after those that R has seen, in the first slots of each
+            row; the other slots mean nothing.
         recent_v: their values.
+        recent_positions: their positions.
         count: 0..M per row. M may be 0.
-        position: of each row's first new token.
+        folded: the position after the last token that R has seen.
+        start: the position after the last of all tokens so far.
+        positions: of the new tokens, from `start` on and increasing; None means one after the
+            other.
     """
     dtype = accumulator(q)
     gamma = jnp.asarray(log_decay, dtype)
-    i, j = jnp.arange(q.shape[1]), jnp.arange(recent_k.shape[1])
-    age = jnp.broadcast_to(count, (q.shape[0],))[:, None] + i  # of the first recent token
+    tokens = q.shape[1]
+    apart = distances(start, jnp.full_like(start, tokens), tokens, tokens, positions)
+    within, position = apart.within if positions is None else apart.within[0], apart.position[0]
     q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))  # heads first: plain batched matmuls
-    new = matmul(q, k.swapaxes(2, 3)) * _heads_first(masked_powers(gamma, i[:, None] - i), 2)
-    y = matmul(q, state.astype(q.dtype)) * _heads_first(masked_powers(gamma, age + 1), 1)[..., None]
+    new = matmul(q, k.swapaxes(2, 3)) * _heads_first(masked_powers(gamma, within), 2)
+    age = position - (folded - 1)[:, None]
+    y = matmul(q, state.astype(q.dtype)) * _heads_first(masked_powers(gamma, age), 1)[..., None]
     y = y + matmul(new.astype(v.dtype), v)
     if recent_k.shape[1]:
         recent_k, recent_v = recent_k.swapaxes(1, 2), recent_v.swapaxes(1, 2)
-        kept = j < age[:, :1, None]
-        since = jnp.where(kept, age[..., None] - j, -1)  # [B, W, M]
-        old = matmul(q, recent_k.swapaxes(2, 3)) * _heads_second(masked_powers(gamma, since))
+        kept = (jnp.arange(recent_k.shape[2]) < count[:, None])[:, None]
+        since = jnp.where(kept, position[..., None] - recent_positions[:, None], -1)  # [B, W, M]
+        old = matmul(q, recent_k.swapaxes(2, 3)) * _heads_first(masked_powers(gamma, since), 2)
         y = y + matmul(old.astype(v.dtype), recent_v)
-    return y.swapaxes(1, 2) * inverse_root_sum(gamma, position[:, None] + i)[..., None]
+    return y.swapaxes(1, 2) * inverse_root_sum(gamma, position)[..., None]
 
 
 def fold(
@@ -231,12 +327,17 @@ def fold(
     log_decay: LogDecay,
     state: Float[Array, "B H K E"],
     length: Int[Array, " B"],
+    start: Int[Array, " B"],
+    positions: Int[Array, "B T"] | None = None,
 ) -> Float[Array, "B H K E"]:
-    """R after the first `length` (0..T, per row) of the T tokens that follow it."""
+    """R after the first `length` (0..T, per row) of the T tokens that follow it.
+
+    `start` and `positions` are those of `recurrent`.
+    """
     gamma = jnp.asarray(log_decay, accumulator(k))
-    before_last = length[:, None] - 1 - jnp.arange(k.shape[1])
-    weighted = (k * masked_powers(gamma, before_last)[..., None]).astype(k.dtype)
-    decay = jnp.exp(length.astype(gamma.dtype)[:, None] * gamma)
+    apart = distances(start, length, k.shape[1], k.shape[1], positions)
+    weighted = (k * masked_powers(gamma, apart.left[0])[..., None]).astype(k.dtype)
+    decay = jnp.exp(apart.passed[0].astype(gamma.dtype)[:, None] * gamma)
     added = matmul(weighted.transpose(0, 2, 3, 1), v.swapaxes(1, 2))
     return state * decay[..., None, None] + added
 
@@ -251,6 +352,9 @@ def _heads_first(x: Array, tokens: int) -> Array:
     return jnp.moveaxis(x, -1, -1 - tokens)
 
 
-def _heads_second(x: Array) -> Array:
-    """[B, W, M, H] to [B, H, W, M]."""
-    return jnp.moveaxis(x, -1, 1)
+def _last(
+    start: Int[Array, " B"], length: Int[Array, "B _"], positions: Int[Array, "B T"]
+) -> Int[Array, "B _"]:
+    """The position of the last of the first `length` tokens; before `start` where there is none."""
+    after_none = jnp.concatenate([start[:, None] - 1, positions], axis=1)
+    return jnp.take_along_axis(after_none, length, axis=1)

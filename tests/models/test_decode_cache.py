@@ -25,18 +25,23 @@ def parts():
 
 
 @functools.partial(jax.jit, static_argnames=("graph", "width", "kept", "capacity"))
-def by_windows(params, tokens, *, graph, width, kept, capacity):
+def by_windows(params, tokens, positions=None, *, graph, width, kept, capacity):
     """Hidden vectors and the settled state; `kept` tokens of every window are committed."""
     model = nnx.merge(graph, params)
     decoder = model.decoder()
 
     def one(state, first):
         ahead = jax.lax.dynamic_slice_in_dim(padded, first, width, axis=1)
-        y, keys_values = decode_cache.window(decoder, ahead, state)
+        at = positions
+        if positions is not None:
+            at = jax.lax.dynamic_slice_in_dim(places, first, width + 1, axis=1)
+        y, keys_values = decode_cache.window(decoder, ahead, state, at)
         length = jnp.full((len(tokens),), kept)
-        return decode_cache.commit(decoder, state, keys_values, length), y[:, :kept]
+        return decode_cache.commit(decoder, state, keys_values, length, at), y[:, :kept]
 
     padded = jnp.pad(tokens, ((0, 0), (0, width)))
+    if positions is not None:
+        places = jnp.concatenate([positions, positions[:, -1:] + 1 + jnp.arange(width)], axis=1)
     state = decode_cache.begin(model, model.init_state(len(tokens)), capacity)
     state, hidden = jax.lax.scan(one, state, jnp.arange(0, tokens.shape[1], kept))
     hidden = hidden.swapaxes(0, 1).reshape(*tokens.shape, -1)
@@ -44,9 +49,9 @@ def by_windows(params, tokens, *, graph, width, kept, capacity):
 
 
 @functools.partial(jax.jit, static_argnames="graph")
-def by_chunks(params, tokens, length=None, *, graph):
+def by_chunks(params, tokens, length=None, positions=None, *, graph):
     model = nnx.merge(graph, params)
-    return model.chunkwise(tokens, model.init_state(len(tokens)), length)
+    return model.chunkwise(tokens, model.init_state(len(tokens)), length, positions)
 
 
 @pytest.mark.parametrize("capacity", [0, CAPACITY, 2 * CAPACITY])
@@ -55,6 +60,22 @@ def test_windows_give_what_one_chunkwise_call_gives(width, kept, capacity, dtype
     graph, params = parts()
     actual = by_windows(params, tokens(), graph=graph, width=width, kept=kept, capacity=capacity)
     tiny.assert_close(actual, by_chunks(params, tokens(), graph=graph), dtype)
+
+
+@pytest.mark.parametrize("capacity", [0, CAPACITY, 2 * CAPACITY])
+@pytest.mark.parametrize(("width", "kept"), [(1, 1), (4, 4), (4, 1), (3, 2)])
+def test_windows_give_what_one_chunkwise_call_gives_where_tokens_are_left_out(
+    width, kept, capacity, dtype
+):
+    graph, params = parts()
+    gaps = np.random.default_rng(0).integers(1, 9, (B, T + 1))
+    positions = jnp.asarray(np.cumsum(gaps, axis=1))
+    actual = by_windows(
+        params, tokens(), positions, graph=graph, width=width, kept=kept, capacity=capacity
+    )
+    want = by_chunks(params, tokens(), None, positions, graph=graph)
+    tiny.assert_close(actual, want, dtype)
+    np.testing.assert_array_equal(actual[1].position, want[1].position)
 
 
 @functools.partial(jax.jit, static_argnames=("graph", "capacity"))

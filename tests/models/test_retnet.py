@@ -118,6 +118,91 @@ def test_ragged_rows_go_on_from_their_real_tokens(form, dtype):
     np.testing.assert_array_equal(other.retention, state.retention)
 
 
+def positions():
+    """Increasing, with gaps in the second row; and of what comes after the last token."""
+    gaps = np.random.default_rng(0).integers(1, 6, (B, T + 1))
+    return jnp.asarray(np.cumsum(np.where([[True], [False]], 1, gaps), axis=1)) - 1
+
+
+@functools.partial(jax.jit, static_argnames=("graph", "form"))
+def with_gaps(params, tokens, length, positions, *, graph, form):
+    """Hidden vectors of the real tokens, the state and a gradient."""
+    real = jnp.arange(tokens.shape[1]) < length[:, None]
+
+    def loss(params):
+        model = nnx.merge(graph, params)
+        if form == "parallel":
+            hidden, state = model.parallel(tokens, positions), None
+        else:
+            state = model.init_state(len(tokens))
+            hidden, state = getattr(model, form)(tokens, state, length, positions)
+        hidden = jnp.where(real[..., None], hidden, 0)
+        return jnp.sum(hidden**3), (hidden, state)
+
+    (_, outputs), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+    return outputs, gradient
+
+
+@pytest.mark.parametrize("form", ["parallel", "recurrent"])
+def test_forms_agree_where_tokens_are_left_out(form, dtype):
+    graph, params = nnx.split(tiny.retnet(vocabulary=VOCABULARY, codes=CODES))
+    run = functools.partial(
+        with_gaps, nnx.to_pure_dict(params), tokens(), jnp.array([T, 20]), positions(), graph=graph
+    )
+    (hidden, state), gradient = run(form=form)
+    (want, want_state), want_gradient = run(form="chunkwise")
+    tiny.assert_close((hidden, gradient), (want, want_gradient), dtype)
+    if state is not None:
+        tiny.assert_close(state, want_state, dtype)
+    np.testing.assert_array_equal(want_state.position, [T, int(positions()[1, 19]) + 1])
+
+
+def test_rows_may_be_read_in_parts_where_tokens_are_left_out(dtype):
+    model, at = tiny.retnet(vocabulary=VOCABULARY, codes=CODES), positions()
+    chunkwise = jax.jit(model.chunkwise)
+    want, want_state = chunkwise(tokens(), model.init_state(B), None, at)
+    hidden, state = chunkwise(tokens()[:, :14], model.init_state(B), None, at[:, :15])
+    rest, state = chunkwise(tokens()[:, 14:], state, None, at[:, 14:])
+    tiny.assert_close((jnp.concatenate([hidden, rest], 1), state), (want, want_state), dtype)
+
+
+def test_positions_of_every_token_in_a_row_change_nothing():
+    model = tiny.retnet(vocabulary=VOCABULARY, codes=CODES)
+    every = jnp.broadcast_to(jnp.arange(T + 1), (B, T + 1))
+    with jax.disable_jit():  # the compiler may round sums and products of one form at once
+        want = model.chunkwise(tokens(), model.init_state(B))
+        got = model.chunkwise(tokens(), model.init_state(B), None, every)
+    jax.tree.map(np.testing.assert_array_equal, got, want)
+
+
+def test_a_query_looks_from_the_place_that_it_predicts():
+    """A token's hidden vector depends on where the next one stands; its own key does not."""
+    model, at = tiny.retnet(vocabulary=VOCABULARY, codes=CODES), positions()
+    chunkwise = jax.jit(model.chunkwise)
+    hidden, state = chunkwise(tokens(), model.init_state(B), None, at)
+    later, same = chunkwise(tokens(), model.init_state(B), None, at.at[:, -1].add(3))
+    np.testing.assert_array_equal(later[:, :-1], hidden[:, :-1])
+    assert (jnp.abs(later[:, -1] - hidden[:, -1]).max(axis=-1) > 1e-3).all()
+    np.testing.assert_array_equal(same.retention[0], state.retention[0])  # of the first layer
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda at: at[:, :-1], r"need positions of themselves and of what comes after them"),
+        (lambda at: at.at[1, 3].set(at[1, 2]), "must increase"),
+        (lambda at: at - 1, "must increase, from its state's on"),
+        (lambda at: at.at[:, -1].set(2**22), r"got 0\.\.4194304"),
+    ],
+)
+def test_positions_that_cannot_be_are_refused(change, message):
+    model = tiny.retnet(vocabulary=VOCABULARY, codes=CODES)
+    with pytest.raises(ValueError, match=message):
+        inspect.unwrap(RetNet.chunkwise)(
+            model, tokens(), model.init_state(B), None, change(positions())
+        )
+
+
 def test_a_row_does_not_see_its_neighbors(dtype):
     model = tiny.retnet(vocabulary=VOCABULARY, codes=CODES)
     parallel = jax.jit(model.parallel)

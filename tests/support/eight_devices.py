@@ -10,6 +10,7 @@ import sys
 import jax
 import numpy as np
 import tiny
+from flax import nnx
 
 from fv_jax.config.training import (
     ExpectedData,
@@ -18,6 +19,7 @@ from fv_jax.config.training import (
     OptimizerConfig,
     RunConfig,
 )
+from fv_jax.models.sharding import using
 from fv_jax.training.mesh import bytes_per_device, make_layout, place_batch
 from fv_jax.training.program import build_program
 from fv_jax.training.tasks.network_loss import of_expected_data
@@ -74,6 +76,29 @@ def leaves(tree):
     return np.concatenate([np.asarray(leaf).ravel() for leaf in jax.tree.leaves(tree)])
 
 
+def with_gaps(mesh, devices):
+    """Hidden vectors of rows that lack tokens, the state after them, and a gradient."""
+    rng, layout = np.random.default_rng(0), make_layout(mesh, devices)
+    graph, params = nnx.split(tiny.retnet(dataclasses.replace(EXPERIMENT.model, slots=7)))
+    ids = rng.integers(0, 40, (4, 16)).astype(np.int32)
+    positions = np.cumsum(rng.integers(1, 9, (4, 17)), axis=1).astype(np.int32)
+    length = np.asarray([16, 9, 8, 3], np.int32)  # the second device's part: 8, 1, 0, 0
+
+    @jax.jit
+    def run(params):
+        def loss(params):
+            model = nnx.merge(graph, params)
+            with using(layout):
+                hidden, state = model.chunkwise(ids, model.init_state(4), length, positions)
+            hidden = jax.numpy.where((np.arange(16) < length[:, None])[..., None], hidden, 0)
+            return (hidden**3).sum() + (state.retention**2).sum(), (hidden, state)
+
+        (_, outputs), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+        return outputs, gradient
+
+    return leaves(run(params))
+
+
 def main(path):
     jax.config.update("jax_num_cpu_devices", 8)
     jax.config.update("jax_disable_most_optimizations", True)
@@ -105,6 +130,8 @@ def main(path):
     # What is computed again on the way back is the same on any mesh.
     for name, mesh in MESHES.items():
         keep(name, mesh, devices, remat="cheap" if name == "data 8" else "none")
+    results["gaps/one"] = with_gaps(MeshConfig(), devices[:1])
+    results["gaps/sequence 2"] = with_gaps(MESHES["sequence 2"], devices)
     keep("accumulate, block", MeshConfig(data=2), devices[:2], accumulate=4, remat="block")
     np.savez(path, **results)
 

@@ -42,6 +42,14 @@ def test_five_steps_are_those_of_one_device(results, name):
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * np.abs(want).max())
 
 
+def test_parts_of_rows_that_lack_tokens_give_what_one_device_gives(results):
+    want = results["gaps/one"]
+    assert len(want) > 1000
+    np.testing.assert_allclose(
+        results["gaps/sequence 2"], want, rtol=0, atol=1e-5 * np.abs(want).max()
+    )
+
+
 @pytest.mark.parametrize(("name", "least"), [("fsdp 8", 7), ("2x2x2", 3.5), ("sequence 2", 3.5)])
 def test_each_device_holds_its_part_of_weights_average_and_optimizer(results, name, least):
     for part in ("params_bytes", "ema_bytes", "opt_state_bytes"):
