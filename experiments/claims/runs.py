@@ -22,7 +22,7 @@ from experiments.claims.changes import Change, as_it_is
 from experiments.claims.transformer import OPTIONS, EmbeddedTransformer, TransformerEngine
 from fv_jax.config.model import PRESETS, RetNetConfig
 from fv_jax.config.training import NetworkExperiment, OptimizerConfig, RunConfig
-from fv_jax.data.batches import RowMaker
+from fv_jax.data.batches import Kind, RowMaker
 from fv_jax.files import replacing, write_text
 from fv_jax.generation import pretrained
 from fv_jax.generation.engine import Engine
@@ -96,7 +96,7 @@ class ClaimTask(NetworkTask):
     def __init__(self, config: NetworkExperiment, variant: Variant):
         super().__init__(config, network_data(config, OUT / "tokens"))
         self.variant = variant
-        self.rows = _Rows(config, self.sequence, self.text, self.blocks, variant)
+        self.rows = _Rows(config, self.sequence, self.text, self.blocks, variant=variant)
         if variant.transformer:
             self._graph = nnx.graphdef(nnx.eval_shape(lambda: self._model(jax.random.key(0))))
 
@@ -218,8 +218,10 @@ class _Rows(RowMaker):
 
     variant: Variant = BASELINE
 
-    def __call__(self, clip: Any, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        row = super().__call__(clip, rng)
+    def __call__(
+        self, clip: Any, rng: np.random.Generator, kind: Kind | None = None
+    ) -> dict[str, np.ndarray]:
+        row = super().__call__(clip, rng, kind)
         tokens = self.variant.change(row["tokens"][None], self.sequence)[0]
         weight = self.variant.weight
         weights = row["weight"] if weight is None else np.asarray(weight, np.float32)

@@ -165,9 +165,16 @@ class SequenceConfig:
     """Number of frame ids (the tokenizer's codebook)."""
     serial_numbers: int = 16
     """How many serial-number tokens exist (SN_1 .. SN_n)."""
+    gaps: tuple[int, ...] = ()
+    """Numbers of frames from one known frame to the next that a block names, by a token before its
+    serial number; () for blocks that name none."""
 
     def __post_init__(self) -> None:
         at_least(self, text_tokens=1, text_vocabulary=1, frame_codes=2, serial_numbers=1)
+        require(
+            list(self.gaps) == sorted({*self.gaps}) and min(self.gaps, default=1) >= 1,
+            f"SequenceConfig.gaps must be rising numbers of frames from 1 on, got {self.gaps}",
+        )
         require(
             min(self.frame_grid) >= 1,
             f"SequenceConfig.frame_grid must be positive, got {self.frame_grid}",
@@ -179,9 +186,14 @@ class SequenceConfig:
         return self.frame_grid[0] * self.frame_grid[1]
 
     @property
+    def header(self) -> int:
+        """Tokens of a block before its frame: text, gap if blocks name it, serial number."""
+        return self.text_tokens + bool(self.gaps) + 1
+
+    @property
     def stride(self) -> int:
-        """Tokens of one block: text, serial number, frame. The same for every block."""
-        return self.text_tokens + 1 + self.frame_tokens
+        """Tokens of one block: header and frame. The same for every block."""
+        return self.header + self.frame_tokens
 
 
 @dataclasses.dataclass(frozen=True)

@@ -327,6 +327,16 @@ class NetworkExperiment:
     insertions: tuple[tuple[int, int], ...] = ((4, 3),)
     """(gap, inserted) pairs that the interpolation task draws from: `gap` frames lie from A to B,
     of which `inserted` are put between."""
+    gaps: tuple[int, ...] = ()
+    """Gaps that blocks name by a token of their own, so that a network trained on several knows
+    which it fills: those of all `insertions`, and `key_frame_stride`; () for none."""
+    skip: tuple[float, ...] = ()
+    """Lengths of rows that interpolate, as shares of a whole row: every batch is of one task, and
+    if that is interpolation, of one of these lengths, drawn evenly. Stable ids (paper section 3.3)
+    are left out of the inserted frames, a random share of them that is at least as large as the
+    length needs, and the network learns to do without. () for a network that is fed all."""
+    skip_given: bool = False
+    """With `skip`, leave stable ids out of the second of the frames around, too."""
     given_frames: int = 0
     """Frames in a row, from one key frame to the next, that some rows of the key-frame task begin
     with; 0 for none. A model trained so can be given that many frames of a clip."""
@@ -366,6 +376,17 @@ class NetworkExperiment:
                 value is None or 0 <= value <= 1,
                 f"NetworkExperiment.{name} must be in [0, 1], got {value}",
             )
+        require(
+            all(0 < share <= 1 for share in self.skip),
+            f"NetworkExperiment.skip must be shares of a row's length in (0, 1], got {self.skip}",
+        )
+        require(bool(self.skip) or not self.skip_given, "NetworkExperiment.skip_given needs skip")
+        require(not self.skip or bool(self.insertions), "NetworkExperiment.skip needs insertions")
+        wanted = {self.key_frame_stride, *(gap for gap, _ in self.insertions)}
+        require(
+            not self.gaps or wanted <= {*self.gaps},
+            f"NetworkExperiment.gaps must have {sorted(wanted)} among them, got {self.gaps}",
+        )
         for gap, inserted in self.insertions:
             require(
                 inserted >= 1 and gap % (inserted + 1) == 0,

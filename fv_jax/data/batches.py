@@ -6,6 +6,7 @@ the rows that an uninterrupted one would, whatever the number of threads, worker
 processes of the run is before and after.
 """
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -16,6 +17,7 @@ from jaxtyping import UInt16
 
 from fv_jax.config.model import SequenceConfig
 from fv_jax.config.training import NetworkExperiment
+from fv_jax.generation.skip_mask import inheritable, regions
 from fv_jax.sequence.packing import (
     given_order,
     given_serials,
@@ -25,6 +27,7 @@ from fv_jax.sequence.packing import (
     pack,
     pad_text,
 )
+from fv_jax.sequence.skipping import compact
 from fv_jax.sequence.vocab import PAD
 from fv_jax.tokenizers.text import TextTokenizer
 
@@ -49,21 +52,44 @@ class RowMaker:
     A row is `tokens` int32 [T] and `weight` float32 [F]: the loss weight of each block's frame.
     All rows have the length of the longest task; shorter ones are padded at the end, where a
     causal network cannot see it.
+
+    A row that lacks stable ids (`NetworkExperiment.skip`) is `tokens` [S], `positions` [S + 1] as
+    `sequence/skipping.py` has them, and `weight` float32 for what is predicted after each of the
+    last tokens: from the first one on that an inserted id can follow.
+
+    Attributes:
+        experiment: says which tasks, and how often.
+        sequence: what a row is packed from.
+        text: tokenizer of the captions.
+        blocks: see `blocks_of_a_row`.
+        parts: that a row's tokens can be cut into.
+        radius: of the unstable ring.
     """
 
     experiment: NetworkExperiment
     sequence: SequenceConfig
     text: TextTokenizer
-    blocks: int  # see `blocks_of_a_row`
+    blocks: int
+    parts: int = 1
+    radius: int = 1
+
+    def kind(self, rng: np.random.Generator) -> "Kind":
+        """What all rows of a batch are; nothing is drawn where each row draws its own task."""
+        choices = kinds(self.experiment, self.sequence, self.parts)
+        if len(choices) == 1:
+            return choices[0][1]
+        return choices[rng.choice(len(choices), p=[share for share, _ in choices])][1]
 
     def __call__(
-        self, clip: tuple[str, np.ndarray], rng: np.random.Generator
+        self, clip: tuple[str, np.ndarray], rng: np.random.Generator, kind: "Kind | None" = None
     ) -> dict[str, np.ndarray]:
-        """A row of either task. `clip` is (caption, ids [F, P]), F >= `clip_frames`."""
+        """A row of its batch's kind. `clip` is (caption, ids [F, P]), F >= `clip_frames`."""
         caption, frames = clip
-        e = self.experiment
+        e, kind = self.experiment, kind or Kind()
         drawn = rng.uniform()
-        of_key_frames = not e.insertions or rng.uniform() < e.key_frame_share
+        of_key_frames = kind.inserted == 0
+        if kind.inserted is None:
+            of_key_frames = not e.insertions or rng.uniform() < e.key_frame_share
         drop = e.text_drop if of_key_frames else e.interpolation_text_drop
         drop = e.text_drop if drop is None else drop
         text = pad_text([] if drawn < drop else self.text.encode(caption), self.sequence)
@@ -76,20 +102,101 @@ class RowMaker:
                 serials = given_serials(given, count)
             room = len(frames) - 1 - order.max()
             first = int(rng.integers(room + 1)) if room else 0
-            return self._row(text, frames[first + order], serials, given=given)
+            return self._row(text, frames[first + order], serials, e.key_frame_stride, given=given)
         # Drawn in proportion to the frames inserted, which are what the loss sees.
-        share = np.asarray([n for _, n in e.insertions], float)
-        gap, n = e.insertions[rng.choice(len(share), p=share / share.sum())]
+        choices = [pair for pair in e.insertions if kind.inserted in (None, pair[1])]
+        share = np.asarray([n for _, n in choices], float)
+        gap, n = choices[rng.choice(len(share), p=share / share.sum())]
         first = int(rng.integers(len(frames) - gap))
         order = first + np.asarray([0, gap, *(np.arange(1, n + 1) * (gap // (n + 1)))])
-        return self._row(text, frames[order], interpolation_serials(n), given=2)
+        if kind.length:
+            return self._short_row(text, frames[order], gap, kind.length, rng)
+        return self._row(text, frames[order], interpolation_serials(n), gap, given=2)
 
-    def _row(self, text, frames, serials, *, given: int) -> dict[str, np.ndarray]:
-        tokens = pack(text[None], frames[None].astype(np.int32), serials, self.sequence)[0]
+    def _short_row(self, text, frames, gap, size, rng) -> dict[str, np.ndarray]:
+        """A row of `size` tokens that lacks a random share of its stable ids, or what it must.
+
+        What still does not fit is cut off at the end.
+        """
+        s, whole = self.sequence, whole_frames(self.experiment)
+        tokens = self._packed(text, frames, interpolation_serials(len(frames) - 2), gap)
+        a, b = frames[:2].astype(np.int32).reshape(2, *s.frame_grid)
+        stable = regions(a, b, self.radius).stable
+        most = (len(frames) - whole) * stable.sum()
+        need = (len(tokens) - size) / most if most else 0.0
+        share = rng.uniform(min(max(need, 0.0), 1.0), 1)
+        left_out, predicted = np.zeros((2, len(frames), s.stride), bool)
+        predicted[2:, s.header :] = True
+        for block in left_out[whole:]:
+            block[s.header :] = inheritable(stable, share, rng).ravel()
+        row = compact(tokens[None], left_out.reshape(1, -1), size)
+        following = row.positions[0, 1:]
+        weight = np.append(predicted, False)[following] & (np.arange(1, size + 1) < row.length[0])
+        # The first id that can be predicted follows a header, after whole frames and headers.
+        first = whole * s.stride + (2 - whole) * s.header + s.header - 1
+        weight = weight[first // self.parts * self.parts :]
+        return {
+            "tokens": row.tokens[0], "positions": row.positions[0],
+            "weight": weight.astype(np.float32),
+        }  # fmt: skip
+
+    def _packed(self, text, frames, serials, gap) -> np.ndarray:
+        return pack(text[None], frames[None].astype(np.int32), serials, self.sequence, gap)[0]
+
+    def _row(self, text, frames, serials, gap, *, given: int) -> dict[str, np.ndarray]:
+        tokens = self._packed(text, frames, serials, gap)
         weight = np.zeros(self.blocks, np.float32)
         weight[given : len(serials)] = 1
         padding = self.blocks * self.sequence.stride - len(tokens)
         return {"tokens": np.pad(tokens, (0, padding), constant_values=PAD), "weight": weight}
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """What the rows of a batch have in common, where it is one batch one task.
+
+    Attributes:
+        inserted: frames that they insert, 0 for key frames; None where each row draws its task.
+        length: tokens of a row; 0 for those of the longest task.
+    """
+
+    inserted: int | None = None
+    length: int = 0
+
+
+def kinds(
+    experiment: NetworkExperiment, sequence: SequenceConfig, parts: int = 1
+) -> list[tuple[float, Kind]]:
+    """The kinds of batches of an experiment, and the share of each.
+
+    Raises:
+        ValueError: a length in which the frames around the inserted ones would not fit.
+    """
+    e = experiment
+    if not e.skip:
+        return [(1.0, Kind())]
+    found = [(e.key_frame_share, Kind(0))] if e.key_frame_share else []
+    frames = sum(n for _, n in e.insertions)
+    for inserted in sorted({n for _, n in e.insertions}):
+        of_these = sum(n for _, n in e.insertions if n == inserted) / frames
+        row = (inserted + 2) * sequence.stride
+        least = row - (inserted + 2 - whole_frames(e)) * sequence.frame_tokens
+        for length in e.skip:
+            tokens = -(-round(length * row) // parts) * parts
+            if tokens <= least:
+                raise ValueError(
+                    f"skip={length:g} leaves {tokens} of {row} tokens of a row with {inserted} "
+                    f"inserted frames, and {least} are always read; give {(least + 1) / row:.2f} "
+                    "or more"
+                )
+            share = (1 - e.key_frame_share) * of_these / len(e.skip)
+            found.append((share, Kind(inserted, tokens)))
+    return found
+
+
+def whole_frames(experiment: NetworkExperiment) -> int:
+    """How many frames of a row that interpolates are read whole: both around, or the first."""
+    return 1 if experiment.skip_given else 2
 
 
 def blocks_of_a_row(experiment: NetworkExperiment, parts: int = 1) -> int:
@@ -167,11 +274,11 @@ def training_batches(
         workers: the number of processes that do so instead; 0 for none.
     """
     every = (
-        grain.MapDataset.range(len(clips)).seed(seed).shuffle().repeat()
-        .random_map(_Draw(clips, rows))
+        grain.MapDataset.range(len(clips)).seed(seed).shuffle().repeat().random_map(_Draw(clips))
     )  # fmt: skip
     own = range(batch_size) if own is None else own
-    dataset = grain.MapDataset.source(OwnRows(every, batch_size, own)).batch(len(own))
+    drawn = _Rows(every, batch_size, own, rows, seed)
+    dataset = grain.MapDataset.source(drawn).batch(len(own))
     return Batches(dataset, threads=threads, workers=workers)
 
 
@@ -198,11 +305,27 @@ class OwnRows:
 
 
 @dataclasses.dataclass(frozen=True)
+class _Rows(OwnRows):
+    """Rows made of clips, all of a batch of the kind that the seed gives it."""
+
+    rows: RowMaker
+    seed: int
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        clip, rng = super().__getitem__(index)
+        batch = int(index) // len(self.own)
+        return self.rows(clip, rng, self.rows.kind(np.random.default_rng((self.seed, batch))))
+
+
+@dataclasses.dataclass(frozen=True)
 class _Draw:
-    """Number of a clip to a row. Not a lambda: worker processes are sent it."""
+    """Number of a clip to the clip, and the generator that goes on drawing for its row.
+
+    It is a copy, since grain uses the one it hands out for other rows. Not a lambda: worker
+    processes are sent it.
+    """
 
     clips: Clips
-    rows: RowMaker
 
-    def __call__(self, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        return self.rows(self.clips.draw(int(index), rng), rng)
+    def __call__(self, index: int, rng: np.random.Generator) -> tuple[Any, np.random.Generator]:
+        return self.clips.draw(int(index), rng), copy.deepcopy(rng)

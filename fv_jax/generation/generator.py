@@ -170,7 +170,9 @@ class Generator:
             codes, _ = engine.decode(
                 engine.start(sampler, [(seed, KEY_FRAMES) for seed in plan.seeds]),
                 sampler, stats,
-                tokens=pack(plan.texts, codes, serials, sequence),
+                tokens=pack(
+                    plan.texts, codes, serials, sequence, self.model.config.key_frame_stride
+                ),
                 guesses=guess(count, sequence), prefix=known,
             )  # fmt: skip
         grids = codes.reshape(rows, count, *sequence.frame_grid)

@@ -7,8 +7,8 @@ from fv_jax.generation import drafts
 from fv_jax.generation.engine import BETWEEN, Engine
 from fv_jax.generation.gaps import Gaps, VideoIds, find_gaps, interleave
 from fv_jax.generation.plan import Plan
-from fv_jax.generation.pretrained import Model
 from fv_jax.generation.sampler import Sampler
+from fv_jax.generation.skip_mask import ring
 from fv_jax.generation.stats import Stats
 from fv_jax.generation.window_size import KEPT_BETWEEN
 from fv_jax.sequence.packing import interpolation_serials, pack
@@ -32,7 +32,8 @@ def interpolate(
     for level in range(plan.levels):
         gaps = find_gaps(
             videos, level=level, insert=plan.insert, inherit=options.inherit, seeds=plan.seeds,
-            radius=ring(engine.model), first=first_gap,
+            radius=ring(engine.model.frames.reach, engine.model.config.sequence.frame_grid),
+            first=first_gap,
         )  # fmt: skip
         if gaps is None:
             break
@@ -44,8 +45,9 @@ def interpolate(
             kept=KEPT_BETWEEN if options.drafts else None,
         )  # fmt: skip
         inserted = sample_gaps(
-            engine, sampler, gaps, plan.texts, plan.seeds, stats, drafts=options.drafts
-        )
+            engine, sampler, gaps, plan.texts, plan.seeds, stats, named=plan.gaps[level],
+            drafts=options.drafts,
+        )  # fmt: skip
         videos = interleave(videos, gaps, inserted)
     return videos
 
@@ -58,9 +60,13 @@ def sample_gaps(
     seeds: list[int],
     stats: Stats,
     *,
+    named: int = 0,
     drafts: bool = True,
 ) -> Int[np.ndarray, "inserted G h w"]:
-    """Sample whatever is not inherited, one row a gap: A, B, then the inserted frames."""
+    """Sample whatever is not inherited, one row a gap: A, B, then the inserted frames.
+
+    `named` is the length of all gaps, where the model's blocks name it.
+    """
     known, sequence = gaps.inserted, sampler.sequence
     insert = len(known)
     blocks = np.stack([gaps.a, gaps.b, *known], axis=1)  # [G, n + 2, h, w]
@@ -69,20 +75,11 @@ def sample_gaps(
         engine.start(sampler, keys), sampler, stats,
         tokens=pack(
             texts[gaps.video], blocks.reshape(*blocks.shape[:2], -1),
-            interpolation_serials(insert), sequence,
+            interpolation_serials(insert), sequence, named,
         ),
         guesses=_guesses(drafts, insert, sequence), prefix=2,
     )  # fmt: skip
     return codes[:, 2:].swapaxes(0, 1).reshape(known.shape)
-
-
-def ring(model: Model) -> int:
-    """Radius of the unstable ring: how far a patch's id may depend on the patches beside it.
-
-    Where an id sees the whole frame (icetk) no ring is wide enough; the paper's is one id.
-    """
-    reach = model.frames.reach
-    return reach if 1 <= reach < max(model.config.sequence.frame_grid) else 1
 
 
 def _guesses(wanted: bool, insert: int, sequence) -> Int[np.ndarray, " T"]:

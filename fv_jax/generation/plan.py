@@ -52,6 +52,7 @@ class Plan:
             the first two key frames and all between them.
         key_policy / insert_policy: how ids of key frames and of inserted frames are chosen.
         fps: key frames per second.
+        gaps: what the blocks of each level name as the length of its gaps; 0 where they name none.
         notes: what the model will have to guess, one sentence each.
         refused: why a prompt is left out, by its number.
     """
@@ -65,6 +66,7 @@ class Plan:
     insert_policy: Policy
     fps: float
     given_frames: UInt8[np.ndarray, "_ given Y X 3"] | None = None
+    gaps: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
     refused: dict[int, str] = dataclasses.field(default_factory=dict)
 
@@ -155,6 +157,7 @@ def plan_videos(
         _policy(options, options.insert_temperature),
         model.config.key_frame_fps,
         _of_requests(model, "given_frames", given_frames, len(prompts), rows),
+        named_gaps(model, options, insert, model.config.key_frame_fps),
         (
             *notes,
             *unknown_words(model, requests),
@@ -196,6 +199,7 @@ def plan_interpolation(
     _check_size(model, frames.shape[1:3])
     return Plan(
         requests, options, len(frames), insert, frames[None], policy, policy, rate,
+        gaps=named_gaps(model, options, insert, rate),
         notes=(*unknown_words(model, requests), *untrained_levels(model, options, insert, rate)),
     )  # fmt: skip
 
@@ -288,6 +292,19 @@ def unknown_words(model: Model, requests: Sequence[Request]) -> list[str]:
                 f"{' '.join(model.text.words)}"
             )
     return notes
+
+
+def named_gaps(model: Model, options: Options, insert: int, fps: float) -> tuple[int, ...]:
+    """What blocks name as the length of each level's gaps: the nearest that they can.
+
+    Arguments are those of `untrained_levels`.
+    """
+    known = model.config.sequence.gaps
+    if not known or not insert:
+        return (0,) * options.levels
+    base = model.config.key_frame_fps * model.config.key_frame_stride
+    frames = [base / (fps * (insert + 1) ** level) for level in range(options.levels)]
+    return tuple(min(known, key=lambda gap: abs(math.log(gap / f))) for f in frames)
 
 
 def untrained_levels(model: Model, options: Options, insert: int, fps: float) -> list[str]:

@@ -45,6 +45,8 @@ class ModelConfig:
         insertions: (gap, inserted) pairs that interpolation was trained on; empty if it was not.
         given_frames: frames in a row, from one key frame to the next, that a video may begin with;
             0 where no training row did.
+        skip: frames of a row that interpolates which are read whole, where the network was trained
+            to do without stable ids: both that are given (2), or the first; 0 where it was not.
     """
 
     network: RetNetConfig
@@ -54,6 +56,7 @@ class ModelConfig:
     key_frame_stride: int
     insertions: tuple[tuple[int, int], ...]
     given_frames: int = 0
+    skip: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -45,6 +45,18 @@ def regions(a: Int[np.ndarray, "h w"], b: Int[np.ndarray, "h w"], radius: int = 
     return SkipMask(different, near & ~different, ~near)
 
 
+def ring(reach: int, grid: tuple[int, int]) -> int:
+    """Radius of the unstable ring: how far a patch's id may depend on the patches beside it.
+
+    Where an id sees the whole frame (icetk) no ring is wide enough; the paper's is one id.
+
+    Args:
+        reach: of the frame tokenizer, in ids.
+        grid: (h, w) ids of a frame.
+    """
+    return reach if 1 <= reach < max(grid) else 1
+
+
 def inheritable(
     stable: Bool[np.ndarray, "h w"], share: float, rng: np.random.Generator
 ) -> Bool[np.ndarray, "h w"]:

@@ -256,7 +256,10 @@ class Stream(Iterator[StreamedFrame]):
         guess = drafts.previous_frame if self.options.drafts else drafts.nothing
         codes, self._state = self._engine.decode(
             self._state, self._sampler, self.stats,
-            tokens=pack(self._plan.texts, np.stack([*known, free])[None], serials, sequence),
+            tokens=pack(
+                self._plan.texts, np.stack([*known, free])[None], serials, sequence,
+                self._engine.model.config.key_frame_stride,
+            ),
             guesses=guess(seen + 1, sequence), read=read, prefix=prefix,
         )  # fmt: skip
         key = codes[0, -1].reshape(sequence.frame_grid).astype(np.int32)
@@ -279,6 +282,8 @@ def fingerprint(model: Model) -> str:
     # Fields that came later count where they say something: streams saved before still load.
     for part, field, before in (
         (config, "given_frames", 0),
+        (config, "skip", 0),
+        (config["sequence"], "gaps", ()),
         (config["network"], "shared_start", True),
     ):
         if part[field] == before:

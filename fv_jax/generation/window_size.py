@@ -48,7 +48,7 @@ class StepTime:
 
 def without_guesses(sequence: SequenceConfig) -> dict[int, float]:
     """Tokens that a step keeps where nothing is guessed: only text and serial number are known."""
-    header, kept = sequence.text_tokens + 1, {}
+    header, kept = sequence.header, {}
     for window in _widths(sequence.stride):
         steps = sequence.frame_tokens + -(-header // window)
         kept[window] = sequence.stride / steps

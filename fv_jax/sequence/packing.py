@@ -15,10 +15,14 @@ given ones come as interpolation orders and numbers them; the key frames go on a
     [SN_1 | frame 1] [SN_5 | 5] [SN_2 | 2] [SN_3 | 3] [SN_4 | 4] [SN_3 | frame 9] [SN_4 | 13] ..
      \\____________________ given ______________________________/ \\__ loss and sampling here __/
 
+Where a network knows several gaps, a token before the serial number says how many frames lie from
+one known frame to the next: from A to B, or from key frame to key frame. Serial numbers are the
+same at every level of an interpolation, and what moves by how much is not.
+
 Every block has the same length, so "the same patch, one frame ago" is one fixed distance: all
 that a network with relative positions can learn. The text is padded, never cut.
 
-A row of F frames has T = F (text + 1 + P) tokens, with P ids in each frame.
+A row of F frames has T = F (text + 1 + P) tokens, with P ids in each frame; with gaps F more.
 All arrays here are NumPy int32; frame ids are codes (0..codebook) outside and vocabulary ids
 inside a sequence.
 """
@@ -66,10 +70,12 @@ def key_frames_after(given: int, key_frames: int) -> int:
 
 
 def header(
-    text: Int[np.ndarray, "B text"], serial: int, vocab: Vocab
-) -> Int[np.ndarray, "B text+1"]:
-    """What precedes a frame: the text (vocabulary ids) and its serial number."""
-    return np.pad(text, ((0, 0), (0, 1)), constant_values=vocab.serial(serial)).astype(np.int32)
+    text: Int[np.ndarray, "B text"], serial: int, vocab: Vocab, gap: int = 0
+) -> Int[np.ndarray, "B header"]:
+    """What precedes a frame: the text (vocabulary ids), the gap if there is one, serial number."""
+    ids = [vocab.gap(gap)] if vocab.config.gaps else []
+    ids = np.broadcast_to([*ids, vocab.serial(serial)], (len(text), len(ids) + 1))
+    return np.concatenate([text, ids], axis=1).astype(np.int32)
 
 
 def pad_text(ids: list[int], config: SequenceConfig) -> Int[np.ndarray, " text"]:
@@ -92,14 +98,16 @@ def pack(
     frames: Int[np.ndarray, "B F P"],
     serials: list[int],
     config: SequenceConfig,
+    gap: int = 0,
 ) -> Int[np.ndarray, "B T"]:
     """Blocks of (text, serial number, frame codes), in the given order; FREE codes stay FREE.
 
     Use `key_frame_serials` with the frames in time order, or `interpolation_serials` with the
-    frames in the order A, B, inserted.
+    frames in the order A, B, inserted. `gap` is what the blocks name, if they name any.
 
     Raises:
-        ValueError: frames or serials of another number or size, or codes out of range.
+        ValueError: frames or serials of another number or size, codes out of range, or a gap that
+            no block names.
     """
     rows, blocks, size = frames.shape
     vocab = Vocab(config)
@@ -118,7 +126,7 @@ def pack(
     for block, serial in enumerate(serials):
         codes = frames[:, block]
         ids = np.where(codes == FREE, FREE, codes + vocab.frame_start)
-        parts += [header(text, serial, vocab), ids]
+        parts += [header(text, serial, vocab, gap), ids]
     return np.concatenate(parts, axis=1).astype(np.int32)
 
 
@@ -135,6 +143,6 @@ def unpack(
         raise ValueError(f"length must be a multiple of stride {config.stride}, got {length}")
     blocks = tokens.reshape(rows, -1, config.stride)
     vocab = Vocab(config)
-    serials = blocks[0, :, config.text_tokens] - vocab.serial_start + 1
-    frames = blocks[:, :, config.text_tokens + 1 :] - vocab.frame_start
+    serials = blocks[0, :, config.header - 1] - vocab.serial_start + 1
+    frames = blocks[:, :, config.header :] - vocab.frame_start
     return blocks[:, 0, : config.text_tokens], [int(s) for s in serials], frames

@@ -1,7 +1,7 @@
 """One id space for everything that the network reads.
 
-    0          1                   text_start + T         serial_start + S          size
-    | padding  | text ids          | serial numbers SN_1..| frame codes             |
+    0          1            serial_start          gap_start         frame_start       size
+    | padding  | text ids   | serial numbers SN_1 | gaps, if any    | frame codes     |
 
 The network's output covers the frame codes only: text and serial numbers are always given.
 """
@@ -16,7 +16,7 @@ FREE = -1  # in place of an id: to be sampled
 
 @dataclasses.dataclass(frozen=True)
 class Vocab:
-    """Offsets of the four ranges for a sequence config."""
+    """Offsets of the ranges for a sequence config."""
 
     config: SequenceConfig
 
@@ -31,9 +31,14 @@ class Vocab:
         return self.text_start + self.config.text_vocabulary
 
     @property
+    def gap_start(self) -> int:
+        """Id of the shortest gap."""
+        return self.serial_start + self.config.serial_numbers
+
+    @property
     def frame_start(self) -> int:
         """Id of frame code 0."""
-        return self.serial_start + self.config.serial_numbers
+        return self.gap_start + len(self.config.gaps)
 
     @property
     def size(self) -> int:
@@ -51,3 +56,13 @@ class Vocab:
                 f"serial number must be in 1..{self.config.serial_numbers}, got {number}"
             )
         return self.serial_start + number - 1
+
+    def gap(self, frames: int) -> int:
+        """Id of a gap of so many frames.
+
+        Raises:
+            ValueError: no block names such a gap.
+        """
+        if frames not in self.config.gaps:
+            raise ValueError(f"a gap must be one of {self.config.gaps} frames, got {frames}")
+        return self.gap_start + self.config.gaps.index(frames)

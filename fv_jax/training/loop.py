@@ -122,6 +122,7 @@ class _Run:
             self.state = self.checkpoints.restore(self.program.state, self.data)
         self.frozen = jax.device_put(task.frozen, replicated(self.layout))
         self.source = provenance()
+        self.flops: dict[Any, float] = {}  # of a step, by the shapes of its batch
 
     def train(self, profile: bool, log_to: Sequence[str]) -> Path:
         run, first = self.run, int(self.state.step)
@@ -129,7 +130,8 @@ class _Run:
         writers = [open_writer(kind, *about) for kind in log_to] if self.writes else []
         self.log = log = RunLog(
             self.folder, first_step=first, steps=run.steps, every=run.log_every,
-            max_skipped=run.max_skipped, tokens=self.task.tokens_per_step, writers=writers,
+            max_skipped=run.max_skipped, tokens=self.task.tokens_per_step,
+            peak=(peak_flops(jax.devices()[0]) or 0.0) * jax.device_count(), writers=writers,
         )  # fmt: skip
         log.begin(int(self.state.skipped))
         if self.writes:
@@ -206,19 +208,21 @@ class _Run:
         with self.log.waiting():
             local = next(self.data)
         batch = place_batch(self.layout, local, self.rows, self.run.batch_size)
-        if self.log.peak is None:
-            self._count_flops(batch)
+        flops = self._flops_of(batch)
         self.state, metrics = self.program.step(self.state, batch, self.frozen)
-        self.log.step(step, metrics, local)
+        self.log.step(step, metrics, local, flops)
 
-    def _count_flops(self, batch: Any) -> None:
-        inputs = ({**batch, **self.frozen} if self.frozen else batch), jax.random.key(0)
-        with self.log.paused("counting FLOPs"):
-            try:
-                flops = step_flops(self.task.loss, self.state.params, *inputs)
-            except ValueError:  # cannot be counted: no MFU, but a training
-                flops = 0
-            self.log.costs(flops, (peak_flops(jax.devices()[0]) or 0.0) * jax.device_count())
+    def _flops_of(self, batch: Any) -> float:
+        """What a step over a batch of these shapes computes; 0 where no MFU can come of it."""
+        shapes = tuple(leaf.shape for leaf in jax.tree.leaves(batch))
+        if self.log.peak and shapes not in self.flops:
+            inputs = ({**batch, **self.frozen} if self.frozen else batch), jax.random.key(0)
+            with self.log.paused("counting FLOPs"):
+                try:
+                    self.flops[shapes] = step_flops(self.task.loss, self.state.params, *inputs)
+                except ValueError:  # cannot be counted: no MFU, but a training
+                    self.flops[shapes] = 0.0
+        return self.flops.get(shapes, 0.0)
 
     def _sample(self, step: int) -> None:
         params = self._average()

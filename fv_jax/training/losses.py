@@ -25,6 +25,7 @@ def frame_loss(
     weight: Float[Array, "B F"],
     sequence: SequenceConfig,
     *,
+    positions: Int[Array, "B tokens_and_next"] | None = None,
     remat: str = "none",
     loss_chunk: int = 4096,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
@@ -32,8 +33,10 @@ def frame_loss(
 
     Args:
         model: a `RetNet`, or what has its `init_state`, `chunkwise` and `tables`.
-        tokens: packed rows, T = F * stride.
-        weight: how much each block's frame counts.
+        tokens: packed rows, T = F * stride; with `positions` any that lack tokens.
+        weight: how much each block's frame counts; with `positions` how much the prediction after
+            each of the last tokens does.
+        positions: of the tokens that are left of rows, see `RetNet.chunkwise`.
         remat: what the backward pass computes again (`models/retnet.py: scan_layers`).
         loss_chunk: codes that are scored at a time.
 
@@ -41,13 +44,18 @@ def frame_loss(
         The loss, and `accuracy`; `weight` is the number of ids that both are means over.
     """
     rows, length = tokens.shape
-    hidden, _ = model.chunkwise(tokens, model.init_state(rows), remat=remat)
-    blocks = (rows, length // sequence.stride, sequence.stride)
-    text, p = sequence.text_tokens, sequence.frame_tokens
-    hidden = hidden.reshape(*blocks, -1)[:, :, text : text + p]
-    targets = tokens.reshape(blocks)[:, :, text + 1 :] - Vocab(sequence).frame_start
-    # Padding blocks have no codes; their weight is 0, but the index must be valid.
-    targets = jnp.maximum(targets, 0)
+    gaps = {} if positions is None else {"positions": positions}
+    hidden, _ = model.chunkwise(tokens, model.init_state(rows), **gaps, remat=remat)
+    if positions is None:
+        blocks, p = (rows, length // sequence.stride, sequence.stride), sequence.frame_tokens
+        hidden = hidden.reshape(*blocks, -1)[:, :, sequence.header - 1 : -1]
+        targets = tokens.reshape(blocks)[:, :, sequence.header :]
+    else:  # each token is a frame of its own
+        first, p = length - weight.shape[1], 1
+        hidden = hidden[:, first:, None]
+        targets = jnp.pad(tokens[:, 1:], ((0, 0), (0, 1)))[:, first:, None]
+    # Padding has no codes; its weight is 0, but the index must be valid.
+    targets = jnp.maximum(targets - Vocab(sequence).frame_start, 0)
     losses, right = cross_entropy(model.tables(), hidden, targets, loss_chunk)
     total = jnp.sum(weight) * p
     # A part of a batch may have no frame with weight: it weighs nothing.

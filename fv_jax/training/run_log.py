@@ -34,10 +34,11 @@ class RunLog:
 
     def __init__(
         self, folder: Path, *, first_step: int, steps: int, every: int, max_skipped: int,
-        tokens: int, writers: Sequence[Writer] = (),
+        tokens: int, peak: float = 0.0, writers: Sequence[Writer] = (),
     ):  # fmt: skip
         """Args: as in `RunConfig`; `first_step` is the one to continue after, `tokens` of a step.
 
+        `peak` is what all devices could compute, FLOP/s; 0 if nobody knows.
         Other processes than the first check, but write nothing; `writers` are told what is
         written, and closed at the end.
         """
@@ -46,8 +47,7 @@ class RunLog:
         self._writes = jax.process_index() == 0
         self._late: tuple[int, dict[str, jax.Array], Any] | None = None
         self._skipped: int | None = None
-        self.peak: float | None = None  # FLOP/s of all devices
-        self._flops = 0.0  # of a step
+        self.peak, self._flops = peak, 0.0  # FLOP since the line before
         self.records: list[dict[str, Any]] = []
         self._file, self._writers = None, writers
         if self._writes:
@@ -68,10 +68,6 @@ class RunLog:
         path.write_text("".join(json.dumps(record) + "\n" for record in self.records))
         self._file = path.open("a", buffering=1)
 
-    def costs(self, flops: float, peak: float) -> None:
-        """What a step computes, and what all devices together could, per second (0: unknown)."""
-        self._flops, self.peak = flops, peak
-
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
         """The block waits for data."""
@@ -88,14 +84,16 @@ class RunLog:
         self.bar.set_description_str("")
         self._paused += time.monotonic() - start
 
-    def step(self, step: int, metrics: dict[str, jax.Array], batch: Any) -> None:
-        """Take note of a step that was just started; read the one before.
+    def step(
+        self, step: int, metrics: dict[str, jax.Array], batch: Any, flops: float = 0.0
+    ) -> None:
+        """Take note of a step of so many FLOP that was just started; read the one before.
 
         Raises:
             ValueError: more steps than `max_skipped` had a loss or gradient that is not finite.
         """
         self.flush()
-        self._late = (step, metrics, batch)
+        self._late, self._flops = (step, metrics, batch), self._flops + flops
         self.bar.update()
 
     def flush(self) -> None:
@@ -118,8 +116,9 @@ class RunLog:
         values["tokens_per_second"] = count * self._tokens / seconds
         values["data_wait"] = min(self._waited / seconds, 1.0)
         if self.peak:
-            values["mfu"] = count * self._flops / seconds / self.peak
+            values["mfu"] = self._flops / seconds / self.peak
         values["memory_gb"] = _memory() / 1e9
+        self._flops = 0.0
         self._since, self._waited, self._paused, self._last_step = now, 0.0, 0.0, step
         speed = f"{values['tokens_per_second']:,.0f} tokens/s"
         self.bar.set_postfix_str(f"loss {values['loss']:.4f}, {speed}")

@@ -28,10 +28,12 @@ CONFIGS = [
     RetNetConfig(memory_tokens=None, matmul_dtype="bfloat16"),
     RetNetConfig(memory_tokens=(4.0, 99.0)),
     SequenceConfig(frame_grid=(3, 7)),
+    SequenceConfig(gaps=(2, 4)),
     OptimizerConfig(clip_norm=0.5),
     RunConfig(folder="somewhere"),
     TokenizerExperiment("a", tokenizer=TokenizerConfig(patch=16), crop=4, noise=0),
     NetworkExperiment("b", insertions=((4, 3), (2, 1)), run=RunConfig(steps=7)),
+    NetworkExperiment("c", gaps=(2, 4), skip=(1.0, 0.9), skip_given=True),
     Options(top_k=3),
     TokenSettings(fps=4),
     *PRESETS.values(),
@@ -40,6 +42,8 @@ CONFIGS = [
 # (class, bad fields, what the message must name: the field and the value got)
 BAD = [
     (TokenizerConfig, {"levels": ()}, ["levels"]),
+    (SequenceConfig, {"gaps": (4, 2)}, ["gaps", "(4, 2)"]),
+    (SequenceConfig, {"gaps": (0, 2)}, ["gaps", "(0, 2)"]),
     (TokenizerConfig, {"levels": (5, 2)}, ["levels", "(5, 2)"]),
     (TokenizerConfig, {"halo": 8}, ["halo", "8"]),
     (TokenizerConfig, {"patch": 0}, ["patch", "0"]),
@@ -121,6 +125,11 @@ def test_every_number_is_finite(config, number):
         {"serial_numbers": 4},  # 3 inserted need SN_5
         {"serial_numbers": 5, "key_frames": 6},
         {"key_frames": 0},
+        {"gaps": (2, 8)},  # key frames and what is inserted lie 4 apart
+        {"skip": (1.0, 0.0)},
+        {"skip": (1.1,)},
+        {"skip": (1.0,), "insertions": ()},
+        {"skip_given": True},
     ],
 )
 def test_a_network_experiment_that_cannot_run_is_refused(fields):

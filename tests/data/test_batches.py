@@ -8,7 +8,8 @@ import pytest
 import tiny
 
 from fv_jax.config.training import NetworkExperiment
-from fv_jax.data.batches import RowMaker, blocks_of_a_row, training_batches
+from fv_jax.data.batches import Kind, RowMaker, blocks_of_a_row, kinds, training_batches
+from fv_jax.generation.skip_mask import regions
 from fv_jax.sequence.packing import unpack
 from fv_jax.sequence.vocab import PAD, Vocab
 
@@ -259,3 +260,119 @@ def test_longer_clips_are_entered_anywhere():
     firsts = {taken(row)[1][0] for row in rows}
     assert firsts == set(range(20 - 12))
     assert all(np.diff(taken(row)[1]).tolist() == [4, 4, 4] for row in rows)
+
+
+SKIP = dict(skip=(1.0, 0.85), insertions=((4, 3), (2, 1), (4, 1)), key_frame_share=0.5)
+
+
+@dataclasses.dataclass(frozen=True)
+class Moving:
+    """Clips of noise in which an id changes now and then."""
+
+    count: int = 10
+
+    def __len__(self):
+        return self.count
+
+    def draw(self, index, rng):
+        start, changes = rng.integers(36, size=(4, 4)), rng.uniform(size=(17, 4, 4)) < 0.03
+        frames = np.where(np.cumsum(changes, axis=0) % 2, start + 1, start) % 36
+        return CAPTION, frames.reshape(17, 16).astype(np.uint16)
+
+
+def test_a_batch_is_of_one_task_and_length_as_often_as_the_shares_say():
+    stride = tiny.sequence().stride
+    choices = {kind: share for share, kind in kinds(rows_of(**SKIP).experiment, tiny.sequence())}
+    assert choices == {
+        Kind(0): 0.5,
+        Kind(1, 3 * stride): pytest.approx(0.5 * 2 / 5 / 2),
+        Kind(1, round(0.85 * 3 * stride)): pytest.approx(0.5 * 2 / 5 / 2),
+        Kind(3, 5 * stride): pytest.approx(0.5 * 3 / 5 / 2),
+        Kind(3, round(0.85 * 5 * stride)): pytest.approx(0.5 * 3 / 5 / 2),
+    }
+    maker = rows_of(**SKIP)
+    drawn = [maker.kind(np.random.default_rng(i)) for i in range(2000)]
+    for kind, share in choices.items():
+        assert drawn.count(kind) / 2000 == pytest.approx(share, abs=0.045)
+    iterator = training_batches(Moving(), maker, seed=0, batch_size=4)
+    shapes = {next(iterator)["tokens"].shape for _ in range(60)}
+    assert shapes == {(4, kind.length or 5 * stride) for kind in choices}
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("inserted", [1, 3])
+def test_a_short_row_lacks_nothing_but_stable_ids(inserted, given):
+    maker, s = rows_of(**SKIP, skip_given=given), tiny.sequence()
+    vocab, whole = Vocab(s), 1 if given else 2
+    blocks, left_out = inserted + 2, []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        clip = Moving().draw(0, rng)
+        size = round(0.9 * blocks * s.stride)
+        row = maker(clip, rng, Kind(inserted, size))
+        assert (row["tokens"].shape, row["positions"].shape) == ((size,), (size + 1,))
+        length = int((np.diff(row["positions"]) > 0).sum())
+        at = row["positions"][:length]
+        kept = np.zeros((blocks, s.stride), bool)
+        kept.reshape(-1)[at] = True
+        codes = np.full(kept.shape, -1)
+        codes.reshape(-1)[at] = row["tokens"][:length] - vocab.frame_start
+        frames = codes[:, s.header :]
+        assert kept[:whole].all()
+        # What is left out of B stands in A, so the regions can be told from what is left.
+        a, b = frames[0], np.where(kept[1, s.header :], frames[1], frames[0])
+        stable = regions(a.reshape(4, 4), b.reshape(4, 4)).stable.reshape(-1)
+        free = np.zeros_like(kept)
+        free[whole:, s.header :] = stable
+        last = at[-1] if length == size else kept.size  # too much may change: a row ends early
+        assert (kept | free).reshape(-1)[:last].all()
+        if stable.any():
+            left_out.append((~kept)[free].mean())
+        # Weight on what follows: every inserted id that is there, and nothing else.
+        weight = np.pad(row["weight"], (size - len(row["weight"]), 0))
+        predicted = np.flatnonzero(weight) + 1
+        block, place = np.divmod(at[predicted], s.stride)
+        assert (block >= 2).all()
+        assert (place >= s.header).all()
+        assert len(predicted) == kept[2:, s.header :].sum()
+        assert set(np.unique(row["weight"])) <= {0, 1}
+    assert min(left_out) < 0.6
+    assert max(left_out) > 0.9
+
+
+def test_rows_of_a_network_that_knows_several_gaps_name_them():
+    sequence = dataclasses.replace(tiny.sequence(), gaps=(2, 4))
+    for changes in ({}, SKIP):
+        experiment = dataclasses.replace(EXPERIMENT, gaps=(2, 4), **changes)
+        maker = RowMaker(experiment, sequence, tiny.text(), blocks_of_a_row(experiment))
+        seen, serial = set(), sequence.text_tokens + 1
+        for seed in range(200):
+            rng = np.random.default_rng(seed)
+            tokens = maker(clip(), rng, maker.kind(rng))["tokens"]
+            start = Vocab(sequence).serial_start
+            name = int(tokens[serial - 1]) - Vocab(sequence).gap_start
+            second = int(tokens[sequence.stride + serial]) - start + 1
+            seen.add((second, (2, 4)[name]))
+        # Key frames, one and three frames between two: each as far apart as it is named.
+        assert seen == {(2, 4), (5, 4), (3, 2)} | ({(3, 4)} if changes else set())
+
+
+def test_batches_of_one_length_are_resumed_and_shared_like_others():
+    make = lambda **how: training_batches(Moving(), rows_of(**SKIP), seed=5, batch_size=4, **how)
+    plain, part, resumed = make(), make(own=range(1, 3)), make()
+    resumed.set_state({"batches": 4})
+    for number in range(12):
+        want, got = next(plain), next(part)
+        assert want.keys() == got.keys()
+        for name in want:
+            np.testing.assert_array_equal(got[name], want[name][1:3])
+        if number >= 4:
+            again = next(resumed)
+            for name in want:
+                np.testing.assert_array_equal(again[name], want[name])
+
+
+def test_a_length_in_which_nothing_inserted_has_room_is_refused():
+    experiment = dataclasses.replace(EXPERIMENT, insertions=((2, 1),), skip=(0.7,))
+    with pytest.raises(ValueError, match=r"skip=0\.7 leaves \d+ of 78 .* give 0\.\d\d or"):
+        kinds(experiment, tiny.sequence())

@@ -1,7 +1,5 @@
 """Gaps filled by the sampler: one call a level, rows of A, B and the inserted frames."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import tiny
@@ -9,7 +7,7 @@ import tiny
 from fv_jax.config.model import Options
 from fv_jax.generation.engine import BETWEEN, Engine
 from fv_jax.generation.gaps import VideoIds
-from fv_jax.generation.interpolation import interpolate, ring
+from fv_jax.generation.interpolation import interpolate
 from fv_jax.generation.plan import plan_interpolation
 from fv_jax.generation.stats import Stats
 from fv_jax.sequence.packing import unpack
@@ -72,11 +70,3 @@ def test_gaps_of_a_later_part_draw_as_in_the_whole():
     frames = tiny.video(3)
     _, part, _ = run(Options(insert=1), frames[1:], first_gap=1)
     assert part[0][0] == whole[0][0][1:]
-
-
-def test_the_ring_covers_what_a_patch_sees_unless_it_sees_the_whole_frame():
-    model = tiny.model()
-    for reach, radius in ((0, 1), (1, 1), (3, 3), (4, 1), (99, 1)):
-        frames = tiny.MeanTokenizer()
-        frames.reach = reach
-        assert ring(dataclasses.replace(model, frames=frames)) == radius

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fv_jax.generation.skip_mask import inheritable, regions
+from fv_jax.generation.skip_mask import inheritable, regions, ring
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, max_side=9)
 GRIDS = SHAPES.flatmap(
@@ -110,3 +110,8 @@ def test_grids_of_different_shapes_are_refused():
 def test_a_negative_radius_is_refused():
     with pytest.raises(ValueError, match="radius must be >= 0, got -1"):
         regions(np.ones((2, 2), int), np.ones((2, 2), int), radius=-1)
+
+
+def test_the_ring_covers_what_a_patch_sees_unless_it_sees_the_whole_frame():
+    for reach, radius in ((0, 1), (1, 1), (3, 3), (4, 1), (99, 1)):
+        assert ring(reach, (4, 3)) == radius

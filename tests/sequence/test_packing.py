@@ -1,5 +1,7 @@
 """The packed sequence: Fig. 3 by hand, round trips, and errors that name what is wrong."""
 
+import dataclasses
+
 import hypothesis
 import numpy as np
 import pytest
@@ -77,6 +79,24 @@ def test_five_given_frames_are_packed_as_interpolation_packs_them_and_key_frames
         2, 3, 4,  9, 17, 17,  # SN_4, frame 13
     ]]
     # fmt: on
+
+
+def test_blocks_of_a_network_that_knows_several_gaps_name_theirs():
+    config = dataclasses.replace(CONFIG, gaps=(4, 16))  # ids 12 and 13; frame codes from 14 on
+    text = pad_text([4, 0], config)[None]
+    frames = np.array([[[0, 1], [6, 5], [2, 3]]])
+    packed = pack(text, frames, interpolation_serials(1), config, gap=16)
+    # fmt: off
+    assert packed.tolist() == [[
+        5, 1, 0, 13, 6, 14, 15,  # text, padding, 16 frames, SN_1, A
+        5, 1, 0, 13, 8, 20, 19,
+        5, 1, 0, 13, 7, 16, 17,
+    ]]
+    # fmt: on
+    assert unpack(packed, config)[1] == [1, 3, 2]
+    np.testing.assert_array_equal(unpack(packed, config)[2], frames)
+    with pytest.raises(ValueError, match=r"one of \(4, 16\) frames, got 0"):
+        pack(text, frames, interpolation_serials(1), config)
 
 
 @pytest.mark.parametrize(

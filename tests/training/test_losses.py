@@ -11,6 +11,7 @@ from flax import nnx
 
 from fv_jax.config.model import SequenceConfig
 from fv_jax.sequence.packing import key_frame_serials, pack, pad_text
+from fv_jax.sequence.skipping import compact
 from fv_jax.sequence.vocab import PAD, Vocab
 from fv_jax.training.losses import frame_loss
 
@@ -63,6 +64,54 @@ def test_loss_is_the_mean_cross_entropy_of_the_weighted_frames(row_weights):
     loss, accuracy = loss_and_accuracy(tokens, weight)
     assert loss == pytest.approx(np.mean(losses), rel=1e-5)
     assert accuracy == pytest.approx(np.mean(right), abs=1e-6)
+
+
+def test_a_row_that_lacks_nothing_has_the_loss_of_the_whole_row(dtype):
+    tokens, graph = rows(), nnx.split(network())[0]
+    params = nnx.to_pure_dict(nnx.split(network())[1])
+    blocks = np.asarray([[0, 0, 1], [0, 0, 1]])
+    each = np.zeros((2, M, STRIDE), np.float32)
+    each[:, :, TEXT + 1 :] = blocks[..., None]
+    after = np.pad(each.reshape(2, -1)[:, 1:], ((0, 0), (0, 1)))
+    every = jnp.broadcast_to(jnp.arange(M * STRIDE + 1), (2, M * STRIDE + 1))
+
+    def loss(params, weight, positions):
+        model = nnx.merge(graph, params)
+        return frame_loss(model, tokens, jnp.asarray(weight), CONFIG, positions=positions)
+
+    run = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    want = run(params, blocks.astype(np.float32), None)
+    for first in (0, 2 * STRIDE):  # what is scored may begin late
+        tiny.assert_close(run(params, after[:, first:], every), want, dtype)
+
+
+def test_what_is_left_out_is_no_target_and_what_follows_it_is():
+    """The loss of rows that lack ids, one prediction after the other."""
+    rng, tokens = np.random.default_rng(0), np.asarray(rows())
+    left_out = np.zeros((2, M, STRIDE), bool)
+    left_out[:, 2, TEXT + 1 :] = [[1, 0, 1, 0], [0, 1, 1, 1]]
+    few = compact(tokens, left_out.reshape(2, -1), M * STRIDE - 2)
+    weight = rng.uniform(1, 2, few.tokens.shape) * np.pad(few.real[:, 1:], ((0, 0), (0, 1)))
+    weight[:, : 2 * STRIDE + TEXT] = 0
+    model = network()
+    hidden, _ = model.chunkwise(
+        jnp.asarray(few.tokens), model.init_state(2), jnp.asarray(few.length),
+        jnp.asarray(few.positions),
+    )  # fmt: skip
+    scores = np.asarray(model.logits(hidden), np.float64)
+    log_p = scores - np.log(np.exp(scores).sum(-1, keepdims=True))
+    want = 0.0
+    for row, place in zip(*np.nonzero(weight)):
+        code = few.tokens[row, place + 1] - Vocab(CONFIG).frame_start
+        want -= weight[row, place] * log_p[row, place, code]
+    graph, params = nnx.split(model)
+    run = lambda params, tokens, weight, positions: frame_loss(
+        nnx.merge(graph, params), tokens, weight, CONFIG, positions=positions
+    )
+    arrays = (jnp.asarray(x) for x in (few.tokens, weight, few.positions))
+    got, metrics = jax.jit(run)(params, *arrays)
+    assert float(got) == pytest.approx(want / weight.sum(), rel=1e-5)
+    assert float(metrics["weight"]) == pytest.approx(weight.sum(), rel=1e-6)
 
 
 def test_a_model_that_knows_nothing_loses_log_of_the_codebook():

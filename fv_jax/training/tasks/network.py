@@ -11,9 +11,10 @@ import numpy as np
 
 from fv_jax.config.model import Options
 from fv_jax.config.training import NetworkExperiment
-from fv_jax.data.batches import Batches, RowMaker, training_batches
+from fv_jax.data.batches import Batches, RowMaker, training_batches, whole_frames
 from fv_jax.generation import pretrained
 from fv_jax.generation.generator import Generator
+from fv_jax.generation.skip_mask import ring
 from fv_jax.media.montage import montage, save_png
 from fv_jax.models.retnet import log_decays
 from fv_jax.ops.decay import half_life
@@ -67,7 +68,8 @@ class NetworkTask(NetworkLoss):
                 "raise model.memory_tokens or model.heads",
                 stacklevel=2,
             )
-        self.rows = RowMaker(config, self.sequence, self.text, self.blocks)
+        radius = ring(self.frames.reach, self.sequence.frame_grid)
+        self.rows = RowMaker(config, self.sequence, self.text, self.blocks, self.parts, radius)
         self._evaluate = jax.jit(self.loss)
 
     def _text_tokens(self, config: NetworkExperiment) -> int:
@@ -145,7 +147,8 @@ class NetworkTask(NetworkLoss):
         results = []
         for start in range(0, count, size):
             indices = (i % len(valid) for i in range(start, min(start + size, count)))
-            part = [self.rows(valid.draw(i, rng), rng) for i in indices]
+            kind = self.rows.kind(rng)
+            part = [self.rows(valid.draw(i, rng), rng, kind) for i in indices]
             batch = {name: np.stack([row[name] for row in part]) for name in part[0]}
             loss, metrics = self._evaluate(params, batch, jax.random.key(0))
             results.append({"loss": loss, **metrics})
@@ -167,6 +170,7 @@ class NetworkTask(NetworkLoss):
             key_frame_stride=c.key_frame_stride,
             insertions=c.insertions,
             given_frames=c.given_frames,
+            skip=whole_frames(c) if c.skip else 0,
         )
 
 

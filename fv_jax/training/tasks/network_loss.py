@@ -9,7 +9,7 @@ from flax import nnx
 
 from fv_jax.config.model import RetNetConfig, SequenceConfig
 from fv_jax.config.training import NetworkExperiment
-from fv_jax.data.batches import blocks_of_a_row
+from fv_jax.data.batches import blocks_of_a_row, kinds
 from fv_jax.generation import pretrained
 from fv_jax.models.retnet import RetNet
 from fv_jax.models.sharding import of_params
@@ -26,7 +26,8 @@ class NetworkLoss:
         sequence: what a row is packed from.
         network: sizes of the network, with slots and code levels as the sequence needs them.
         blocks: blocks of a row.
-        tokens_per_step: padding included.
+        parts: that a row's tokens are cut into.
+        tokens_per_step: padding included; on average, where batches differ.
     """
 
     def __init__(
@@ -39,9 +40,14 @@ class NetworkLoss:
         self.start: Params | None = None
         self.network = network_config(config, sequence, levels)
         # A row is cut between blocks, so that each device scores whole frames.
-        parts = resolved(config.run.mesh, devices).sequence
-        self.blocks = blocks_of_a_row(config, parts)
-        self.tokens_per_step = config.run.batch_size * self.blocks * sequence.stride
+        self.parts = resolved(config.run.mesh, devices).sequence
+        self.blocks = blocks_of_a_row(config, self.parts)
+        whole = self.blocks * sequence.stride
+        lengths = [
+            (share, kind.length or whole) for share, kind in kinds(config, sequence, self.parts)
+        ]
+        mean = sum(share * length for share, length in lengths)
+        self.tokens_per_step = round(config.run.batch_size * mean)
         self._graph = pretrained.network_graph(self.network, sequence)
 
     def init(self, key: jax.Array) -> Params:
@@ -57,11 +63,12 @@ class NetworkLoss:
         del key
         return frame_loss(
             nnx.merge(self._graph, params), batch["tokens"], batch["weight"], self.sequence,
-            remat=self.config.remat, loss_chunk=self.config.loss_chunk,
+            positions=batch.get("positions"), remat=self.config.remat,
+            loss_chunk=self.config.loss_chunk,
         )  # fmt: skip
 
     def batch_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """Shapes of a batch of all processes."""
+        """Shapes of the largest batch of all processes."""
         rows, length = self.config.run.batch_size, self.blocks * self.sequence.stride
         return {
             "tokens": jax.ShapeDtypeStruct((rows, length), jnp.int32),
@@ -96,6 +103,7 @@ def sequence_config(
         text_vocabulary=text_vocabulary,
         frame_codes=codes,
         serial_numbers=config.serial_numbers,
+        gaps=config.gaps,
     )
 
 

@@ -10,9 +10,12 @@ import pytest
 import tiny
 
 from fv_jax.config.training import NetworkExperiment, OptimizerConfig, RunConfig
+from fv_jax.data.batches import kinds
 from fv_jax.generation.generator import Generator
 from fv_jax.sequence.packing import unpack
 from fv_jax.training.loop import train
+from fv_jax.training.mesh import make_layout, place_batch
+from fv_jax.training.program import build_program
 from fv_jax.training.tasks import network_data
 from fv_jax.training.tasks.network import network_task
 
@@ -84,6 +87,69 @@ def test_the_exported_model_generates_with_the_options_it_was_trained_for(folder
     record = json.loads((folder / "model" / "training.json").read_text())
     assert record["steps"] == STEPS
     assert record["config"]["name"] == config.name
+
+
+@pytest.fixture(scope="module")
+def skipping(config, tmp_path_factory):
+    """Settings of a network that is trained on several gaps, and to do without stable ids."""
+    more = dict(
+        insertions=((4, 3), (2, 1), (8, 1)), gaps=(2, 4, 8), skip=(1.0, 0.9), workers=0,
+        run=dataclasses.replace(
+            config.run, steps=24, batch_size=2, sample_every=24, checkpoint_every=8,
+            keep_checkpoints=3,
+        ),
+    )  # fmt: skip
+    return dataclasses.replace(config, **more)
+
+
+@pytest.fixture(scope="module")
+def whole_run(skipping, tmp_path_factory):
+    home = tmp_path_factory.mktemp("skipping")
+    train(network_task(skipping, home / "tokens"), skipping, home / "run")
+    return home / "run"
+
+
+def losses(run):
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return {line["step"]: line["loss"] for line in lines if "loss" in line}
+
+
+def test_a_network_learns_to_do_without_stable_ids_and_says_so(whole_run, skipping):
+    made = Generator.load(str(whole_run / "model")).model.config
+    assert (made.skip, made.sequence.gaps, made.insertions) == (2, (2, 4, 8), skipping.insertions)
+    (valid,) = [
+        line for line in map(json.loads, (whole_run / "log.jsonl").read_text().splitlines())
+        if "valid_loss" in line
+    ]  # fmt: skip
+    assert 0 < valid["valid_loss"] < 4
+    seen = losses(whole_run)
+    assert np.mean([seen[step] for step in range(17, 25)]) < np.mean([seen[s] for s in range(1, 9)])
+
+
+def test_a_run_of_batches_of_several_lengths_is_taken_up_where_it_was(
+    whole_run, skipping, tmp_path
+):
+    again = tmp_path / "run"
+    shutil.copytree(whole_run, again)
+    for later in (16, 24):
+        shutil.rmtree(again / "checkpoints" / str(later))
+    train(network_task(skipping, tmp_path / "tokens"), skipping, again)
+    assert len(losses(again)) == 24
+    assert losses(again) == losses(whole_run)
+
+
+def test_a_step_is_compiled_once_for_every_length(skipping, tmp_path):
+    task = network_task(skipping, tmp_path)
+    layout = make_layout(skipping.run.mesh, jax.devices()[:1])
+    program, data = build_program(task, skipping.run, skipping.optimizer, layout), task.data([0, 1])
+    state, shapes = program.begin(0, None), set()
+    for _ in range(60):
+        batch = next(data)
+        shapes.add(tuple((name, value.shape) for name, value in batch.items()))
+        state, _ = program.step(state, place_batch(layout, batch, [0, 1], 2), {})
+    # Key frames, and one and three inserted frames of two lengths each.
+    assert len(shapes) == len(kinds(skipping, task.sequence)) == 5
+    assert program.step._cache_size() == 5
 
 
 def test_samples_are_pictures(folder):
