@@ -9,6 +9,7 @@ import pytest
 import random_i3d
 import reference_metrics
 import videos
+from screen import left_on_screen
 
 from fv_jax.cli import evaluate as run_evaluate
 from fv_jax.cli import report as run_report
@@ -196,7 +197,7 @@ def test_bad_sets_are_one_line_that_names_the_file(what, sets, capsys):
     spoil, words = ERRORS[what]
     spoil(sets)
     assert evaluate(sets, sets / "real", sets / "fake") == 2
-    line = capsys.readouterr().err.strip()
+    line = left_on_screen(capsys.readouterr().err).strip()
     assert line.startswith("fv: ")
     assert "\n" not in line
     for word in words:
@@ -239,7 +240,7 @@ def test_bad_usage_is_one_line(args, words, sets, capsys, monkeypatch):
     monkeypatch.setattr(run_evaluate.experiments, "OUT", sets / "nothing")
     places = {"REAL": sets / "real", "FAKE": sets / "fake"}
     assert evaluate(sets, *(places.get(arg, arg) for arg in args)) == 2
-    line = capsys.readouterr().err.rsplit("\r", 1)[-1].strip()  # after what is opened
+    line = left_on_screen(capsys.readouterr().err).strip()
     assert line.startswith("fv: ")
     assert "\n" not in line
     for word in words:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tiny
 from places import ROOT
+from screen import left_on_screen
 
 from fv_jax import Options
 from fv_jax.cli.main import main
@@ -104,7 +105,7 @@ def test_what_cannot_be_is_said_and_nothing_is_made(
     for name, place in places.items():
         words = words.replace(name, place)
     assert main(words.split()) == 2
-    line = capsys.readouterr().err
+    line = left_on_screen(capsys.readouterr().err)
     assert error in line
     assert line.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import pytest
 import videos
+from screen import left_on_screen
 
 from fv_jax.cli.main import main
 from fv_jax.generation.generator import Generator
@@ -35,7 +36,7 @@ def _own_cache(tmp_path_factory, monkeypatch):
 def refuse(capsys, args: list[str], *words: str) -> None:
     """The command must fail with code 2 and one line that holds all the words."""
     code = main([str(arg) for arg in args])
-    error = capsys.readouterr().err
+    error = left_on_screen(capsys.readouterr().err)
     assert code == 2, error
     line = error.strip()
     assert line.startswith("fv: ")
@@ -129,7 +130,7 @@ def test_a_model_config_cut_in_half_is_named(tmp_path, capsys):
 def test_generate_writes_what_the_interface_says(tmp_path, capsys):
     out = tmp_path / "new folder" / "a.npz"
     assert main(["generate", PROMPT, "--out", str(out), "--seed", "5"]) == 0
-    assert capsys.readouterr().err == ""
+    assert left_on_screen(capsys.readouterr().err) == ""
     clip = np.load(out)
     assert clip["frames"].dtype == np.uint8
     assert clip["frames"].shape == (17, 64, 64, 3)
@@ -148,7 +149,7 @@ def test_generate_writes_what_the_interface_says(tmp_path, capsys):
 def test_unknown_words_warn_with_the_known_ones_and_generation_goes_on(tmp_path, capsys):
     out = tmp_path / "a.gif"
     assert main(["generate", "a small red dragon moves left", "--out", str(out)]) == 0
-    warning = capsys.readouterr().err
+    warning = left_on_screen(capsys.readouterr().err)
     assert "'dragon'" in warning
     assert "triangle" in warning
     assert out.stat().st_size > 0
