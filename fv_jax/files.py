@@ -53,12 +53,17 @@ def read_text(path: Path) -> str:
         ValueError: it is in another encoding.
     """
     data = path.read_bytes()
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data[:4]:
+    first, second = data[0:4:2], data[1:4:2]  # of each of the first two letters
+    halves = second and any(first) != any(second) and (all(first) or all(second))
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or halves:
         raise ValueError(f"{path} is UTF-16 text; save it as UTF-8")
     try:
-        return data.decode("utf-8-sig").replace("\r\n", "\n")
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no UTF-8 text file") from error
+    if "\0" in text[:4]:
+        raise ValueError(f"{path} is no text file")
+    return text
 
 
 def write_text(path: Path, text: str) -> None:

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from fv_jax.files import only_process_in, replacing, write_text
+from fv_jax.files import only_process_in, read_text, replacing, write_text
 
 
 def test_success_replaces_the_file_and_leaves_nothing_else(tmp_path):
@@ -80,3 +80,28 @@ def test_a_folder_has_one_process_at_a_time_and_is_free_again_after_a_failure(tm
     with pytest.raises(KeyboardInterrupt):
         enter(fail)
     enter()
+
+
+@pytest.mark.parametrize("text", ["a cat\r\n\r\na dog", "a", "", "été\n"])
+def test_text_is_utf_8_with_or_without_a_mark(text, tmp_path):
+    for encoding in ("utf-8", "utf-8-sig"):
+        (tmp_path / "a.txt").write_bytes(text.encode(encoding))
+        assert read_text(tmp_path / "a.txt") == text.replace("\r", "")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ("a cat".encode("utf-16"), "UTF-16"),
+        ("a".encode("utf-16-le"), "UTF-16"),
+        ("a cat".encode("utf-16-le"), "UTF-16"),
+        ("a cat".encode("utf-16-be"), "UTF-16"),
+        ("été".encode("latin-1"), "no UTF-8 text file"),
+        (b"\0\0\0\x1cftypisom", "no text file"),
+        (bytes(8), "no text file"),
+    ],
+)
+def test_what_is_no_text_is_named(data, words, tmp_path):
+    (tmp_path / "a.txt").write_bytes(data)
+    with pytest.raises(ValueError, match=words):
+        read_text(tmp_path / "a.txt")
