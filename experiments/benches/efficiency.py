@@ -37,7 +37,7 @@ from experiments.timing import bandwidth, times_in_turns
 from fv_jax.config.model import PRESETS, Options, RetNetConfig
 from fv_jax.files import replacing, write_text
 from fv_jax.generation.generator import Generator
-from fv_jax.generation.plan import inserted
+from fv_jax.generation.plan import frames_a_gap, inserted
 from fv_jax.generation.policies import Sampling
 from fv_jax.generation.window_size import KEPT_BETWEEN, KEPT_KEY_FRAMES
 from fv_jax.provenance import provenance
@@ -146,12 +146,13 @@ def ids_per_step(prompts: int) -> list[dict[str, float]]:
             options = Options(window=window, inherit=inherit, guidance=1.0)
             steps = [0, 0]
             for seed, caption in enumerate(captions):
-                for stage, insert in enumerate((0, inserted(generator.model, options))):
+                for stage, insert in enumerate((0, -1)):
                     part = dataclasses.replace(options, insert=insert)
                     clip = generator.generate([caption], seed=seed, options=part)[0]
                     steps[stage] += clip.stats["steps"]
             steps[1] -= steps[0]
-            blocks = np.asarray([keys, inserted(generator.model, options)]) * prompts
+            between = frames_a_gap(inserted(generator.model, options)) - 1
+            blocks = np.asarray([keys, between]) * prompts
             known = (sequence.stride - sequence.frame_tokens) / window
             per_step = blocks * sequence.frame_tokens / (steps - blocks * known)
             rows.append({"window": window, "inherit": inherit, "key frames": float(per_step[0]),

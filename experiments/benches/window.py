@@ -177,7 +177,7 @@ def _time(generator: Generator, prompts: list[str], base: Options) -> list[dict[
 
 def _time_forced(generator: Generator, prompts: list[str]) -> list[dict[str, Any]]:
     """Median milliseconds of inserting frames when none or most of their ids are known."""
-    insert = inserted(generator.model, Options())
+    insert = inserted(generator.model, Options())[0]
     sequence = generator.model.config.sequence
     guesses = drafts.neighboring_frame(insert, sequence)
     rng, clips = np.random.default_rng(0), []

@@ -108,7 +108,7 @@ class TransformerEngine(Engine):
         fold = functools.partial(functools.reduce, jax.random.fold_in)
         return jnp.stack([fold(rest, jax.random.key(s)) for s, *rest in keys])
 
-    def decode(self, state, sampler, stats, *, tokens, guesses, read=0, prefix=0):
+    def decode(self, state, sampler, stats, *, tokens, guesses, read=0, prefix=0, left_out=None):
         """As `Engine.decode`, from the beginning of a sequence."""
         del guesses, read
         with stats("sample"):

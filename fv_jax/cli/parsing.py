@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from fv_jax.config.model import require_countable
+from fv_jax.config.model import PerLevel, require_countable
 from fv_jax.config.registry import choices
 
 _BOX = re.compile(r"[\u2500-\u257f]+|-{4,}")
@@ -45,6 +45,28 @@ def _path(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
         instance_from_str=lambda words: (Folder if words[0].endswith("/") else Path)(words[0]),
         is_instance=lambda value: isinstance(value, Path),
         str_from_instance=lambda path: [str(path)],
+    )
+
+
+@_READING.primitive_rule
+def _per_level(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
+    if info.type != PerLevel:
+        return None
+
+    def numbers(words: list[str]) -> int | tuple[int, ...]:
+        if not re.fullmatch(r"-?\d+(,-?\d+)*", words[0]):
+            raise ValueError(f"must be whole numbers with commas between, got {words[0]!r}")
+        found = tuple(int(word) for word in words[0].split(","))
+        return found if len(found) > 1 else found[0]
+
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT[,INT..]",
+        instance_from_str=numbers,
+        is_instance=lambda value: isinstance(value, int | tuple),
+        str_from_instance=lambda value: [
+            ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        ],
     )
 
 

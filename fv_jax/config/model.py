@@ -10,6 +10,7 @@ import types
 import typing
 from typing import Any
 
+PerLevel = int | tuple[int, ...]
 DTYPES = ("float32", "bfloat16")
 ANGLES = ("geometric", "even")
 
@@ -228,12 +229,16 @@ class Options:
 
     key_frames: int = 0
     """Key frames of the video; 0 means as many as the model was trained with."""
-    insert: int = -1
-    """Frames put between neighbors at each level; -1 means the model's own number, 0 none."""
+    insert: PerLevel = -1
+    """Frames put between neighbors, one number for each level (1,1 fills gaps of 4 frames, then of
+    2); -1 means the model's own numbers, 0 none."""
     levels: int = 1
-    """How often to interpolate."""
+    """How often to do all of that."""
     inherit: float = 0.2
     """Share of the ids that no key frame changes which inserted frames copy, 0 to 1."""
+    skip: bool = True
+    """Leave out of what the network reads what inserted frames inherit, where it was trained to do
+    without: it then costs nothing. Otherwise it is fed."""
     temperature: float = 1.0
     """Randomness of key frames' ids; 0 always takes the likeliest."""
     insert_temperature: float = 0.0
@@ -256,12 +261,24 @@ class Options:
 
     def __post_init__(self) -> None:
         at_least(
-            self, key_frames=0, insert=-1, levels=0, temperature=0, insert_temperature=0, top_k=0,
+            self, key_frames=0, levels=0, temperature=0, insert_temperature=0, top_k=0,
             guidance=0, window=0,
         )  # fmt: skip
         require(self.levels <= 8, f"levels must be <= 8, got {self.levels}")
+        least = -1 if isinstance(self.insert, int) else 1
+        require(
+            bool(self.per_level) and min(self.per_level) >= least,
+            f"insert must be -1, 0, or frames of each level from 1 on, got {self.insert}",
+        )
+        levels = len(self.per_level) * self.levels
+        require(levels <= 8, f"insert and levels must make at most 8 levels, got {levels}")
         require(0 <= self.inherit <= 1, f"inherit must be a share in [0, 1], got {self.inherit}")
         require(0 < self.top_p <= 1, f"top_p must be in (0, 1], got {self.top_p}")
+
+    @property
+    def per_level(self) -> tuple[int, ...]:
+        """`insert` of each level."""
+        return (self.insert,) if isinstance(self.insert, int) else self.insert
 
 
 PRESETS: dict[str, RetNetConfig] = {

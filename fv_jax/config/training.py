@@ -331,10 +331,10 @@ class NetworkExperiment:
     """Gaps that blocks name by a token of their own, so that a network trained on several knows
     which it fills: those of all `insertions`, and `key_frame_stride`; () for none."""
     skip: tuple[float, ...] = ()
-    """Lengths of rows that interpolate, as shares of a whole row: every batch is of one task, and
+    """Shares of the inserted frames' ids that a row has room for: every batch is of one task, and
     if that is interpolation, of one of these lengths, drawn evenly. Stable ids (paper section 3.3)
-    are left out of the inserted frames, a random share of them that is at least as large as the
-    length needs, and the network learns to do without. () for a network that is fed all."""
+    are left out, a random share of them that is at least as large as the room asks for, and the
+    network learns to do without. What changes should have room. () for one that is fed all."""
     skip_given: bool = False
     """With `skip`, leave stable ids out of the second of the frames around, too."""
     given_frames: int = 0
@@ -378,7 +378,7 @@ class NetworkExperiment:
             )
         require(
             all(0 < share <= 1 for share in self.skip),
-            f"NetworkExperiment.skip must be shares of a row's length in (0, 1], got {self.skip}",
+            f"NetworkExperiment.skip must be shares of the inserted ids in (0, 1], got {self.skip}",
         )
         require(bool(self.skip) or not self.skip_given, "NetworkExperiment.skip_given needs skip")
         require(not self.skip or bool(self.insertions), "NetworkExperiment.skip needs insertions")

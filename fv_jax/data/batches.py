@@ -8,6 +8,7 @@ processes of the run is before and after.
 
 import copy
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -167,11 +168,7 @@ class Kind:
 def kinds(
     experiment: NetworkExperiment, sequence: SequenceConfig, parts: int = 1
 ) -> list[tuple[float, Kind]]:
-    """The kinds of batches of an experiment, and the share of each.
-
-    Raises:
-        ValueError: a length in which the frames around the inserted ones would not fit.
-    """
+    """The kinds of batches of an experiment, and the share of each."""
     e = experiment
     if not e.skip:
         return [(1.0, Kind())]
@@ -179,18 +176,12 @@ def kinds(
     frames = sum(n for _, n in e.insertions)
     for inserted in sorted({n for _, n in e.insertions}):
         of_these = sum(n for _, n in e.insertions if n == inserted) / frames
-        row = (inserted + 2) * sequence.stride
-        least = row - (inserted + 2 - whole_frames(e)) * sequence.frame_tokens
-        for length in e.skip:
-            tokens = -(-round(length * row) // parts) * parts
-            if tokens <= least:
-                raise ValueError(
-                    f"skip={length:g} leaves {tokens} of {row} tokens of a row with {inserted} "
-                    f"inserted frames, and {least} are always read; give {(least + 1) / row:.2f} "
-                    "or more"
-                )
+        whole = whole_frames(e)
+        always = (inserted + 2) * sequence.header + whole * sequence.frame_tokens
+        for room in e.skip:
+            ids = math.ceil(room * (inserted + 2 - whole) * sequence.frame_tokens)
             share = (1 - e.key_frame_share) * of_these / len(e.skip)
-            found.append((share, Kind(inserted, tokens)))
+            found.append((share, Kind(inserted, -(-(always + ids) // parts) * parts)))
     return found
 
 

@@ -32,7 +32,7 @@ from fv_jax.evaluation.feature_cache import clip_hash
 from fv_jax.evaluation.protocols import Protocol
 from fv_jax.generation import pretrained
 from fv_jax.generation.generator import Generator
-from fv_jax.generation.plan import inserted, key_frames, uses_all, uses_some
+from fv_jax.generation.plan import frames_a_gap, inserted, key_frames, uses_all, uses_some
 from fv_jax.media.frames import fit, frame_numbers
 from fv_jax.media.npz import NpzClips
 from fv_jax.media.readers import ClipError, Reader
@@ -350,7 +350,7 @@ class Samples:
 
 def _gap(generator: Generator, options: Options) -> int:
     """Frames from one key frame to the next."""
-    return (inserted(generator.model, options) + 1) ** options.levels
+    return frames_a_gap(inserted(generator.model, options))
 
 
 def _stride(generator: Generator) -> int:

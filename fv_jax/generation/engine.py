@@ -11,13 +11,13 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from fv_jax.config.model import to_json
 from fv_jax.files import user_cache, write_text
 from fv_jax.generation.policies import Policy, Sampling
 from fv_jax.generation.pretrained import Model
-from fv_jax.generation.sampler import DecodeState, Sampler, decode, start
+from fv_jax.generation.sampler import DecodeState, Feed, Sampler, decode, start
 from fv_jax.generation.stats import Stats
 from fv_jax.generation.window_size import (
     KEPT_KEY_FRAMES,
@@ -28,6 +28,7 @@ from fv_jax.generation.window_size import (
 )
 from fv_jax.provenance import machine
 from fv_jax.sequence.packing import unpack
+from fv_jax.sequence.skipping import kept_places
 from fv_jax.sequence.vocab import FREE
 
 KEY_FRAMES, BETWEEN = 0, 1  # stages, folded into a request's key
@@ -131,25 +132,62 @@ class Engine:
         guesses: Int[np.ndarray, " T"],
         read: int = 0,
         prefix: int = 0,
+        left_out: Bool[np.ndarray, "B T"] | None = None,
     ) -> tuple[Int[np.ndarray, "B F P"], DecodeState]:
-        """Run the sampler, compiling it for a new shape. `read` and `prefix` count blocks."""
+        """Run the sampler, compiling it for a new shape.
+
+        Args:
+            state: `start` or an earlier call's result.
+            sampler: what is sampled how.
+            stats: told what it costs.
+            tokens: whole blocks of vocabulary ids, or FREE.
+            guesses: see `sampler.decode_tokens`.
+            read: blocks that the state has seen.
+            prefix: blocks after these that are known.
+            left_out: known tokens that the network is to do without; then nothing may be read.
+        """
         sequence = sampler.sequence
-        static = dict(
-            graph=self.model.graph, sampler=sampler,
-            read=read * sequence.stride, prefix=prefix * sequence.stride,
-        )  # fmt: skip
-        shape = (sampler, read, prefix, tokens.shape)
+        start, prefix = read * sequence.stride, prefix * sequence.stride
+        places, fed = None, tokens.size - len(tokens) * start
+        if left_out is not None:
+            places, fed, prefix = feed(tokens, left_out, prefix, sequence.stride)
+        static = dict(graph=self.model.graph, sampler=sampler, read=start, prefix=prefix)
+        arrays = (state, tokens, guesses, places)
+        shape = (sampler, read, prefix, tokens.shape, jax.tree.structure(places))
         if shape not in self._compiled:
             with stats("compile"):
-                lowered = decode.lower(self.model.params, state, tokens, guesses, **static)
+                lowered = decode.lower(self.model.params, *arrays, **static)
                 self._compiled[shape] = lowered.compile()
         with stats("sample"):
-            whole, state, counts = self._compiled[shape](self.model.params, state, tokens, guesses)
+            whole, state, counts = self._compiled[shape](self.model.params, *arrays)
             codes = unpack(np.asarray(whole), sequence)[2]
-        new = tokens[:, read * sequence.stride :]
-        sampled = int((new == FREE).sum())
+        sampled = int((tokens[:, start:] == FREE).sum())
         stats.count(
-            steps=int(counts.steps), sampled=sampled, forced=new.size - sampled,
+            steps=int(counts.steps), fed=fed, sampled=sampled, forced=fed - sampled,
             drafted=int(counts.drafted.sum()), accepted=int(counts.accepted.sum()),
         )  # fmt: skip
         return codes, state
+
+
+def feed(
+    tokens: Int[np.ndarray, "B T"], left_out: Bool[np.ndarray, "B T"], prefix: int, stride: int
+) -> tuple[Feed, int, int]:
+    """The places that are fed, how many they are, and of how many the prefix is, at most.
+
+    A row ends where nothing is left to be sampled. Prefixes that differ from row to row are filled
+    up to a quarter of a block, so that few lengths are compiled.
+    """
+    places, length = kept_places(left_out)
+    free = np.take_along_axis(tokens == FREE, places, axis=1)
+    free &= np.arange(tokens.shape[1]) < length[:, None]
+    known = (~left_out[:, :prefix]).sum(axis=1)
+    # What is sampled last is not fed.
+    last = np.max(np.where(free, np.arange(tokens.shape[1]), 0), axis=1)
+    length = np.maximum(last, known)
+    fed = int(length.sum())
+    if (known == prefix).all():
+        return Feed(places.astype(np.int32), length.astype(np.int32), None), fed, prefix
+    part = max(stride // 4, 1)
+    most = min(-(-int(known.max()) // part) * part, prefix)
+    arrays = (places, length, known)
+    return Feed(*(x.astype(np.int32) for x in arrays)), fed, most

@@ -62,7 +62,8 @@ def export_sampler(model: Model, folder: Path, options: Options = Options()) -> 
     number = jax.ShapeDtypeStruct((), jnp.uint32)
     decoder = lambda ids: decode_ids(pixels.config, pixels.params, ids[None])[0]
     calls = {"key_frames": (_key_frames(model, options), (text, number))}
-    if insert := inserted(model, options):
+    insert = next(iter(inserted(model, options)), 0)  # of the first level
+    if insert:
         calls["between"] = _between(model, options, insert), (text, grid, grid, number, number)
     calls["pixels"] = decoder, (grid,)
     paths = []
@@ -114,19 +115,21 @@ def _sampler(
     sequence, network = model.config.sequence, nnx.merge(model.graph, model.params)
     sampler = Sampler(sequence, policy, min(_WINDOW, sequence.stride), guidance)
     free = np.full((1, len(serials), sequence.frame_tokens), FREE, np.int32)
-    blank = pack(np.full((1, sequence.text_tokens), PAD, np.int32), free, serials, sequence)
+    text = np.full((1, sequence.text_tokens), PAD, np.int32)
+    # Key frames, and what the first level puts between them: both name the same gap.
+    blank = pack(text, free, serials, sequence, model.config.key_frame_stride)
     first = Vocab(sequence).frame_start
 
     def sample(text, known: list, words: tuple[Any, ...]):
         blocks = jnp.asarray(blank).reshape(len(serials), sequence.stride)
         blocks = blocks.at[:, : sequence.text_tokens].set(text)
         for block, grid in enumerate(known):
-            blocks = blocks.at[block, sequence.text_tokens + 1 :].set(grid.reshape(-1) + first)
+            blocks = blocks.at[block, sequence.header :].set(grid.reshape(-1) + first)
         tokens, _, _ = decode_tokens(
             network, sampler, start(network, sampler, [words]), blocks.reshape(1, -1),
             jnp.asarray(guesses), prefix=len(known) * sequence.stride,
         )  # fmt: skip
-        grids = tokens.reshape(blocks.shape)[:, sequence.text_tokens + 1 :] - first
+        grids = tokens.reshape(blocks.shape)[:, sequence.header :] - first
         return grids.reshape(-1, *sequence.frame_grid)
 
     return sample

@@ -4,8 +4,9 @@
     level 1    A   x   x   x   B   x   x   x   C        insert 3
 
 All gaps of a level, of all videos of a batch, are rows of one batch (`Gaps`). Ids that the skip
-mask lets a frame inherit are copied from the key frames; they are fed to the network but never
-sampled. Nothing here samples: `interpolation.py` does.
+mask lets a frame inherit are copied from the key frames: they are left out of what the network
+reads, if it was trained for that, or fed to it, but never sampled. Nothing here samples:
+`interpolation.py` does.
 """
 
 import dataclasses
@@ -50,6 +51,7 @@ class Gaps:
         a / b: id grids of the frames on both sides.
         inherited: which ids of the inserted frames are copied; there a and b are equal.
         inserted: the inserted frames as far as they are known, and FREE elsewhere.
+        repeated: as large a share of b's ids that are a's, likewise apart from any change.
     """
 
     level: int
@@ -59,6 +61,7 @@ class Gaps:
     b: Int[np.ndarray, "G h w"]
     inherited: Bool[np.ndarray, "inserted G h w"]
     inserted: Int[np.ndarray, "inserted G h w"]
+    repeated: Bool[np.ndarray, "G h w"]
 
     def first_given(self, frames: Int[np.ndarray, "B inserted h w"]) -> "Gaps":
         """The same gaps, where what lies in every video's first one is given."""
@@ -87,21 +90,22 @@ def find_gaps(
         inherit: share of stable ids to copy, drawn anew for every inserted frame.
         seeds: one per video; they decide which ids are inherited.
         radius: of the unstable ring around ids that differ.
-        first: number of the first gap at level 0, for parts of a longer video.
+        first: number of the first gap at this level, for parts of a longer video.
     """
     places = [(v, g) for v, frames in enumerate(videos) for g in range(len(frames.ids) - 1)]
     if not places:
         return None
-    before = first * (insert + 1) ** level
-    video, number = [v for v, _ in places], [before + g for _, g in places]
+    video, number = [v for v, _ in places], [first + g for _, g in places]
     a = np.stack([videos[v].ids[g] for v, g in places])
     b = np.stack([videos[v].ids[g + 1] for v, g in places])
     masks = [
-        _inherited(a[i], b[i], insert, inherit, (seeds[v], level, number[i]), radius)
+        _inherited(a[i], b[i], insert + 1, inherit, (seeds[v], level, number[i]), radius)
         for i, v in enumerate(video)
     ]
-    inherited = np.stack(masks, axis=1)
-    return Gaps(level, video, number, a, b, inherited, np.where(inherited, a[None], FREE))
+    *inherited, repeated = np.stack(masks, axis=1)
+    inherited = np.stack(inherited)
+    known = np.where(inherited, a[None], FREE)
+    return Gaps(level, video, number, a, b, inherited, known, repeated)
 
 
 def interleave(
@@ -123,10 +127,11 @@ def interleave(
     return longer
 
 
-def _inherited(a, b, insert, share, seed, radius) -> Bool[np.ndarray, "inserted h w"]:
+def _inherited(a, b, count, share, seed, radius) -> Bool[np.ndarray, "inserted_and_b h w"]:
+    """Of each inserted frame and then of b."""
     stable = regions(a, b, radius).stable
     rng = np.random.default_rng(seed)
-    return np.stack([inheritable(stable, share, rng) for _ in range(insert)])
+    return np.stack([inheritable(stable, share, rng) for _ in range(count)])
 
 
 def _put_between(known: np.ndarray, new: np.ndarray) -> np.ndarray:

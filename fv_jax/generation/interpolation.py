@@ -1,8 +1,9 @@
 """Recursive interpolation (paper section 3.3): gaps -> rows -> ids -> frames in time order."""
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
+from fv_jax.config.model import SequenceConfig
 from fv_jax.generation import drafts
 from fv_jax.generation.engine import BETWEEN, Engine
 from fv_jax.generation.gaps import Gaps, VideoIds, find_gaps, interleave
@@ -29,9 +30,9 @@ def interpolate(
         given: all frames between the first two of every video, where they are known.
     """
     options = plan.options
-    for level in range(plan.levels):
+    for level, insert in enumerate(plan.insert):
         gaps = find_gaps(
-            videos, level=level, insert=plan.insert, inherit=options.inherit, seeds=plan.seeds,
+            videos, level=level, insert=insert, inherit=options.inherit, seeds=plan.seeds,
             radius=ring(engine.model.frames.reach, engine.model.config.sequence.frame_grid),
             first=first_gap,
         )  # fmt: skip
@@ -46,9 +47,9 @@ def interpolate(
         )  # fmt: skip
         inserted = sample_gaps(
             engine, sampler, gaps, plan.texts, plan.seeds, stats, named=plan.gaps[level],
-            drafts=options.drafts,
+            skip=plan.skip if options.inherit else 0, drafts=options.drafts,
         )  # fmt: skip
-        videos = interleave(videos, gaps, inserted)
+        videos, first_gap = interleave(videos, gaps, inserted), first_gap * (insert + 1)
     return videos
 
 
@@ -61,11 +62,21 @@ def sample_gaps(
     stats: Stats,
     *,
     named: int = 0,
+    skip: int = 0,
     drafts: bool = True,
 ) -> Int[np.ndarray, "inserted G h w"]:
     """Sample whatever is not inherited, one row a gap: A, B, then the inserted frames.
 
-    `named` is the length of all gaps, where the model's blocks name it.
+    Args:
+        engine: calls the sampler.
+        sampler: says how.
+        gaps: to be filled.
+        texts: of every video.
+        seeds: of every video.
+        stats: told what it costs.
+        named: the length of all gaps, where the model's blocks name it.
+        skip: as in `Plan`.
+        drafts: whether ids are guessed.
     """
     known, sequence = gaps.inserted, sampler.sequence
     insert = len(known)
@@ -78,8 +89,18 @@ def sample_gaps(
             interpolation_serials(insert), sequence, named,
         ),
         guesses=_guesses(drafts, insert, sequence), prefix=2,
+        left_out=_left_out(gaps, sequence, skip) if skip else None,
     )  # fmt: skip
     return codes[:, 2:].swapaxes(0, 1).reshape(known.shape)
+
+
+def _left_out(gaps: Gaps, sequence: SequenceConfig, whole: int) -> Bool[np.ndarray, "G T"]:
+    """Which tokens of the rows need not be read, after so many whole frames."""
+    frames = np.stack([np.zeros_like(gaps.repeated), gaps.repeated, *gaps.inherited], axis=1)
+    frames[:, :whole] = False
+    left_out = np.zeros((*frames.shape[:2], sequence.stride), bool)
+    left_out[..., sequence.header :] = frames.reshape(*frames.shape[:2], -1)
+    return left_out.reshape(len(left_out), -1)
 
 
 def _guesses(wanted: bool, insert: int, sequence) -> Int[np.ndarray, " T"]:

@@ -45,7 +45,9 @@ class Plan:
         requests: the videos.
         options: how they are sampled.
         key_frames: of each video.
-        insert: frames put into every gap at each level; 0 for none.
+        insert: frames put into every gap of each level; () for none.
+        skip: frames of a row that interpolates which are read whole, where what the others inherit
+            is left out (`ModelConfig.skip`); 0 where it is fed.
         first_frames: uint8 key frames that the videos begin with, one set a request or one for
             all; None for none. To interpolate these are all the key frames.
         given_frames: uint8 frames that they begin with instead, in a row at the model's own rate:
@@ -60,20 +62,16 @@ class Plan:
     requests: tuple[Request, ...]
     options: Options
     key_frames: int
-    insert: int
+    insert: tuple[int, ...]
     first_frames: UInt8[np.ndarray, "_ given Y X 3"] | None
     key_policy: Policy
     insert_policy: Policy
     fps: float
     given_frames: UInt8[np.ndarray, "_ given Y X 3"] | None = None
     gaps: tuple[int, ...] = ()
+    skip: int = 0
     notes: tuple[str, ...] = ()
     refused: dict[int, str] = dataclasses.field(default_factory=dict)
-
-    @property
-    def levels(self) -> int:
-        """How often frames are put into every gap."""
-        return self.options.levels if self.insert else 0
 
     @property
     def texts(self) -> Int[np.ndarray, "B T"]:
@@ -88,7 +86,7 @@ class Plan:
     @property
     def video_fps(self) -> float:
         """Frames per second of the finished videos."""
-        return self.fps * (self.insert + 1) ** self.levels
+        return self.fps * frames_a_gap(self.insert)
 
     def part(self, rows: Sequence[int]) -> "Plan":
         """The plan of some of its requests, by their place in it; one may come twice."""
@@ -157,11 +155,12 @@ def plan_videos(
         _policy(options, options.insert_temperature),
         model.config.key_frame_fps,
         _of_requests(model, "given_frames", given_frames, len(prompts), rows),
-        named_gaps(model, options, insert, model.config.key_frame_fps),
+        named_gaps(model, insert, model.config.key_frame_fps),
+        model.config.skip if options.skip else 0,
         (
             *notes,
             *unknown_words(model, requests),
-            *untrained_levels(model, options, insert, model.config.key_frame_fps),
+            *untrained_levels(model, insert, model.config.key_frame_fps),
         ),
         refused,
     )  # fmt: skip
@@ -199,8 +198,10 @@ def plan_interpolation(
     _check_size(model, frames.shape[1:3])
     return Plan(
         requests, options, len(frames), insert, frames[None], policy, policy, rate,
-        gaps=named_gaps(model, options, insert, rate),
-        notes=(*unknown_words(model, requests), *untrained_levels(model, options, insert, rate)),
+        gaps=named_gaps(model, insert, rate), skip=model.config.skip if options.skip else 0,
+        notes=(
+            *unknown_words(model, requests), *untrained_levels(model, insert, rate),
+        ),
     )  # fmt: skip
 
 
@@ -264,22 +265,37 @@ def uses_some(model: Model, given: int, used: int) -> list[str]:
     ]
 
 
-def inserted(model: Model, options: Options) -> int:
-    """How many frames are put into every gap.
+def inserted(model: Model, options: Options) -> tuple[int, ...]:
+    """How many frames are put into every gap at each level; () for none.
 
     Raises:
         ValueError: a number that the model was not trained with.
     """
     trained = sorted({n for _, n in model.config.insertions})
-    insert = options.insert if options.insert >= 0 else max(trained, default=0)
-    if not options.levels:
-        return 0
-    if insert and insert not in trained:
-        raise ValueError(
-            f"insert must be one of {[0, *trained]}, which is what {model.name!r} was trained "
-            f"with; got {insert}"
-        )
-    return insert
+    insert = options.per_level
+    if insert == (-1,):
+        insert = own_levels(model)
+    for n in insert if options.levels else ():
+        if n and n not in trained:
+            raise ValueError(
+                f"insert must be one of {[0, *trained]}, which is what {model.name!r} was trained "
+                f"with; got {n}"
+            )
+    return tuple(n for n in insert if n) * options.levels
+
+
+def own_levels(model: Model) -> tuple[int, ...]:
+    """What a model puts between its key frames: from level to level what it was trained on."""
+    gap, levels = model.config.key_frame_stride, []
+    while numbers := [n for g, n in model.config.insertions if g == gap]:
+        levels.append(max(numbers))
+        gap //= levels[-1] + 1
+    return tuple(levels) or tuple(sorted(n for _, n in model.config.insertions)[-1:])
+
+
+def frames_a_gap(insert: Sequence[int]) -> int:
+    """Frames from one key frame to the next, after all levels."""
+    return math.prod(n + 1 for n in insert)
 
 
 def unknown_words(model: Model, requests: Sequence[Request]) -> list[str]:
@@ -294,49 +310,57 @@ def unknown_words(model: Model, requests: Sequence[Request]) -> list[str]:
     return notes
 
 
-def named_gaps(model: Model, options: Options, insert: int, fps: float) -> tuple[int, ...]:
+def rates(insert: Sequence[int], fps: float) -> list[float]:
+    """Frames a second before each level."""
+    return [fps * frames_a_gap(insert[:level]) for level in range(len(insert))]
+
+
+def named_gaps(model: Model, insert: Sequence[int], fps: float) -> tuple[int, ...]:
     """What blocks name as the length of each level's gaps: the nearest that they can.
 
     Arguments are those of `untrained_levels`.
     """
-    known = model.config.sequence.gaps
-    if not known or not insert:
-        return (0,) * options.levels
-    base = model.config.key_frame_fps * model.config.key_frame_stride
-    frames = [base / (fps * (insert + 1) ** level) for level in range(options.levels)]
-    return tuple(min(known, key=lambda gap: abs(math.log(gap / f))) for f in frames)
+    known, base = model.config.sequence.gaps, _base(model)
+    if not known:
+        return (0,) * len(insert)
+    distance = lambda gap, rate: abs(math.log(gap * rate / base))
+    return tuple(min(known, key=lambda gap: distance(gap, rate)) for rate in rates(insert, fps))
 
 
-def untrained_levels(model: Model, options: Options, insert: int, fps: float) -> list[str]:
+def untrained_levels(model: Model, insert: Sequence[int], fps: float) -> list[str]:
     """A note where frames are put into gaps that the model was not trained on.
 
     Args:
         model: knows the lengths of gaps that it was trained on, in frames of its own rate.
-        options: says how many levels.
-        insert: frames put into every gap.
+        insert: frames put into every gap of each level.
         fps: of the frames before anything is put between.
     """
-    config, untrained = model.config, []
-    base = config.key_frame_fps * config.key_frame_stride  # frames a second that gaps are told in
-    trained = {gap: base / gap for gap, n in config.insertions if n == insert}
-    for level in range(options.levels if insert else 0):
-        rate = fps * (insert + 1) ** level
-        if not any(math.isclose(rate, known, rel_tol=0.01) for known in trained.values()):
-            untrained.append(f"level {level + 1} between frames at {rate:.4g} fps")
+    untrained, known = [], set()
+    for level, (n, rate) in enumerate(zip(insert, rates(insert, fps))):
+        trained = [_base(model) / gap for gap, m in model.config.insertions if m == n]
+        if not any(math.isclose(rate, one, rel_tol=0.01) for one in trained):
+            untrained.append((n, f"level {level + 1} between frames at {rate:.4g} fps"))
+            known |= {*trained}
     if not untrained:
         return []
-    rates = " or ".join(f"{rate:.4g}" for rate in sorted(trained.values()))
+    numbers = " or ".join(str(n) for n in sorted({n for n, _ in untrained}))
     return [
-        f"interpolation puts {insert} frames into gaps that {model.name!r} was not trained on "
-        f"({', '.join(untrained)}; trained: {rates} fps); it will guess"
+        f"interpolation puts {numbers} frames into gaps that {model.name!r} was not trained on "
+        f"({', '.join(where for _, where in untrained)}; trained: "
+        f"{' or '.join(f'{rate:.4g}' for rate in sorted(known))} fps); it will guess"
     ]
+
+
+def _base(model: Model) -> float:
+    """Frames a second that gaps are told in: the model's own rate."""
+    return model.config.key_frame_fps * model.config.key_frame_stride
 
 
 def _policy(options: Options, temperature: float) -> Policy:
     return Sampling(temperature, options.top_k, options.top_p)
 
 
-def _begins(model: Model, insert: int, first, given, notes: list[str]):
+def _begins(model: Model, insert: Sequence[int], first, given, notes: list[str]):
     """First frames and given frames, of which one is None; `notes` gets what is to be said."""
     if given is None:
         return first, None
@@ -347,10 +371,10 @@ def _begins(model: Model, insert: int, first, given, notes: list[str]):
         key = given[..., ::stride, :, :, :]
         notes += uses_some(model, count, key.shape[-4])
         return key, None
-    if insert not in (0, stride - 1):
+    if insert and insert[0] != stride - 1:
         raise ValueError(
             f"after {count} given frames insert must be {stride - 1}, as many as lie between two "
-            f"key frames, or 0; got {insert}"
+            f"key frames, or 0; got {insert[0]}"
         )
     return None, given
 

@@ -90,6 +90,22 @@ class DecodeState:
 
 
 @struct.dataclass
+class Feed:
+    """Which places of each row are fed, where the network does without some.
+
+    Attributes:
+        places: of tokens, rising over the first `length` of a row, [B, T] int32.
+        length: of each row's list, [B] int32. What comes after it is sampled, but not fed.
+        known: how many of a row are known at its beginning, [B] int32; None for the call's
+            `prefix`, of whose places then none is left out.
+    """
+
+    places: Leaf
+    length: Leaf
+    known: Leaf | None
+
+
+@struct.dataclass
 class Counts:
     """What one call did.
 
@@ -120,6 +136,7 @@ def decode_tokens(
     state: DecodeState,
     tokens: Int[Array, "B T"],
     guesses: Int[Array, " T"],
+    feed: Feed | None = None,
     *,
     read: int = 0,
     prefix: int = 0,
@@ -133,53 +150,77 @@ def decode_tokens(
         tokens: whole blocks of vocabulary ids, or FREE; the first one is known.
         guesses: for each place, the earlier place whose id is its guess, or -1 for none
             (`generation/drafts.py`).
+        feed: the places of known or wanted tokens that the network reads, if it is not all; the
+            others are known. The state must be that before any token.
         read: leading tokens that `state` has seen already; they are here for the guesses.
-        prefix: known tokens after these, read by one chunkwise call.
+        prefix: known tokens after these (at most, where `feed` says how many), read by one
+            chunkwise call.
 
     Returns:
-        tokens, the state after the last of them, and counts.
+        tokens, the state after the last of them that was fed, and counts.
     """
     rows, length = tokens.shape
     window, vocab = sampler.window, Vocab(sampler.sequence)
     net = state.net
     position = net.position[:rows, None] + jnp.arange(length + window + 1) - read
     words = position_words(state.keys, position)
-    if prefix:
-        known = readings(sampler, tokens[:, read : read + prefix], read + jnp.arange(prefix)[None])
-        _, net = model.chunkwise(known, net)
-    decoder = model.decoder()
+    look_up = functools.partial(jnp.take_along_axis, axis=1)
+    every = lambda x: jnp.tile(x, (sampler.readings, *[1] * (x.ndim - 1)))
     # Past the end lie known tokens, so that a window may reach over it.
     tokens = jnp.pad(tokens, ((0, 0), (0, window + 1)))
     guesses = jnp.pad(guesses, (0, window + 1), constant_values=-1)
-    at = jnp.full((rows,), read + prefix)
+    at, end = jnp.full((rows,), read + prefix), length
+    if feed is not None:
+        past = jnp.arange(length + window + 1) - feed.length[:, None]
+        listed = jnp.pad(feed.places, ((0, 0), (0, window + 1)))
+        # What is sampled last follows what is fed last.
+        listed = jnp.where(past > 0, length + jnp.minimum(past, window) - 1, listed)
+        at, end = at if feed.known is None else feed.known, feed.length
+    if prefix and (feed is None or feed.known is None):
+        known = readings(sampler, tokens[:, read : read + prefix], read + jnp.arange(prefix)[None])
+        _, net = model.chunkwise(known, net)
+    elif prefix:
+        first = listed[:, : prefix + 1]
+        known = readings(sampler, look_up(tokens, first[:, :-1]), first[:, :-1])
+        _, net = model.chunkwise(known, net, every(at), every(first))
+    decoder = model.decoder()
     none = jnp.zeros((rows,), jnp.int32)
-    look_up = functools.partial(jnp.take_along_axis, axis=1)
-    put = jax.vmap(functools.partial(jax.lax.dynamic_update_slice_in_dim, axis=0))
+    row = jnp.arange(rows)[:, None]
+
+    def put(whole, new, at, places):
+        if feed is None:
+            update = functools.partial(jax.lax.dynamic_update_slice_in_dim, axis=0)
+            return jax.vmap(update)(whole, new, at)
+        return whole.at[row, places].set(new)
 
     def step(carry):
         lazy, tokens, drafts, at, counts = carry
         places = at[:, None] + jnp.arange(window + 1)
+        if feed is not None:
+            places = look_up(listed, places)
         here, offered, source = look_up(tokens, places), look_up(drafts, places), guesses[places]
         copied = jnp.where(source < 0, FREE, look_up(drafts, jnp.maximum(source, 0)))
         offered = jnp.where(offered == FREE, copied, offered)
         some = offered != FREE
 
         fed = readings(sampler, jnp.maximum(offered[:, :window], 0), places[:, :window])
-        hidden, keys_values = decode_cache.window(decoder, fed, lazy)
+        positions = None if feed is None else every(places)
+        hidden, keys_values = decode_cache.window(decoder, fed, lazy, positions)
         logits = guided(sampler, decoder.tables.logits(hidden).astype(jnp.float32))
         noise = gumbel(look_up(words, places[:, 1:, None]), logits.shape[-1])
         sampled = sampler.policy(logits, noise) + vocab.frame_start
         right = jnp.where(here[:, 1:] == FREE, sampled, here[:, 1:])
 
         holds = jnp.cumprod(offered[:, 1:window] == right[:, : window - 1], axis=1)
-        kept = jnp.minimum(1 + holds.sum(axis=1, dtype=jnp.int32), length - at)
+        kept = jnp.minimum(1 + holds.sum(axis=1, dtype=jnp.int32), end - at)
         among = jnp.arange(window)
-        tokens = put(tokens, jnp.where(among < kept[:, None], right, here[:, 1:]), at + 1)
+        following = (at + 1, places[:, 1:])
+        tokens = put(tokens, jnp.where(among < kept[:, None], right, here[:, 1:]), *following)
         # What was sampled beyond a miss is a guess, if all it has read was known or guessed.
         guided_by = jnp.cumprod(some[:, :window], axis=1) > 0
-        drafts = put(drafts, jnp.where(guided_by, right, here[:, 1:]), at + 1)
+        drafts = put(drafts, jnp.where(guided_by, right, here[:, 1:]), *following)
 
-        lazy = decode_cache.commit(decoder, lazy, keys_values, jnp.tile(kept, sampler.readings))
+        lazy = decode_cache.commit(decoder, lazy, keys_values, every(kept), positions)
         guessed = (here == FREE) & some
         tried = guessed[:, :window] & (among <= kept[:, None]) & (kept > 0)[:, None]
         counts = Counts(
@@ -191,7 +232,7 @@ def decode_tokens(
 
     lazy = decode_cache.begin(model, net, sampler.buffer)
     carry = lazy, tokens, tokens, at, Counts(0, none, none)
-    lazy, tokens, _, _, counts = jax.lax.while_loop(lambda c: jnp.any(c[3] < length), step, carry)
+    lazy, tokens, _, _, counts = jax.lax.while_loop(lambda c: jnp.any(c[3] < end), step, carry)
     return tokens[:, :length], DecodeState(decode_cache.settle(decoder, lazy), state.keys), counts
 
 
@@ -221,6 +262,7 @@ def decode(
     state: DecodeState,
     tokens: Array,
     guesses: Array,
+    feed: Feed | None = None,
     *,
     graph: nnx.GraphDef,
     sampler: Sampler,
@@ -229,4 +271,4 @@ def decode(
 ) -> tuple[Int[Array, "B T"], DecodeState, Counts]:
     """`decode_tokens`, jitted, with the model given as parameters and graph."""
     model = nnx.merge(graph, params)
-    return decode_tokens(model, sampler, state, tokens, guesses, read=read, prefix=prefix)
+    return decode_tokens(model, sampler, state, tokens, guesses, feed, read=read, prefix=prefix)

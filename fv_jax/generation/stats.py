@@ -12,7 +12,9 @@ class Stats:
 
     def __init__(self) -> None:
         self._seconds: defaultdict[str, float] = defaultdict(float)
-        self._counts: Counter[str] = Counter(steps=0, sampled=0, forced=0, drafted=0, accepted=0)
+        self._counts: Counter[str] = Counter(
+            steps=0, fed=0, sampled=0, forced=0, drafted=0, accepted=0
+        )
 
     @contextlib.contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
@@ -29,8 +31,9 @@ class Stats:
     def summary(self, videos: int) -> dict[str, Any]:
         """Totals of the batch, as plain JSON values.
 
-        `steps` are sequential sampler steps. Tokens of all rows: `sampled` were not known before,
-        `forced` were; `drafted` are guesses that were checked, `accepted` those that held.
+        `steps` are sequential sampler steps. Tokens of all rows: `fed` ran through the network (not
+        those that it does without), of which `sampled` were not known before and `forced` were;
+        `drafted` are guesses that were checked, `accepted` those that held.
         """
         seconds = {stage: round(value, 4) for stage, value in self._seconds.items()}
         return {"videos": videos, **self._counts, "seconds": seconds}

@@ -37,24 +37,22 @@ class Compact:
         return np.arange(self.tokens.shape[1]) < self.length[:, None]
 
 
+def kept_places(
+    left_out: Bool[np.ndarray, "B T"],
+) -> tuple[Int[np.ndarray, "B T"], Int[np.ndarray, " B"]]:
+    """Where what is left of each row stands, before all else; and how much that is."""
+    return np.argsort(left_out, axis=1, kind="stable"), (~left_out).sum(axis=1)
+
+
 def compact(
     tokens: Int[np.ndarray, "B T"], left_out: Bool[np.ndarray, "B T"], size: int
 ) -> Compact:
     """Rows of `size` tokens; what does not fit is cut off at the end."""
-    kept = ~left_out
-    length = np.minimum(kept.sum(axis=1), size)
-    order = np.argsort(left_out, axis=1, kind="stable")[:, :size]
-    order = np.pad(order, ((0, 0), (0, size + 1 - order.shape[1])))
+    places, length = kept_places(left_out)
+    length = np.minimum(length, size)
+    places = np.pad(places[:, :size], ((0, 0), (0, max(size - tokens.shape[1], 0) + 1)))
     real = np.arange(size + 1) < length[:, None]
-    last = np.max(np.where(real, order, -1), axis=1, keepdims=True)
-    ids = np.where(real, np.take_along_axis(tokens, order, axis=1), PAD)[:, :size]
-    positions = np.where(real, order, last + 1)
+    last = np.max(np.where(real, places, -1), axis=1, keepdims=True)
+    ids = np.where(real, np.take_along_axis(tokens, places, axis=1), PAD)[:, :size]
+    positions = np.where(real, places, last + 1)
     return Compact(ids.astype(np.int32), positions.astype(np.int32), length.astype(np.int32))
-
-
-def scatter(tokens: Int[np.ndarray, "B T"], rows: Compact) -> Int[np.ndarray, "B T"]:
-    """Whole rows again: `tokens` with those of `rows` at their places."""
-    whole = tokens.copy()
-    row, place = np.nonzero(rows.real)
-    whole[row, rows.positions[row, place]] = rows.tokens[row, place]
-    return whole

@@ -91,7 +91,7 @@ def test_all_gaps_of_a_level_of_all_videos_are_one_batch():
 
 
 def test_parts_of_a_longer_video_number_their_gaps_from_where_they_begin():
-    gaps = find_gaps([key_frames(3)], level=1, insert=2, inherit=0.5, seeds=[4], first=5)
+    gaps = find_gaps([key_frames(3)], level=1, insert=2, inherit=0.5, seeds=[4], first=15)
     assert gaps.number == [15, 16]
     np.testing.assert_array_equal(
         find_gaps([key_frames(20, 7)], level=0, insert=1, inherit=0.5, seeds=[4]).inherited[:, 6:8],
@@ -128,6 +128,20 @@ def test_share_0_samples_every_id_and_share_1_no_stable_one(inherit):
     assert 0 < stable.mean() < 1
     for frame in (1, 2):
         np.testing.assert_array_equal(video.inherited[frame], stable & (inherit == 1))
+
+
+@hypothesis.given(st.integers(0, 999), st.floats(0, 1))
+def test_what_b_repeats_of_a_is_as_large_a_share_of_what_is_stable(seed, inherit):
+    videos = [key_frames(4, seed)]
+    gaps = find_gaps(videos, level=0, insert=2, inherit=inherit, seeds=[seed])
+    for gap in range(3):
+        stable = regions(gaps.a[gap], gaps.b[gap]).stable
+        assert not (gaps.repeated[gap] & ~stable).any()
+        assert (
+            gaps.repeated[gap].sum()
+            == gaps.inherited[0, gap].sum()
+            == round(inherit * int(stable.sum()))
+        )
 
 
 def test_inherited_places_differ_from_frame_to_frame_and_repeat_with_the_seed():

@@ -20,7 +20,7 @@ def test_a_plan_holds_what_will_be_made():
     assert [(r.index, r.prompt, r.seed) for r in plan.requests] == [
         (0, tiny.PROMPTS[0], 4), (1, tiny.PROMPTS[1], 5),
     ]  # fmt: skip
-    assert (plan.key_frames, plan.insert, plan.levels) == (3, 3, 1)
+    assert (plan.key_frames, plan.insert, plan.gaps, plan.skip) == (3, (3,), (0,), 0)
     assert (plan.fps, plan.video_fps) == (2.0, 8.0)
     assert (plan.key_policy.temperature, plan.key_policy.top_k) == (0.5, 7)
     assert (plan.insert_policy.temperature, plan.insert_policy.top_k) == (0.0, 7)
@@ -83,9 +83,52 @@ def test_options_that_the_model_was_not_trained_for_are_refused(changes, message
 def test_a_model_without_insertions_makes_key_frames_only():
     config = dataclasses.replace(MODEL.config, insertions=())
     model = dataclasses.replace(MODEL, config=config)
-    assert inserted(model, Options()) == 0
+    assert inserted(model, Options()) == ()
     with pytest.raises(ValueError, match=r"insert must be one of \[0\]"):
         inserted(model, Options(insert=3))
+
+
+@pytest.mark.parametrize(
+    ("insertions", "options", "levels"),
+    [
+        (((4, 3), (2, 1)), Options(), (3,)),
+        (((16, 1), (8, 1), (4, 1), (2, 1)), Options(), (1, 1)),  # key frames lie 4 apart
+        (((16, 1), (4, 1), (4, 3)), Options(), (3,)),
+        (((8, 3), (16, 7)), Options(), (7,)),  # none for that gap
+        (((4, 3), (2, 1)), Options(insert=(3, 1)), (3, 1)),
+        (((4, 3), (2, 1)), Options(insert=(3, 1), levels=2), (3, 1, 3, 1)),
+        (((4, 3), (2, 1)), Options(insert=(1,), levels=0), ()),
+        (((4, 3), (2, 1)), Options(insert=0), ()),
+    ],
+)
+def test_what_is_inserted_at_each_level(insertions, options, levels):
+    model = dataclasses.replace(
+        MODEL, config=dataclasses.replace(MODEL.config, insertions=insertions)
+    )
+    assert inserted(model, options) == levels
+
+
+def test_each_levels_gaps_are_named_as_far_as_the_model_can():
+    sequence = dataclasses.replace(MODEL.config.sequence, gaps=(2, 4, 16))
+    config = dataclasses.replace(MODEL.config, sequence=sequence)
+    model = dataclasses.replace(MODEL, config=config)
+    options = Options(insert=(1, 1, 1))
+    assert plan_videos(model, tiny.PROMPTS, options=options).gaps == (4, 2, 2)
+    # 8 frames a second are the model's own rate.
+    for fps, gaps in ((0.49, (16, 16, 4)), (0.51, (16, 4, 4)), (8.0, (2, 2, 2))):
+        plan = plan_interpolation(model, tiny.video(2), options=options, fps=fps)
+        assert plan.gaps == gaps
+        assert plan.video_fps == 8 * fps
+
+
+def test_what_is_inherited_is_left_out_where_the_model_can_do_without():
+    for trained in (0, 1, 2):
+        config = dataclasses.replace(MODEL.config, skip=trained)
+        model = dataclasses.replace(MODEL, config=config)
+        for skip in (True, False):
+            options = Options(skip=skip)
+            assert plan_videos(model, tiny.PROMPTS, options=options).skip == trained * skip
+            assert plan_interpolation(model, tiny.video(2), options=options).skip == trained * skip
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,10 @@ from flax import nnx
 
 from fv_jax.config.model import SequenceConfig
 from fv_jax.generation import drafts
+from fv_jax.generation.engine import feed
 from fv_jax.generation.policies import Sampling, position_noise
 from fv_jax.generation.sampler import DecodeState, Sampler, decode, start
+from fv_jax.sequence.skipping import compact
 from fv_jax.sequence.vocab import FREE, PAD, Vocab
 
 SEQUENCE = SequenceConfig(
@@ -333,3 +335,101 @@ def test_the_state_is_donated():
 def test_samplers_that_make_no_sense_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         Sampler(SEQUENCE, **wrong)
+
+
+def lacking(shares=(0.0, 0.3, 0.7, 1.0), whole=2, seed=0):
+    """Tokens after two known frames, and which of them are left out: a share a row."""
+    rng = np.random.default_rng(seed)
+    rows = len(shares)
+    tokens = rng.integers(1, START, size=(rows, M, STRIDE))
+    tokens[:, :2, HEADER:] = rng.integers(START, START + 12, size=(rows, 2, 5))
+    left_out = np.zeros((rows, M, STRIDE), bool)
+    left_out[:, whole:, HEADER:] = (
+        rng.uniform(size=(rows, M - whole, 5)) < np.asarray(shares)[:, None, None]
+    )
+    ids = np.where(left_out[:, 2:, HEADER:], tokens[:, :1, HEADER:], FREE)
+    tokens[:, 2:, HEADER:] = ids
+    return tokens.reshape(rows, -1).astype(np.int32), left_out.reshape(rows, -1)
+
+
+FOUR = [(11, 0), (12, 0), (13, 0), (14, 0)]
+
+
+def run_without(tokens, left_out, policy=SAMPLED, rows=slice(None), **more):
+    places, fed, prefix = feed(tokens[rows], left_out[rows], 2 * STRIDE, STRIDE)
+    places = jax.tree.map(jnp.asarray, places)
+    made, _, counts = run(
+        tokens[rows], policy, seeds=FOUR[rows], feed=places, prefix=prefix, **more
+    )
+    return made, counts, fed
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("window", [1, 3])
+@pytest.mark.parametrize("whole", [1, 2])
+def test_ids_that_are_fed_are_what_the_network_predicts_without_the_others(whole, window):
+    given, left_out = lacking(whole=whole)
+    made, _, _ = run_without(given, left_out, GREEDY, window=window)
+    np.testing.assert_array_equal(made[~free(given)], given[~free(given)])
+    assert len(np.unique(made[free(given)])) > 2
+    few, network = compact(made, left_out, made.shape[1]), make()
+    hidden, _ = network.chunkwise(
+        jnp.asarray(few.tokens), network.init_state(4), jnp.asarray(few.length),
+        jnp.asarray(few.positions),
+    )  # fmt: skip
+    likeliest = np.asarray(network.logits(hidden).argmax(-1)) + START
+    for row in range(4):
+        for i in range(few.length[row] - 1):
+            place = few.positions[row, i + 1]
+            if given[row, place] == FREE:
+                assert made[row, place] == likeliest[row, i]
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.5])
+@pytest.mark.parametrize("whole", [1, 2])
+def test_windows_guesses_and_batch_change_nothing_where_ids_are_left_out(whole, guidance):
+    given, left_out = lacking(whole=whole)
+    plain, counts, _ = run_without(given, left_out, guidance=guidance)
+    assert not (plain == FREE).any()
+    guesses = drafts.neighboring_frame(2, SEQUENCE)
+    for window, rows, buffer in (
+        (3, slice(None), 0), (STRIDE, slice(None), STRIDE), (4, slice(1, 2), 10), (1, slice(3), 0),
+    ):  # fmt: skip
+        for some in (guesses, np.full_like(guesses, -1)):
+            made, fewer, _ = run_without(
+                given, left_out, rows=rows, window=window, guesses=some, guidance=guidance,
+                buffer=buffer,
+            )  # fmt: skip
+            np.testing.assert_array_equal(made, plain[rows])
+            assert int(fewer.steps) <= int(counts.steps)
+
+
+def test_a_place_draws_the_same_noise_whatever_is_left_out_before_it():
+    """A network without preferences chooses by the noise alone."""
+    given, left_out = lacking()
+    network = make(equal_logits=True)
+    fed = run(given, Sampling(), network=network, seeds=FOUR)[0]
+    skipped, _, _ = run_without(given, left_out, Sampling(), network=network)
+    np.testing.assert_array_equal(skipped, fed)
+
+
+def test_steps_and_fed_tokens_are_those_of_what_is_left():
+    given, left_out = lacking()
+    _, counts, fed = run_without(given, left_out)
+    kept = (~left_out).reshape(4, M, STRIDE).sum(axis=(1, 2))
+    last = [np.flatnonzero(row)[-1] if row.any() else 0 for row in free(given)]
+    want = [(~left_out[row, :end]).sum() if end else 2 * STRIDE for row, end in enumerate(last)]
+    assert fed == sum(want) < kept.sum()
+    assert int(counts.steps) == max(want) - 2 * STRIDE
+    # Where nothing is left to be sampled no step is taken.
+    _, counts, fed = run_without(given, left_out, rows=slice(3, 4))
+    assert (int(counts.steps), fed) == (0, 2 * STRIDE)
+
+
+def test_rows_of_any_lengths_are_one_program():
+    compiled = set()
+    for seed in range(3):
+        given, left_out = lacking(seed=seed)
+        run_without(given, left_out, window=3)
+        compiled.add(decode._cache_size())
+    assert len(compiled) == 1

@@ -93,7 +93,7 @@ def test_the_exported_model_generates_with_the_options_it_was_trained_for(folder
 def skipping(config, tmp_path_factory):
     """Settings of a network that is trained on several gaps, and to do without stable ids."""
     more = dict(
-        insertions=((4, 3), (2, 1), (8, 1)), gaps=(2, 4, 8), skip=(1.0, 0.9), workers=0,
+        insertions=((4, 3), (2, 1), (8, 1)), gaps=(2, 4, 8), skip=(1.0, 0.5), workers=0,
         run=dataclasses.replace(
             config.run, steps=24, batch_size=2, sample_every=24, checkpoint_every=8,
             keep_checkpoints=3,
