@@ -1,6 +1,16 @@
 """The `arcade` frame tokenizer: 160x160 px to 20x20 ids, a table of patches (not in the paper).
 
-command     fv train arcade_tokenizer   (pip install 'fv-jax[arcade]')
+    command     fv train arcade_tokenizer   (pip install 'fv-jax[arcade]')
+    cost        four minutes on two CPU cores: two and a half to play 784 clips, then k-means
+    size        6,144 patches, 1.2 MB
+    seed        none: clips are numbered, k-means begins with the patches that count most
+    expected    >= 32 dB on unseen clips of its 16 games, >= 28 dB on eight games never seen
+    measured    37.0 dB on 64 unseen clips, mean over frames (33.6 dB of the mean squared error);
+                24.5 dB on games never seen, less than was wanted; ids stay in all patches where no
+                pixel changes. 2026-11-28, an AMD EPYC with two cores, jax 0.10.2
+
+Two fifths of the weight are patches of the 80 other games, so that games never seen are not all
+wrong. What was tried for them, and why an autoencoder is not better: docs/deviations.md.
 """
 
 from fv_jax.config.training import CodebookExperiment

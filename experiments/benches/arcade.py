@@ -6,6 +6,9 @@ frames, and how many ids stay where no pixel changes.
 Videos of a game's name: which game a classifier says they show. It is a softmax regression on
 small pictures, trained here on other real clips; its accuracy on real unseen ones is told beside.
 
+PSNR of videos is that of the mean squared error over all frames: many frames are equal to the one
+before, pixel for pixel, and would count as 100 dB each in a mean over frames.
+
 First frame given: key frames 2 and 3 against the clip's own, as sampled (temperature 1) and the
 likeliest ids (temperature 0, no guidance), beside copying the given frame. Inserted frames, between
 true key frames, beside a copy of the nearer one and a linear blend. Of the ids that change (a key
@@ -35,7 +38,6 @@ from fv_jax.config.model import Options
 from fv_jax.data.sources.arcade import Arcade
 from fv_jax.generation.generator import Generator
 from fv_jax.metrics import psnr
-from fv_jax.metrics.signal_to_noise import psnr_per_frame
 from fv_jax.metrics.token_stability import stability
 from fv_jax.reporting.results import markdown, record
 
@@ -99,14 +101,19 @@ def _games(generator: Generator, each: int) -> dict[str, float]:
     judge = _judge(_clips(GAMES, "train", 12), names)
     index = names.index
     told = lambda clips: float(np.mean([judge(video) == index(name) for name, video in clips]))
-    made = []
-    for i, name in enumerate(tqdm(names, desc="sampling", unit="game")):
-        clips = generator.generate([name] * each, seed=10_000 + i * each, options=Options(insert=0))
-        made += [(name, clip.frames) for clip in clips]
-    return {
-        "classifier, real unseen clips": told(_clips(GAMES, "test", 6)),
-        f"videos of the right game, of {len(made)}": told(made),
+    values = {"classifier, real unseen clips": told(_clips(GAMES, "test", 6))}
+    ways_of = {
+        "as by default": Options(insert=0),
+        "temperature 0.7, no guidance": Options(insert=0, temperature=0.7, guidance=1.0),
     }
+    for how, options in ways_of.items():
+        made = []
+        for i, name in enumerate(tqdm(names, desc=f"sampling {how}", unit="game")):
+            seed = 10_000 + i * each
+            clips = generator.generate([name] * each, seed=seed, options=options)
+            made += [(name, clip.frames) for clip in clips]
+        values[f"videos of the right game, of {len(made)}, {how}"] = told(made)
+    return values
 
 
 def _judge(clips, names: list[str]):
@@ -137,11 +144,34 @@ def _judge(clips, names: list[str]):
     return judge
 
 
+class _Means:
+    """Means by name; of squared errors as dB."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, list[float]] = {}
+
+    def error(self, name: str, true: np.ndarray, made: np.ndarray) -> None:
+        """Add the squared error of frames uint8 [.. Y, X, 3]."""
+        self._add(f"{name}, dB", np.square(true.astype(np.float32) - made).mean())
+
+    def right(self, name: str, right: np.ndarray) -> None:
+        """Add the share of ids that are right; nothing where there are none."""
+        if right.size:
+            self._add(f"{name}, changing ids that are right", right.mean())
+
+    def _add(self, name: str, value: float) -> None:
+        self._values.setdefault(name, []).append(float(value))
+
+    def all(self) -> dict[str, float]:
+        """The means."""
+        means = {name: float(np.mean(values)) for name, values in self._values.items()}
+        decibels = lambda error: float(10 * np.log10(255**2 / max(error, 1e-10)))
+        return {name: decibels(m) if name.endswith("dB") else m for name, m in means.items()}
+
+
 def _given(generator: Generator, real) -> dict[str, float]:
     gap, tokenizer = generator.model.config.key_frame_stride, generator.model.frames
-    values: dict[str, list[float]] = {}
-    add = lambda name, value: values.setdefault(name, []).append(float(value))
-    sampled = Options(insert=0, key_frames=3)
+    means, sampled = _Means(), Options(insert=0, key_frames=3)
     ways_of = {
         "sampled": sampled,
         "likeliest": dataclasses.replace(sampled, temperature=0.0, guidance=1.0),
@@ -151,46 +181,44 @@ def _given(generator: Generator, real) -> dict[str, float]:
         true = np.stack([video[: 2 * gap + 1 : gap] for _, video in part])
         ids = np.stack([tokenizer.encode(video) for video in true])
         for n in (1, 2):
-            for copied in psnr_per_frame(true[:, n], true[:, 0]):
-                add(f"key frame {n + 1}, copying the given one, dB", copied)
+            means.error(f"key frame {n + 1}, copying the given one", true[:, n], true[:, 0])
         for name, options in ways_of.items():
             made = generator.generate(
                 [text for text, _ in part], seed=start, options=options, first_frames=true[:, :1]
             )
-            for i, clip in enumerate(made):
-                for n in (1, 2):
-                    add(f"key frame {n + 1}, {name}, dB",
-                        psnr_per_frame(true[i, n], clip.frames[n]))  # fmt: skip
-                changing = ids[i, 1] != ids[i, 0]
-                if changing.any():
-                    add(f"key frame 2, {name}, changing ids that are right (copying: 0)",
-                        (clip.ids[1] == ids[i, 1])[changing].mean())  # fmt: skip
-    return {name: float(np.mean(each)) for name, each in values.items()}
+            frames = np.stack([clip.frames for clip in made])
+            for n in (1, 2):
+                means.error(f"key frame {n + 1}, {name}", true[:, n], frames[:, n])
+            for clip, true_ids in zip(made, ids):
+                changing = true_ids[1] != true_ids[0]
+                means.right(f"key frame 2, {name}", (clip.ids[1] == true_ids[1])[changing])
+    return means.all()
 
 
 def _inserted(generator: Generator, real) -> dict[str, float]:
     gap, tokenizer = generator.model.config.key_frame_stride, generator.model.frames
-    values: dict[str, list[float]] = {}
-    add = lambda name, value: values.setdefault(name, []).append(float(value))
+    means = _Means()
     for number, (text, video) in enumerate(tqdm(real, desc="inserting", unit="clip")):
         ids, between = tokenizer.encode(video), np.arange(len(video)) % gap != 0
         stays = [(ids[i : i + gap + 1] == ids[i]).all(0) for i in range(0, len(video) - 1, gap)]
         changing = ~np.repeat(stays, gap, axis=0)[between[:-1]]
-        for prompt, how in ((text, ""), ("", ", no text")):
-            made = generator.interpolate(
-                video[::gap], prompt=prompt, seed=number, options=Options(inherit=1.0)
-            )
-            add(f"inserted{how}, dB", psnr_per_frame(video, made.frames)[between].mean())
-            right = (made.ids == ids)[between][changing]
-            if right.size:
-                add(f"inserted{how}, changing ids that are right", right.mean())
-        add("inserted, copying the nearer, dB",
-            psnr_per_frame(video, copy(video, gap))[between].mean())  # fmt: skip
-        add("inserted, blending, dB", psnr_per_frame(video, blend(video, gap))[between].mean())
-        right = (copy(ids, gap) == ids)[between][changing]
-        if right.size:
-            add("inserted, copying, changing ids that are right", right.mean())
-    return {name: float(np.mean(each)) for name, each in values.items()}
+        made = {
+            "": generator.interpolate(
+                video[::gap], prompt=text, seed=number, options=Options(inherit=1.0)
+            ),
+            ", no text": generator.interpolate(
+                video[::gap], seed=number, options=Options(inherit=1.0)
+            ),
+        }
+        for how, clip in made.items():
+            means.error(f"inserted{how}", video[between], clip.frames[between])
+            means.right(f"inserted{how}", (clip.ids == ids)[between][changing])
+        means.error("inserted, copying the nearer", video[between], copy(video, gap)[between])
+        means.error("inserted, blending", video[between], blend(video, gap)[between])
+        decoded = tokenizer.decode(ids)
+        means.error("inserted, the tokenizer alone", video[between], decoded[between])
+        means.right("inserted, copying the nearer", (copy(ids, gap) == ids)[between][changing])
+    return means.all()
 
 
 def _times(generator: Generator, repeats: int) -> dict[str, float]:
