@@ -36,7 +36,7 @@ class CodebookTokenizer(FrameTokenizer):
     header_key = "codebook"
     reach = 0
 
-    def __init__(self, patches: UInt8[np.ndarray, "V p p 3"]):
+    def __init__(self, patches: UInt8[np.ndarray, "V side side 3"]):
         side = patches.shape[1] if patches.ndim == 4 else 0
         if patches.dtype != np.uint8 or patches.shape[1:] != (side, side, 3) or len(patches) < 2:
             raise ValueError(
@@ -118,7 +118,7 @@ def cut(frames: UInt8[np.ndarray, "B Y X 3"], side: int) -> UInt8[np.ndarray, "N
 
 def distinct(
     patches: UInt8[np.ndarray, "N C"],
-) -> tuple[UInt8[np.ndarray, "U C"], Int[np.ndarray, " N"]]:
+) -> tuple[UInt8[np.ndarray, "different C"], Int[np.ndarray, " N"]]:
     """Patches without repetitions, and which of them each one is."""
     whole = np.ascontiguousarray(patches).view(np.dtype((np.void, patches.shape[1])))[:, 0]
     _, first, which = np.unique(whole, return_index=True, return_inverse=True)
