@@ -27,6 +27,8 @@ from flax import struct
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
+from fv_jax.models.heads import turn
+from fv_jax.models.layers import rms_normalize
 from fv_jax.models.retnet import Decoder, Leaf, RetNet, RetNetState, log_decays, rope_of_tokens
 from fv_jax.ops import retention
 
@@ -101,13 +103,14 @@ def window(
     for block, r, (keys, values) in zip(decoder.blocks, state.retention, state.recent):
 
         def retain(q, k, v, log_decay, r=r, keys=keys, values=values):
+            q, k = turn(q, k, rope)
             y = retention.window(
                 q, k, v, log_decay, r, keys, values, state.recent_positions, state.count,
                 state.folded, state.position, gaps,
             )  # fmt: skip
-            return y, (k, v)
+            return rms_normalize(y), (k, v)
 
-        x, new = block(x, rope, retain)
+        x, new = block(x, retain)
         keys_values.append(new)
     return decoder.norm(x), tuple(keys_values)
 

@@ -23,6 +23,7 @@ from jaxtyping import Array, Float, Int
 
 from fv_jax.config.model import RetNetConfig
 from fv_jax.models import sequence_parallel
+from fv_jax.models.heads import Rope, in_steps
 from fv_jax.models.layers import (
     Dense,
     GatedLinearUnit,
@@ -30,16 +31,14 @@ from fv_jax.models.layers import (
     RMSNorm,
     fuse_params,
     project,
-    rms_normalize,
 )
 from fv_jax.models.sharding import constrain, gathered, platform
 from fv_jax.ops import decay, retention
 from fv_jax.ops.products import matmul
-from fv_jax.ops.rope import MAX_POSITION, CosSin, angles, apply_rope, cos_sin, even_angles
+from fv_jax.ops.rope import MAX_POSITION, CosSin, angles, cos_sin, even_angles
 
 # A field of a pytree: an array, or whatever JAX puts in its place (shapes, shardings, tracers).
 Leaf = Any
-Rope = tuple[CosSin, CosSin]  # of queries, of keys
 
 
 @struct.dataclass
@@ -77,21 +76,18 @@ class MultiScaleRetention(nnx.Module):
         """log gamma of each head."""
         return log_decays(self.config)
 
-    def qkvg_heads(self, x: Float[Array, "B T D"], rope: Rope):
-        """q and k with RoPE, and v, all [B, T, H, *]; the gate [B, T, H * E]."""
+    def qkvg_heads(self, x: Float[Array, "B T D"]):
+        """q, k and v, all [B, T, H, *]; the gate [B, T, H * E]."""
         c = self.config
         q, k, v, g = (checkpoint_name(y, "projection") for y in self.qkvg(x))
         heads = lambda y: constrain(
             y.reshape(*y.shape[:2], c.heads, -1), "rows", "tokens", "heads", None
         )
-        q, k = apply_rope(heads(q), rope[0]), apply_rope(heads(k), rope[1]) * c.key_dim**-0.5
-        q, k = (checkpoint_name(y.astype(v.dtype), "retention") for y in (q, k))
-        return q, k, heads(v), g
+        return heads(q), heads(k), heads(v), g
 
     def gated(self, y: Float[Array, "B T H E"], g: Float[Array, "B T values"]) -> Array:
-        """Head norm (no weight), gate and output projection."""
-        y = rms_normalize(y).reshape(g.shape).astype(g.dtype)
-        return self.out(jax.nn.silu(g) * y)
+        """Gate and output projection of y, which is normalized by head (without a weight)."""
+        return self.out(jax.nn.silu(g) * y.reshape(g.shape).astype(g.dtype))
 
 
 class Block(nnx.Module):
@@ -107,10 +103,10 @@ class Block(nnx.Module):
         )
 
     def __call__(
-        self, x: Float[Array, "B T D"], rope: Rope, retain: Callable
+        self, x: Float[Array, "B T D"], retain: Callable
     ) -> tuple[Float[Array, "B T D"], Any]:
-        """`retain(q, k, v, log_decay) -> (y, anything)` is the form of retention to use."""
-        q, k, v, g = self.retention.qkvg_heads(self.retention_norm(x), rope)
+        """`retain(q, k, v, log_decay) -> (y, anything)` is what `models/heads.py` does."""
+        q, k, v, g = self.retention.qkvg_heads(self.retention_norm(x))
         y, carried = retain(q, k, v, self.retention.log_decay)
         x = x + checkpoint_name(self.retention.gated(y, g), "projection")
         x = constrain(x, "rows", "tokens", None)
@@ -173,7 +169,7 @@ class RetNet(nnx.Module):
     ) -> Float[Array, "B T D"]:
         """Hidden vectors of whole sequences, all pairs at once; `positions` as in `chunkwise`."""
         state = self.init_state(len(tokens))
-        return self._read(retention.parallel, tokens, state, positions=positions)[0]
+        return self._read(in_steps(retention.parallel), tokens, state, positions=positions)[0]
 
     def chunkwise(
         self,
@@ -213,7 +209,7 @@ class RetNet(nnx.Module):
         positions: Int[Array, "B tokens_and_next"] | None = None,
     ) -> tuple[Float[Array, "B T D"], RetNetState]:
         """`chunkwise` token by token: in every layer one `lax.scan` over the tokens."""
-        return self._read(retention.recurrent, tokens, state, length, positions)
+        return self._read(in_steps(retention.recurrent), tokens, state, length, positions)
 
     def step(
         self, tokens: Int[Array, " B"], state: RetNetState
@@ -233,7 +229,7 @@ class RetNet(nnx.Module):
             y, after = retention.step(q[:, 0], k[:, 0], v[:, 0], log_decay, state, start)
             return y[:, None], after
 
-        hidden, state = self._read(one, tokens[:, None], state)
+        hidden, state = self._read(in_steps(one), tokens[:, None], state)
         return hidden[:, 0], state
 
     def _read(
@@ -245,7 +241,7 @@ class RetNet(nnx.Module):
         positions: Int[Array, "B tokens_and_next"] | None = None,
         remat: str = "none",
     ) -> tuple[Float[Array, "B T D"], RetNetState]:
-        """The next tokens by one of `retention.FORMS`, or what has the signature of one."""
+        """The next tokens by a form in its steps (`models/heads.py`), or what does the same."""
         self.check(tokens, state, length, positions)
         rows, count = tokens.shape
         length = jnp.full((rows,), count, jnp.int32) if length is None else length
@@ -258,12 +254,9 @@ class RetNet(nnx.Module):
             block, r = block_and_state
 
             def retain(q, k, v, log_decay):
-                y, after = form(
-                    q, k, v, log_decay, r, state.position, length, positions=gaps
-                )  # fmt: skip
-                return checkpoint_name(low(y, self.config), "retention"), after
+                return form(q, k, v, log_decay, r, state.position, length, gaps, rope)
 
-            return block(x, rope, retain)
+            return block(x, retain)
 
         x = constrain(self.embed(tokens, at), "rows", "tokens", None)
         x, r = scan_layers(layer, x, (self.blocks, state.retention), remat)

@@ -1,4 +1,6 @@
-"""The chunkwise form over several devices that hold a sequence's parts.
+"""The chunkwise form of a layer: by a kernel where there is one, over several devices.
+
+A device may hold a part of a sequence:
 
     device 0          device 1          device 2
     [tokens ..]       [tokens ..]       [tokens ..]
@@ -11,12 +13,17 @@ long they are: the reason why a RetNet's sequence can be cut at so low a price (
 section 2.3). Both passes over a part's tokens stay on its device.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from fv_jax.models import sharding
+from fv_jax.models.heads import Rope, in_steps, turn
+from fv_jax.models.layers import NORM_EPSILON
 from fv_jax.ops import retention
+from fv_jax.ops.kernels import chunk as kernels
 
 
 def chunkwise(
@@ -27,39 +34,49 @@ def chunkwise(
     state: Float[Array, "B H K E"],
     start: Int[Array, " B"],
     length: Int[Array, " B"],
+    positions: Int[Array, "B T"] | None,
+    rope: Rope,
+    *,
     chunk: int,
-    positions: Int[Array, "B T"] | None = None,
 ) -> tuple[Float[Array, "B T H E"], Float[Array, "B H K E"]]:
-    """`retention.chunkwise`, with the tokens cut as the current layout says.
+    """`retention.chunkwise` in the steps of `models/heads.py`, cut as the current layout says.
 
     Raises:
         ValueError: T cannot be cut into as many parts, or chunk is below 1.
     """
     layout = sharding.current()
     parts = layout.parts("tokens") if layout else 1
-    if layout is None or parts == 1:
-        return retention.chunkwise(q, k, v, log_decay, state, start, length, chunk, positions)
+    form = in_steps(functools.partial(retention.chunkwise, chunk=chunk))
+    if kernel := _has_kernel(q, v, layout):
+        form = functools.partial(kernels.chunkwise, epsilon=NORM_EPSILON)
+    if layout is None or (parts == 1 and not kernel):
+        return form(q, k, v, log_decay, state, start, length, positions, rope)
     tokens = q.shape[1]
     if tokens % parts:
         raise ValueError(f"a sequence on {parts} devices must be divisible by it, got {tokens}")
-    (axis,) = layout.rules["tokens"]
     own = tokens // parts
 
-    def part(gamma, q, k, v, state, start, length, positions):
+    # The compiler cuts plain JAX over devices, but not a kernel.
+    def part(gamma, q, k, v, state, start, length, positions, rope):
+        if parts == 1:
+            return form(q, k, v, gamma, state, start, length, positions, rope)
+        (axis,) = layout.rules["tokens"]
         first = jax.lax.axis_index(axis) * own
         real = jnp.clip(length - first, 0, own)
         # Where this part ends is known here; where it begins, another part knows.
         end = retention.end(start + jnp.minimum(first, length), real, positions)
-        added = retention.fold(k, v, gamma, jnp.zeros_like(state), real, start, positions)
+        turned = turn(q, k, rope)[1]
+        added = retention.fold(turned, v, gamma, jnp.zeros_like(state), real, start, positions)
         before, begin, after = _states(
             axis, gamma, added, jnp.where(real > 0, end, 0), state, start
         )
-        y, _ = retention.chunkwise(q, k, v, gamma, before, begin, real, chunk, positions)
+        y, _ = form(q, k, v, gamma, before, begin, real, positions, rope)
         return y, after
 
     spec = lambda *axes: layout.spec(axes)
     by_token = spec("rows", "tokens", "heads", None)
     by_head, by_row = spec("rows", "heads", None, None), spec("rows")
+    along, table = spec("rows", "tokens"), spec("rows", "tokens", None)
     gamma = jnp.asarray(log_decay, jnp.promote_types(q.dtype, jnp.float32))
     # All mesh axes are named: what lies on devices of other rows and heads is not asked for.
     return jax.shard_map(
@@ -73,11 +90,24 @@ def chunkwise(
             by_head,
             by_row,
             by_row,
-            None if positions is None else spec("rows", "tokens"),
+            None if positions is None else along,
+            ((table, table), (table, table)),
         ),
         out_specs=(by_token, by_head),
         check_vma=False,
-    )(gamma, q, k, v, state, start, jnp.broadcast_to(length, start.shape), positions)
+    )(gamma, q, k, v, state, start, jnp.broadcast_to(length, start.shape), positions, rope)
+
+
+def _has_kernel(q: Array, v: Array, layout: sharding.Layout | None) -> bool:
+    """Whether the platform has a kernel, and it can take what a device holds."""
+    parts = (layout.parts("rows"), layout.parts("heads")) if layout else (1, 1)
+    (rows, _, heads, key_dim), value_dim = q.shape, v.shape[-1]
+    even = rows % parts[0] == 0 and heads % parts[1] == 0
+    return (
+        sharding.platform() == "tpu"
+        and even
+        and kernels.fits(heads // parts[1], key_dim, value_dim)
+    )
 
 
 def _states(

@@ -1,14 +1,19 @@
 """What a training step costs, told by its compiled program before anything runs."""
 
+import atexit
 import dataclasses
+import functools
 import math
 import os
+import shutil
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import jax
 
 from fv_jax.config.training import OptimizerConfig, RunConfig
-from fv_jax.planning import hlo
+from fv_jax.planning import hlo, schedule
 from fv_jax.training.accelerators import find_accelerator
 from fv_jax.training.flops import step_flops
 from fv_jax.training.mesh import bytes_per_device, make_layout
@@ -79,7 +84,8 @@ def step_costs(task: Any, run: RunConfig, optimizer: OptimizerConfig, devices: l
     compiled = program.compiled(batch)
     module = hlo.Module(compiled.as_text())
     platform = devices[0].platform
-    times = module.times(hlo.V5E) if platform == "tpu" else None
+    cycles = lambda name: schedule.read_kernel(written_schedules(), name).cycles
+    times = module.times(hlo.V5E, cycles) if platform == "tpu" else None
     size = lambda part: bytes_per_device(part, jax.tree.map(lambda leaf: leaf.sharding, part))
     return StepCosts(
         mesh={name: size for name, size in layout.mesh.shape.items()},
@@ -104,6 +110,7 @@ def described_devices(topology: str) -> list:
     """
     from jax.experimental import topologies
 
+    written_schedules()
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # or it asks the network which TPU this is
     jax.config.update("jax_enable_compilation_cache", False)  # such programs cannot be read again
     try:
@@ -114,3 +121,15 @@ def described_devices(topology: str) -> list:
             "libtpu (`pip install libtpu==0.0.42.*`), and slices are named like v5e:4x4"
         ) from error
     return list(described.devices)
+
+
+@functools.cache
+def written_schedules() -> Path:
+    """Where the compiler writes its schedules, if it is loaded after the first call.
+
+    The folder is removed at the end.
+    """
+    folder = tempfile.mkdtemp(prefix="fv-schedule-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    schedule.write_to(Path(folder))
+    return Path(folder)

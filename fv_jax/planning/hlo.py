@@ -3,13 +3,15 @@
 `compiled.cost_analysis()` counts a loop's body once and knows no time for collectives (it gives
 -1 second for each, so that `optimal_seconds` of a whole step is negative). The scheduled HLO text
 has what is missing: the estimated cycles of every fusion, the order, where a collective starts
-and where it must be done, and how often loops turn.
+and where it must be done, and how often loops turn. It knows nothing of kernels: their cycles come
+from `schedule.py`.
 """
 
 import dataclasses
 import math
 import re
 from collections import defaultdict
+from collections.abc import Callable
 
 COLLECTIVES = (
     "all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute",
@@ -59,22 +61,24 @@ class Traffic:
 
 @dataclasses.dataclass(frozen=True)
 class Links:
-    """What a device exchanges with its neighbors.
+    """How fast a device counts, and exchanges with its neighbors and its memory.
 
     Attributes:
         clock: cycles per second, in which the compiler counts.
         ring: bytes per second that a device receives in a ring over all neighbors.
         link: bytes per second from one neighbor.
+        memory: bytes per second of its own memory.
     """
 
     clock: float
     ring: float
     link: float
+    memory: float
 
 
 # 197e12 FLOP/s are 4 units of 128 x 128 at 1.5 GHz; 400 Gbit/s a link and direction, of which nine
 # tenths are used; a ring uses two of the four links.
-V5E = Links(clock=1.5e9, ring=90e9, link=45e9)
+V5E = Links(clock=1.5e9, ring=90e9, link=45e9, memory=819e9)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,9 +126,19 @@ class Module:
             counts[kind][1] += times * size
         return {kind: Traffic(*counts[kind]) for kind in sorted(counts)}
 
-    def times(self, links: Links) -> Times:
-        """The schedule's length: collectives run beside what lies between start and done."""
-        return self._times(self.entry, links)
+    def times(self, links: Links, kernel_cycles: Callable[[str], int]) -> Times:
+        """The schedule's length: collectives run beside what lies between start and done.
+
+        Args:
+            links: of the device.
+            kernel_cycles: of the kernel that is the instruction of this name.
+        """
+        return self._times(self.entry, links, kernel_cycles)
+
+    def kernels(self) -> dict[str, int]:
+        """Bytes that each kernel reads and writes, by the instruction's name."""
+        found = [i for lines in self.computations.values() for i in lines if _is_kernel(i)]
+        return {i.name: _kernel_bytes(i) for i in found}
 
     def _walk(self, name: str, times: int):
         for instruction in self.computations[name]:
@@ -196,7 +210,7 @@ class Module:
             value = by_name.get(value.operands[0])
         return max(total, 1)
 
-    def _times(self, name: str, links: Links) -> Times:
+    def _times(self, name: str, links: Links, kernel_cycles: Callable[[str], int]) -> Times:
         clock = waiting = 0.0
         free = 0.0  # when the links are
         ends: dict[str, float] = {}
@@ -218,13 +232,16 @@ class Module:
                     waiting += end - clock
                     clock = free = end
             elif i.opcode == "while":
-                inner = self._times(i.called("body") or "", links)
+                inner = self._times(i.called("body") or "", links, kernel_cycles)
                 turns = self.trips(i)
                 clock += turns * inner.total
                 waiting += turns * inner.waiting
             elif i.opcode == "call" and (called := i.called("to_apply")):
-                inner = self._times(called, links)
+                inner = self._times(called, links, kernel_cycles)
                 clock, waiting = clock + inner.total, waiting + inner.waiting
+            elif _is_kernel(i):
+                moved = _kernel_bytes(i) / links.memory
+                clock += max(kernel_cycles(i.name) / links.clock, moved)
             else:
                 clock += _cycles(i) / links.clock
         return Times(clock, waiting)
@@ -268,6 +285,16 @@ def _group(rest: str) -> int:
         sizes = dict(re.findall(r"'([^']+)'=(\d+)", found[1]))
         return math.prod(int(sizes[name]) for name in re.findall(r"'([^']+)'", found[2]))
     return 1
+
+
+def _is_kernel(instruction: Instruction) -> bool:
+    return 'custom_call_target="tpu_custom_call"' in instruction.rest
+
+
+def _kernel_bytes(instruction: Instruction) -> int:
+    """Of its operands and results, each once."""
+    operands = re.search(r"operand_layout_constraints=\{(.*?)\}, \w+=", instruction.rest)
+    return sum(_sizes(instruction.shape)) + sum(_sizes(operands[1] if operands else ""))
 
 
 def _cycles(instruction: Instruction) -> int:

@@ -61,7 +61,7 @@ def test_the_compilers_own_count_of_turns_is_taken_where_it_is_told():
 
 @pytest.mark.parametrize("ring", [1e9, 12_288e3, 6_144e3])
 def test_a_collective_takes_time_only_where_nothing_runs_beside_it(ring):
-    times = Module(TEXT).times(Links(clock=1e6, ring=ring, link=1.0))
+    times = Module(TEXT).times(Links(clock=1e6, ring=ring, link=1.0, memory=1.0), {}.__getitem__)
     work, gather, reduce = 3000 / 1e6, GATHERED / ring, REDUCED / ring
     assert times.total == pytest.approx(3 * max(work, gather) + reduce)
     assert times.waiting == pytest.approx(3 * max(gather - work, 0) + reduce)
@@ -85,3 +85,17 @@ def test_groups_are_read_in_all_their_spellings(groups, devices):
 
 def test_a_v5e_reaches_its_peak_in_its_own_cycles():
     assert 4 * 128 * 128 * 2 * V5E.clock == pytest.approx(197e12, rel=0.01)
+
+
+@pytest.mark.parametrize("cycles", [500, 5000])
+def test_a_kernel_takes_the_time_of_its_cycles_or_of_its_bytes(cycles):
+    kernel = """  %kernel.1 = (bf16[8,128]{1,0:T(8,128)S(1)}) custom-call(%x), \
+custom_call_target="tpu_custom_call", operand_layout_constraints={f32[8,128]{1,0}}, metadata={}
+"""
+    text = TEXT.replace("  ROOT %tuple", kernel.replace("\\\n", "") + "  ROOT %tuple")
+    module = Module(text)
+    assert module.kernels() == {"kernel.1": 6 * 8 * 128}
+    links = Links(clock=1e6, ring=1e12, link=1.0, memory=6 * 8 * 128 / 1e-3)
+    added = module.times(links, {"kernel.1": cycles}.__getitem__).total
+    added -= Module(TEXT).times(links, {}.__getitem__).total
+    assert added == pytest.approx(3 * max(cycles / 1e6, 1e-3))

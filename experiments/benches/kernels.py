@@ -1,0 +1,184 @@
+"""How long retention takes on a TPU, by the schedule that its own compiler makes of the kernels.
+
+Nothing is run: a row of the paper's size (6,656 tokens, 16 heads of 64 and 128) is compiled for a
+v5e chip, as the kernel of `ops/kernels/` and as the plain form, each with RoPE and the head norm.
+Of a kernel the schedule's bundles are read (`planning/schedule.py`), of plain JAX the compiler's
+own estimates (`planning/hlo.py`). FLOPs are those of the plain form's matmuls at the network's
+chunk, of 256, whatever the kernel does instead; so one share compares with the other.
+
+The reading is checked on a matmul of 2,048 in blocks of 512, whose time is known from its shape.
+"""
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.sharding import SingleDeviceSharding
+
+from fv_jax.config.model import PRESETS
+from fv_jax.models.heads import in_steps
+from fv_jax.models.layers import NORM_EPSILON
+from fv_jax.models.retnet import log_decays
+from fv_jax.ops import retention
+from fv_jax.ops.kernels import chunk
+from fv_jax.planning import hlo, schedule
+from fv_jax.planning.costs import described_devices, written_schedules
+from fv_jax.reporting.results import markdown, record
+from fv_jax.training.accelerators import find_accelerator
+from fv_jax.training.flops import forward_flops
+
+_BLOCK = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What to compile, and where to write it."""
+
+    tokens: int = 6656
+    """Tokens of the row."""
+    out: Path = Path("out/bench")
+    """Where to write; `experiments` records the result in the tree."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """Of one form, forwards or backwards.
+
+    Attributes:
+        name: of the form.
+        flops: that the plain form needs.
+        cycles: of the schedule, alone.
+        moved: bytes read and written; None where the compiler's estimate has them in it.
+        kernel: what was read of one; None for plain JAX.
+    """
+
+    name: str
+    flops: int
+    cycles: float
+    moved: int | None
+    kernel: schedule.Kernel | None
+
+    @property
+    def seconds(self) -> float:
+        """By cycles or by bytes, whichever takes longer."""
+        return max(self.cycles / hlo.V5E.clock, (self.moved or 0) / hlo.V5E.memory)
+
+
+def run(settings: Settings) -> None:
+    """Compile and record."""
+    chip = described_devices("v5e:2x2")[0]
+    on_chip = functools.partial(jax.ShapeDtypeStruct, sharding=SingleDeviceSharding(chip))
+    costs = [_matmul(on_chip), *_retention(settings.tokens, on_chip)]
+    peak = _peak()
+    rows = [
+        [
+            cost.name,
+            cost.kernel.turn if cost.kernel else "",
+            cost.kernel.turns if cost.kernel else "",
+            f"{cost.kernel.busy['MXU']:.0%}" if cost.kernel else "",
+            round(cost.cycles),
+            f"{cost.moved / hlo.V5E.memory * hlo.V5E.clock:.0f}" if cost.moved else "",
+            f"{cost.seconds * 1e6:.0f}",
+            f"{cost.flops / cost.seconds / 1e12:.0f}",
+            f"{cost.flops / cost.seconds / peak:.0%}",
+        ]
+        for cost in costs
+    ]
+    header = [
+        "one row, one layer", "bundles a turn", "turns", "matrix units busy", "cycles",
+        "cycles of its bytes", "microseconds", "TFLOP/s", "of the peak",
+    ]  # fmt: skip
+    values = {"costs": [dataclasses.asdict(cost) | {"seconds": cost.seconds} for cost in costs]}
+    record("kernels", settings, values, markdown(header, rows))
+
+
+def _peak() -> float:
+    chip = find_accelerator("TPU v5e")
+    assert chip is not None
+    return chip.peak_flops
+
+
+def _matmul(on_chip) -> Cost:
+    side = 4 * _BLOCK
+
+    def block(a, b, c):
+        c[...] = jnp.dot(a[...], b[...], preferred_element_type=jnp.float32).astype(c.dtype)
+
+    def matmul(a, b):
+        return pl.pallas_call(
+            block,
+            grid=(side // _BLOCK, side // _BLOCK),
+            in_specs=[
+                pl.BlockSpec((_BLOCK, side), lambda i, j: (i, 0)),
+                pl.BlockSpec((side, _BLOCK), lambda i, j: (0, j)),
+            ],
+            out_specs=pl.BlockSpec((_BLOCK, _BLOCK), lambda i, j: (i, j)),
+            out_shape=jax.ShapeDtypeStruct((side, side), jnp.bfloat16),
+            name="plain_matmul",
+        )(a, b)
+
+    square = on_chip((side, side), jnp.bfloat16)
+    (cost,) = _kernels(matmul, (square, square), {"plain_matmul": ("matmul", 2 * side**3)})
+    return cost
+
+
+def _retention(tokens: int, on_chip) -> list[Cost]:
+    config = PRESETS["paper"]
+    heads, key_dim, value_dim = config.heads, config.key_dim, config.value_dim
+    of_tokens = lambda *shape: on_chip((1, tokens, *shape), jnp.bfloat16)
+    qkv = (*[of_tokens(heads, key_dim)] * 2, of_tokens(heads, value_dim))
+    state = on_chip((1, heads, key_dim, value_dim), jnp.float32)
+    tables = ((on_chip((1, tokens, key_dim // 2), jnp.float32),) * 2,) * 2
+    bar = of_tokens(heads, value_dim)
+    start, length = jnp.zeros(1, jnp.int32), jnp.full(1, tokens, jnp.int32)
+
+    def by(form):
+        def value(q, k, v, state, rope):
+            y, _ = form(q, k, v, log_decays(config), state, start, length, None, rope)
+            return y
+
+        return value
+
+    def gradients(value):
+        def pulled(q, k, v, state, rope, bar):
+            return jax.vjp(lambda *x: value(*x, rope), q, k, v, state)[1](bar)
+
+        return pulled
+
+    plain = by(in_steps(functools.partial(retention.chunkwise, chunk=config.chunk)))
+    kernel = by(functools.partial(chunk.chunkwise, epsilon=NORM_EPSILON))
+    arguments = (*qkv, state, tables)
+    flops = forward_flops(plain, *arguments)
+    forward = _plain_cycles(plain, arguments)
+    both = _plain_cycles(gradients(plain), (*arguments, bar))
+    return [
+        Cost("plain, forwards", flops, forward, None, None),
+        Cost("plain, forwards and backwards", 3 * flops, both, None, None),
+        *_kernels(
+            gradients(kernel),
+            (*arguments, bar),
+            {
+                "retention_forward": ("kernel, forwards", flops),
+                "retention_backward": ("kernel, backwards", 2 * flops),
+            },
+        ),
+    ]
+
+
+def _plain_cycles(function, arguments) -> float:
+    module = hlo.Module(jax.jit(function).lower(*arguments).compile().as_text())
+    return module.times(hlo.V5E, {}.__getitem__).total * hlo.V5E.clock
+
+
+def _kernels(function, arguments, names: dict[str, tuple[str, int]]) -> list[Cost]:
+    """Of the kernels in a program; `names` has what each is called here, and its FLOPs."""
+    module = hlo.Module(jax.jit(function).lower(*arguments).compile().as_text())
+    costs = []
+    for instruction, moved in module.kernels().items():
+        name, flops = next(names[key] for key in names if key in instruction)
+        kernel = schedule.read_kernel(written_schedules(), instruction)
+        costs.append(Cost(name, flops, kernel.cycles, moved, kernel))
+    return costs

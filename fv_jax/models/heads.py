@@ -1,0 +1,34 @@
+"""What a layer does between its projections: RoPE, retention, the norm of every head."""
+
+from collections.abc import Callable
+
+from jax.ad_checkpoint import checkpoint_name
+from jaxtyping import Array, Float
+
+from fv_jax.models.layers import rms_normalize
+from fv_jax.ops.rope import CosSin, apply_rope
+
+Rope = tuple[CosSin, CosSin]  # tables of queries, of keys
+
+
+def turn(
+    q: Float[Array, "B T H K"], k: Float[Array, "B T H K"], rope: Rope
+) -> tuple[Float[Array, "B T H K"], Float[Array, "B T H K"]]:
+    """q and k with RoPE, k scaled by K^(-1/2), in the dtypes that they come in."""
+    turned = apply_rope(q, rope[0]), apply_rope(k, rope[1]) * k.shape[-1] ** -0.5
+    q, k = (checkpoint_name(new.astype(old.dtype), "retention") for new, old in zip(turned, (q, k)))
+    return q, k
+
+
+def in_steps(form: Callable) -> Callable:
+    """A form of retention (`retention.FORMS`) that turns q and k first, and normalizes heads last.
+
+    The result is called like the form, with `rope` as one more argument.
+    """
+
+    def turned_and_normalized(q, k, v, log_decay, state, start, length, positions, rope):
+        q, k = turn(q, k, rope)
+        y, after = form(q, k, v, log_decay, state, start, length, positions=positions)
+        return rms_normalize(checkpoint_name(y.astype(v.dtype), "retention")), after
+
+    return turned_and_normalized

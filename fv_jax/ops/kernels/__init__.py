@@ -1,0 +1,1 @@
+"""Retention as kernels: what `ops/retention.py` says, written for a device."""

@@ -1,0 +1,309 @@
+"""Retention of a layer as a TPU kernel, forwards and backwards (`docs/kernels.md` has pictures).
+
+RoPE, retention and the head norm of S tokens of one row are one turn of the grid, all heads. q, k
+and v come as [S, H * K] and [S, H * E], as the projections leave them, so nothing is transposed in
+memory. The state stays in VMEM from turn to turn. Heads whose keys share 128 lanes are a group.
+
+    exponents    -log2 gamma times distances that are >= 0: nothing overflows (`ops/decay.py`)
+    a group      one product reads all its lanes, against weights with zeros for the other heads
+    transposes   of a group's q and k, on chip: RoPE's halves and a head's keys are then rows, which
+                 cost nothing to take apart, and what a token is scaled by is one row for all
+
+Rows of `rows`, [8 + H, T]: position; distance to the last token before the chunk; distance to the
+chunk's last real token, `NEVER` for padding; five of nothing; s^(-1/2) of every head.
+Rows of `turns`, [2 K, T]: cos and sin for q, then for k, K/2 rows each; k's are scaled as k is.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+from jaxtyping import Array, Float
+
+from fv_jax.ops.products import accumulator, precision
+
+LANES = 128
+HEADER = 8  # rows before those of the heads: a tile's height
+NEVER = 1e30  # a distance after which nothing is left
+_BYTES = 64 * 2**20  # of VMEM that a kernel may take; v5e and v6e have 128 MiB, v5p 64
+
+_NN = (((1,), (0,)), ((), ()))
+_NT = (((1,), (1,)), ((), ()))
+
+
+def forward(
+    log2_decay: Float[Array, " H"],
+    passed: Float[Array, "B N"],
+    rows: Float[Array, "B rows T"],
+    turns: Float[Array, "B turns T"],
+    q: Float[Array, "B T HK"],
+    k: Float[Array, "B T HK"],
+    v: Float[Array, "B T HE"],
+    state: Float[Array, "B HK E"],
+    *,
+    size: int,
+    epsilon: float,
+    interpret: bool = False,
+) -> tuple[Array, ...]:
+    """What `backward` wants, and the state after the last chunk.
+
+    Returns:
+        y after the head norm, [B, T, HE]; by what the norm has multiplied it, [B, H, T]; the state
+        before every chunk, as products read it, [B, N, HK, E]; the state after all, [B, HK, E].
+    """
+    s = _Shapes(log2_decay, q, v, size, epsilon)
+    return _call(
+        _forward, s, "retention_forward", interpret,
+        (s.keys, s.keys, s.values, s.state),
+        ((s.values, v.dtype), (s.by_head, s.sums), (s.states, q.dtype), (s.state, state.dtype)),
+        backwards=False,
+    )(log2_decay, passed, _of_lanes(log2_decay, s), rows, turns, q, k, v, state)  # fmt: skip
+
+
+def backward(
+    log2_decay: Float[Array, " H"],
+    passed: Float[Array, "B N"],
+    rows: Float[Array, "B rows T"],
+    turns: Float[Array, "B turns T"],
+    q: Float[Array, "B T HK"],
+    k: Float[Array, "B T HK"],
+    v: Float[Array, "B T HE"],
+    y: Float[Array, "B T HE"],
+    root: Float[Array, "B H T"],
+    before: Float[Array, "B N HK E"],
+    y_bar: Float[Array, "B T HE"],
+    state_bar: Float[Array, "B HK E"],
+    *,
+    size: int,
+    epsilon: float,
+    interpret: bool = False,
+) -> tuple[Array, ...]:
+    """Gradients of q, k, v and the state, from those of y and of the state after the last chunk.
+
+    Args:
+        log2_decay / passed / rows / turns / q / k / v: as `forward` had them.
+        y / root / before: its first results.
+        y_bar / state_bar: gradients of its first and last.
+        size: S.
+        epsilon: of the head norm.
+        interpret: run by JAX instead of a TPU.
+    """
+    s = _Shapes(log2_decay, q, v, size, epsilon)
+    return _call(
+        _backward, s, "retention_backward", interpret,
+        (s.keys, s.keys, s.values, s.values, s.by_head, s.states, s.values, s.state),
+        ((s.keys, q.dtype), (s.keys, k.dtype), (s.values, v.dtype), (s.state, state_bar.dtype)),
+        backwards=True,
+    )(
+        log2_decay, passed, _of_lanes(log2_decay, s), rows, turns, q, k, v, y, root, before, y_bar,
+        state_bar,
+    )  # fmt: skip
+
+
+def heads_together(heads: int, key_dim: int) -> int:
+    """How many heads share 128 lanes; 1 where they do not fill them evenly."""
+    together = max(LANES // key_dim, 1)
+    return together if heads % together == 0 else 1
+
+
+class _Shapes:
+    """Sizes of one call, and the whole arrays' shapes by what they hold."""
+
+    def __init__(self, log2_decay, q, v, size: int, epsilon: float):
+        rows, tokens, _ = q.shape
+        self.heads, self.size, self.epsilon = len(log2_decay), size, epsilon
+        self.rows, self.chunks = rows, tokens // size
+        self.K, self.E = q.shape[-1] // self.heads, v.shape[-1] // self.heads
+        self.group = heads_together(self.heads, self.K)
+        self.dtype, self.sums = q.dtype, accumulator(q)
+        self.keys = (rows, tokens, self.heads * self.K)
+        self.values = (rows, tokens, self.heads * self.E)
+        self.by_head = (rows, self.heads, tokens)
+        self.state = (rows, self.heads * self.K, self.E)
+        self.states = (rows, self.chunks, self.heads * self.K, self.E)
+
+    def block(self, shape, chunk: Callable) -> pl.BlockSpec:
+        """What one turn sees of an array; `chunk` says which is its turn's."""
+        if shape is self.states:
+            return pl.BlockSpec((1, 1, *shape[2:]), lambda b, c, *_: (b, chunk(c), 0, 0))
+        if shape is self.state:
+            return pl.BlockSpec((1, *shape[1:]), lambda b, c, *_: (b, 0, 0))
+        if shape is self.by_head:
+            return self.by_token(shape[1], chunk)
+        return pl.BlockSpec((1, self.size, shape[2]), lambda b, c, *_: (b, chunk(c), 0))
+
+    def by_token(self, rows: int, chunk: Callable) -> pl.BlockSpec:
+        """Of rows over tokens."""
+        return pl.BlockSpec((1, rows, self.size), lambda b, c, *_: (b, 0, chunk(c)))
+
+    def groups(self) -> Iterator[tuple[slice, list[tuple[int, slice]]]]:
+        """Lanes of every group; its heads, and which of its keys are theirs."""
+        own = [slice(i * self.K, (i + 1) * self.K) for i in range(self.group)]
+        for first in range(0, self.heads, self.group):
+            lanes = slice(first * self.K, (first + self.group) * self.K)
+            yield lanes, [(first + i, own[i]) for i in range(self.group)]
+
+
+def _call(kernel, s: _Shapes, name, interpret, inputs, outputs, *, backwards):
+    chunk = (lambda c: s.chunks - 1 - c) if backwards else (lambda c: c)
+    of_lanes = pl.BlockSpec((1, s.heads * s.K), lambda *_: (0, 0))
+    of_rows, of_turns = (s.by_token(n, chunk) for n in (HEADER + s.heads, 2 * s.K))
+    return pl.pallas_call(
+        functools.partial(kernel, s=s),
+        grid_spec=pltpu.PrefetchScalarGridSpec(
+            num_scalar_prefetch=2,
+            grid=(s.rows, s.chunks),
+            in_specs=[of_lanes, of_rows, of_turns, *(s.block(shape, chunk) for shape in inputs)],
+            out_specs=[s.block(shape, chunk) for shape, _ in outputs],
+            scratch_shapes=[pltpu.VMEM(s.state[1:], s.sums)],
+        ),
+        out_shape=[jax.ShapeDtypeStruct(*output) for output in outputs],
+        compiler_params=pltpu.CompilerParams(
+            dimension_semantics=("parallel", "arbitrary"), vmem_limit_bytes=_BYTES
+        ),
+        interpret=interpret,
+        name=name,
+    )
+
+
+def _forward(
+    decay_ref, passed_ref, lanes_ref, rows_ref, turns_ref, q_ref, k_ref, v_ref, state_ref,
+    y_ref, root_ref, before_ref, after_ref, carried, *, s,
+):  # fmt: skip
+    row, chunk = pl.program_id(0), pl.program_id(1)
+
+    @pl.when(chunk == 0)
+    def _():
+        carried[...] = state_ref[0]
+
+    before_ref[0, 0] = carried[...].astype(s.dtype)
+    rows, turn_q, turn_k = _rows_and_turns(rows_ref, turns_ref, s)
+    columns = rows[:HEADER].T
+    apart = _apart(columns[:, :1], rows[:1], s, later=0)
+    since = jnp.broadcast_to(columns[:, 1:2], (s.size, s.group * s.K))
+    head_of_lane = jax.lax.broadcasted_iota(jnp.int32, (s.size, s.heads), 1)
+    roots = jnp.zeros((s.size, s.heads), s.sums)
+    for lanes, heads in s.groups():
+        q, k = (ref[0, :, lanes].astype(s.sums).T for ref in (q_ref, k_ref))
+        q = [_turned(q[own], turn_q) * rows[HEADER + head][None] for head, own in heads]
+        q = jnp.concatenate(q, axis=0).T
+        q_before = (q * jnp.exp2(since * lanes_ref[:, lanes])).astype(s.dtype)
+        q = q.astype(s.dtype)
+        for head, own in heads:
+            gamma, values = decay_ref[head], slice(head * s.E, (head + 1) * s.E)
+            keys = pl.ds(head * s.K, s.K)
+            state, v = carried[keys], v_ref[0, :, values]
+            k_head = _turned(k[own], turn_k)
+            scores = _dot(q, _alone(k_head.astype(s.dtype), own, s), _NN)
+            scores = (scores * jnp.exp2(apart * gamma)).astype(s.dtype)
+            y = _dot(scores, v, _NN) + _dot(q_before, _alone(state.astype(s.dtype), own, s), _NN)
+            root = jax.lax.rsqrt(jnp.mean(y * y, axis=1, keepdims=True) + s.epsilon)
+            y_ref[0, :, values] = (y * root).astype(y_ref.dtype)
+            roots = jnp.where(head_of_lane == head, root, roots)
+            kept = (k_head * jnp.exp2(rows[2:3] * gamma)).astype(s.dtype)
+            carried[keys] = state * _passed(gamma, passed_ref[row, chunk], s) + _dot(kept, v, _NN)
+    root_ref[0] = roots.T
+
+    @pl.when(chunk == pl.num_programs(1) - 1)
+    def _():
+        after_ref[0] = carried[...]
+
+
+def _backward(
+    decay_ref, passed_ref, lanes_ref, rows_ref, turns_ref, q_ref, k_ref, v_ref, y_ref, root_ref,
+    before_ref, y_bar_ref, after_bar_ref, q_bar_ref, k_bar_ref, v_bar_ref, state_bar_ref,
+    carried, *, s,
+):  # fmt: skip
+    row, turn = pl.program_id(0), pl.program_id(1)
+    chunk = pl.num_programs(1) - 1 - turn
+
+    @pl.when(turn == 0)
+    def _():
+        carried[...] = after_bar_ref[0]
+
+    rows, turn_q, turn_k = _rows_and_turns(rows_ref, turns_ref, s)
+    columns = rows[:HEADER].T
+    apart = _apart(rows[:1], columns[:, :1], s, later=1)  # the later token along lanes
+    left = jnp.broadcast_to(columns[:, 2:3], (s.size, s.group * s.K))
+    for lanes, heads in s.groups():
+        q_turned, k_turned = (ref[0, :, lanes].astype(s.sums).T for ref in (q_ref, k_ref))
+        k_turned = jnp.concatenate([_turned(k_turned[own], turn_k) for _, own in heads], axis=0)
+        k = k_turned.T
+        k_kept = (k * jnp.exp2(left * lanes_ref[:, lanes])).astype(s.dtype)
+        k, k_turned = k.astype(s.dtype), k_turned.astype(s.dtype)
+        q_bars, k_bars = [], []
+        for head, own in heads:
+            gamma, values = decay_ref[head], slice(head * s.E, (head + 1) * s.E)
+            keys = pl.ds(head * s.K, s.K)
+            since, since_end = jnp.exp2(rows[1:2] * gamma), jnp.exp2(rows[2:3] * gamma)
+            # The head norm's gradient, but for its factor, which goes to q with s^(-1/2).
+            y, y_bar = y_ref[0, :, values].astype(s.sums), y_bar_ref[0, :, values].astype(s.sums)
+            y_bar = y_bar - y * jnp.mean(y * y_bar, axis=1, keepdims=True)
+            y_bar = y_bar.astype(s.dtype)
+            scale = rows[HEADER + head][None] * root_ref[0, head][None]
+            q = _turned(q_turned[own], turn_q) * scale
+            q_before, q = (q * since).astype(s.dtype), q.astype(s.dtype)
+            v, after_bar = v_ref[0, :, values], carried[keys]
+            after_low = after_bar.astype(s.dtype)
+            powers = jnp.exp2(apart * gamma)
+            scores = (_dot(k, _alone(q, own, s), _NN) * powers).astype(s.dtype)
+            v_bar = _dot(scores, y_bar, _NN) + _dot(k_kept, _alone(after_low, own, s), _NN)
+            v_bar_ref[0, :, values] = v_bar.astype(v_bar_ref.dtype)
+            scores_bar = (_dot(v, y_bar, _NT) * powers).astype(s.dtype)
+            q_bar = _dot(k_turned[own], scores_bar, _NN)
+            q_bar = (q_bar + _dot(before_ref[0, 0, keys], y_bar, _NT) * since) * scale
+            q_bars.append(_turned(q_bar, turn_q, back=True))
+            k_bar = _dot(q, scores_bar, _NT) + _dot(after_low, v, _NT) * since_end
+            k_bars.append(_turned(k_bar, turn_k, back=True))
+            decay = _passed(gamma, passed_ref[row, chunk], s)
+            carried[keys] = after_bar * decay + _dot(q_before, y_bar, _NN)
+        for ref, bars in ((q_bar_ref, q_bars), (k_bar_ref, k_bars)):
+            ref[0, :, lanes] = jnp.concatenate(bars, axis=0).T.astype(ref.dtype)
+
+    @pl.when(turn == pl.num_programs(1) - 1)
+    def _():
+        state_bar_ref[0] = carried[...]
+
+
+def _dot(a, b, dimensions):
+    return jax.lax.dot_general(
+        a, b, dimensions, precision=precision(a), preferred_element_type=accumulator(a)
+    )
+
+
+def _rows_and_turns(rows_ref, turns_ref, s: _Shapes):
+    half = s.K // 2
+    part = lambda i: turns_ref[0, i * half : (i + 1) * half]
+    return rows_ref[0], (part(0), part(1)), (part(2), part(3))
+
+
+def _turned(x, turn, *, back=False):
+    """RoPE of one head, [K, S]; `back` is its transpose."""
+    (cos, sin), half = turn, x.shape[0] // 2
+    sin = -sin if back else sin
+    first, second = x[:half], x[half:]
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=0)
+
+
+def _apart(after, before, s: _Shapes, later: int):
+    """How far the later token of a pair lies behind the other, [S, S]; `NEVER` where before it."""
+    index = functools.partial(jax.lax.broadcasted_iota, jnp.int32, (s.size, s.size))
+    square = lambda x: jnp.broadcast_to(x, (s.size, s.size))
+    return jnp.where(index(later) >= index(1 - later), square(after) - square(before), NEVER)
+
+
+def _passed(gamma, distance, s: _Shapes):
+    return jnp.exp2(jnp.full((1, s.E), gamma * distance))
+
+
+def _alone(x, own: slice, s: _Shapes):
+    """Weights of one head for a product over all keys of its group: zeros for the others'."""
+    zeros = lambda count: [jnp.zeros((count, x.shape[1]), x.dtype)] if count else []
+    return jnp.concatenate([*zeros(own.start), x, *zeros(s.group * s.K - own.stop)], axis=0)
+
+
+def _of_lanes(log2_decay, s: _Shapes):
+    return jnp.repeat(log2_decay, s.K)[None]

@@ -1,0 +1,58 @@
+"""Kernels compiled for TPUs without one. (`fv bench kernels` reads how long they would take.)"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import SingleDeviceSharding
+
+from fv_jax.models.layers import NORM_EPSILON
+from fv_jax.ops.decay import log_decays
+from fv_jax.ops.kernels import chunk
+from fv_jax.planning import hlo, schedule
+from fv_jax.planning.costs import described_devices, written_schedules
+
+pytestmark = pytest.mark.tpu
+H, K, E, T = 16, 64, 128, 512
+
+
+def compiled(topology, dtype):
+    """Values and gradients of two rows."""
+    on_chip = functools.partial(
+        jax.ShapeDtypeStruct, sharding=SingleDeviceSharding(described_devices(topology)[0])
+    )
+    of_heads = lambda width: on_chip((2, T, H, width), jnp.dtype(dtype))
+    tables = ((on_chip((2, T, K // 2), jnp.float32),) * 2,) * 2
+    of_rows = on_chip((2,), jnp.int32)
+
+    def both(q, k, v, state, start, length, positions, rope):
+        def run(q, k, v, state):
+            return chunk.chunkwise(
+                q, k, v, log_decays(H), state, start, length, positions, rope,
+                epsilon=NORM_EPSILON,
+            )  # fmt: skip
+
+        outputs, pull = jax.vjp(run, q, k, v, state)
+        return outputs, pull(outputs)
+
+    return jax.jit(both).lower(
+        of_heads(K), of_heads(K), of_heads(E), on_chip((2, H, K, E), jnp.float32), of_rows, of_rows,
+        on_chip((2, T), jnp.int32), tables,
+    ).compile()  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("topology", ["v5e:2x2", "v5p:2x2x1", "v6e:2x2"])
+def test_forwards_and_backwards_compile(topology, dtype):
+    kernels = hlo.Module(compiled(topology, dtype).as_text()).kernels()
+    assert sorted(name.partition("ward")[0].rpartition("_")[2] for name in kernels) == [
+        "back", "for",
+    ]  # fmt: skip
+
+
+def test_a_v5e_is_held_up_by_memory_alone():
+    module = hlo.Module(compiled("v5e:2x2", "bfloat16").as_text())
+    for name, moved in module.kernels().items():
+        cycles = schedule.read_kernel(written_schedules(), name).cycles
+        assert cycles < 1.15 * moved / hlo.V5E.memory * hlo.V5E.clock, name
