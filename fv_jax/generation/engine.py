@@ -151,12 +151,14 @@ class Engine:
         places, fed = None, tokens.size - len(tokens) * start
         if left_out is not None:
             places, fed, prefix = feed(tokens, left_out, prefix, sequence.stride)
-        static = dict(graph=self.model.graph, sampler=sampler, read=start, prefix=prefix)
         arrays = (state, tokens, guesses, places)
         shape = (sampler, read, prefix, tokens.shape, jax.tree.structure(places))
         if shape not in self._compiled:
             with stats("compile"):
-                lowered = decode.lower(self.model.params, *arrays, **static)
+                lowered = decode.lower(
+                    self.model.params, *arrays, graph=self.model.graph, sampler=sampler,
+                    read=start, prefix=prefix,
+                )  # fmt: skip
                 self._compiled[shape] = lowered.compile()
         with stats("sample"):
             whole, state, counts = self._compiled[shape](self.model.params, *arrays)
