@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from fv_jax.config.model import PerLevel, require_countable
+from fv_jax.config.model import PerLevel, Share, require_countable
 from fv_jax.config.registry import choices
 
 _BOX = re.compile(r"[\u2500-\u257f]+|-{4,}")
@@ -48,22 +48,32 @@ def _path(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
     )
 
 
+def _numbers(word: str) -> int | tuple[int, ...]:
+    if not re.fullmatch(r"-?\d+(,-?\d+)*", word):
+        raise ValueError(f"must be whole numbers with commas between, got {word!r}")
+    found = tuple(map(int, word.split(",")))
+    return found if len(found) > 1 else found[0]
+
+
+def _share(word: str) -> float | str:
+    try:
+        return word if word == "auto" else float(word)
+    except ValueError as error:
+        raise ValueError(f'must be a number or "auto", got {word!r}') from error
+
+
 @_READING.primitive_rule
-def _per_level(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
-    if info.type != PerLevel:
+def _one_word(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
+    """Values of a few kinds that are one word."""
+    kinds = {PerLevel: ("INT[,INT..]", _numbers), Share: ("FLOAT|auto", _share)}
+    if info.type not in kinds:
         return None
-
-    def numbers(words: list[str]) -> int | tuple[int, ...]:
-        if not re.fullmatch(r"-?\d+(,-?\d+)*", words[0]):
-            raise ValueError(f"must be whole numbers with commas between, got {words[0]!r}")
-        found = tuple(int(word) for word in words[0].split(","))
-        return found if len(found) > 1 else found[0]
-
+    metavar, read = kinds[info.type]
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
-        metavar="INT[,INT..]",
-        instance_from_str=numbers,
-        is_instance=lambda value: isinstance(value, int | tuple),
+        metavar=metavar,
+        instance_from_str=lambda words: read(words[0]),
+        is_instance=lambda value: isinstance(value, int | float | tuple | str),
         str_from_instance=lambda value: [
             ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
         ],

@@ -8,9 +8,10 @@ import dataclasses
 import math
 import types
 import typing
-from typing import Any
+from typing import Any, Literal
 
 PerLevel = int | tuple[int, ...]
+Share = float | Literal["auto"]
 DTYPES = ("float32", "bfloat16")
 ANGLES = ("geometric", "even")
 
@@ -234,8 +235,9 @@ class Options:
     2); -1 means the model's own numbers, 0 none."""
     levels: int = 1
     """How often to do all of that."""
-    inherit: float = 0.2
-    """Share of the ids that no key frame changes which inserted frames copy, 0 to 1."""
+    inherit: Share = 0.2
+    """Share of the ids that no key frame changes which inserted frames copy, 0 to 1; "auto" is what
+    the model's own table says for the length of each gap."""
     skip: bool = True
     """Leave out of what the network reads what inserted frames inherit, where it was trained to do
     without: it then costs nothing. Otherwise it is fed."""
@@ -272,7 +274,10 @@ class Options:
         )
         levels = len(self.per_level) * self.levels
         require(levels <= 8, f"insert and levels must make at most 8 levels, got {levels}")
-        require(0 <= self.inherit <= 1, f"inherit must be a share in [0, 1], got {self.inherit}")
+        require(
+            self.inherit == "auto" or 0 <= self.inherit <= 1,
+            f'inherit must be a share in [0, 1] or "auto", got {self.inherit}',
+        )
         require(0 < self.top_p <= 1, f"top_p must be in (0, 1], got {self.top_p}")
 
     @property

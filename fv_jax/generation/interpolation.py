@@ -11,7 +11,7 @@ from fv_jax.generation.plan import Plan
 from fv_jax.generation.sampler import Sampler
 from fv_jax.generation.skip_mask import ring
 from fv_jax.generation.stats import Stats
-from fv_jax.generation.window_size import KEPT_BETWEEN
+from fv_jax.generation.window_size import KEPT_BETWEEN, KEPT_SKIPPING
 from fv_jax.sequence.packing import interpolation_serials, pack
 
 
@@ -32,7 +32,7 @@ def interpolate(
     options = plan.options
     for level, insert in enumerate(plan.insert):
         gaps = find_gaps(
-            videos, level=level, insert=insert, inherit=options.inherit, seeds=plan.seeds,
+            videos, level=level, insert=insert, inherit=plan.inherit[level], seeds=plan.seeds,
             radius=ring(engine.model.frames.reach, engine.model.config.sequence.frame_grid),
             first=first_gap,
         )  # fmt: skip
@@ -40,14 +40,15 @@ def interpolate(
             break
         if given is not None and level == 0:
             gaps = gaps.first_given(given)
+        skip = plan.skip if plan.inherit[level] else 0
         # The frames around an inserted one say what it shows; the text adds little: no guidance.
         sampler = engine.sampler(
             plan.insert_policy, len(gaps.video), window=options.window,
-            kept=KEPT_BETWEEN if options.drafts else None,
+            kept=(KEPT_SKIPPING if skip else KEPT_BETWEEN) if options.drafts else None,
         )  # fmt: skip
         inserted = sample_gaps(
             engine, sampler, gaps, plan.texts, plan.seeds, stats, named=plan.gaps[level],
-            skip=plan.skip if options.inherit else 0, drafts=options.drafts,
+            skip=skip, drafts=options.drafts,
         )  # fmt: skip
         videos, first_gap = interleave(videos, gaps, inserted), first_gap * (insert + 1)
     return videos

@@ -46,6 +46,7 @@ class Plan:
         options: how they are sampled.
         key_frames: of each video.
         insert: frames put into every gap of each level; () for none.
+        inherit: share of the stable ids that frames of each level inherit.
         skip: frames of a row that interpolates which are read whole, where what the others inherit
             is left out (`ModelConfig.skip`); 0 where it is fed.
         first_frames: uint8 key frames that the videos begin with, one set a request or one for
@@ -69,6 +70,7 @@ class Plan:
     fps: float
     given_frames: UInt8[np.ndarray, "_ given Y X 3"] | None = None
     gaps: tuple[int, ...] = ()
+    inherit: tuple[float, ...] = ()
     skip: int = 0
     notes: tuple[str, ...] = ()
     refused: dict[int, str] = dataclasses.field(default_factory=dict)
@@ -156,11 +158,13 @@ def plan_videos(
         model.config.key_frame_fps,
         _of_requests(model, "given_frames", given_frames, len(prompts), rows),
         named_gaps(model, insert, model.config.key_frame_fps),
+        shares(model, options, insert, model.config.key_frame_fps),
         model.config.skip if options.skip else 0,
         (
             *notes,
             *unknown_words(model, requests),
             *untrained_levels(model, insert, model.config.key_frame_fps),
+            *unknown_shares(model, options, insert),
         ),
         refused,
     )  # fmt: skip
@@ -198,9 +202,11 @@ def plan_interpolation(
     _check_size(model, frames.shape[1:3])
     return Plan(
         requests, options, len(frames), insert, frames[None], policy, policy, rate,
-        gaps=named_gaps(model, insert, rate), skip=model.config.skip if options.skip else 0,
+        gaps=named_gaps(model, insert, rate), inherit=shares(model, options, insert, rate),
+        skip=model.config.skip if options.skip else 0,
         notes=(
             *unknown_words(model, requests), *untrained_levels(model, insert, rate),
+            *unknown_shares(model, options, insert),
         ),
     )  # fmt: skip
 
@@ -325,6 +331,33 @@ def named_gaps(model: Model, insert: Sequence[int], fps: float) -> tuple[int, ..
         return (0,) * len(insert)
     distance = lambda gap, rate: abs(math.log(gap * rate / base))
     return tuple(min(known, key=lambda gap: distance(gap, rate)) for rate in rates(insert, fps))
+
+
+def shares(model: Model, options: Options, insert: Sequence[int], fps: float) -> tuple[float, ...]:
+    """What frames of each level inherit: as much as is asked for, or as the model's table says.
+
+    Between two of the table's gaps it is the share of the longer one, and beyond the longest that
+    one's. Further arguments are those of `untrained_levels`.
+    """
+    if options.inherit != "auto":
+        return (options.inherit,) * len(insert)
+    table = sorted(model.config.inherit) or [(1, Options.inherit)]
+    found = []
+    for rate in rates(insert, fps):
+        gap = _base(model) / rate
+        longer = [share for known, share in table if known > 0.99 * gap]
+        found.append(longer[0] if longer else table[-1][1])
+    return tuple(found)
+
+
+def unknown_shares(model: Model, options: Options, insert: Sequence[int]) -> list[str]:
+    """A note where what may be inherited is asked of a model that does not know."""
+    if options.inherit != "auto" or not insert or model.config.inherit:
+        return []
+    return [
+        f"{model.name!r} has no table of what its frames may inherit: they inherit "
+        f"{Options.inherit:g} of the ids that do not change"
+    ]
 
 
 def untrained_levels(model: Model, insert: Sequence[int], fps: float) -> list[str]:

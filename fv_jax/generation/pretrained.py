@@ -47,6 +47,8 @@ class ModelConfig:
             0 where no training row did.
         skip: frames of a row that interpolates which are read whole, where the network was trained
             to do without stable ids: both that are given (2), or the first; 0 where it was not.
+        inherit: (gap, share) pairs: how many of the stable ids frames in such a gap may inherit
+            (`skip_mask.harmless_share`), from clips held out; empty where nobody looked.
     """
 
     network: RetNetConfig
@@ -57,6 +59,7 @@ class ModelConfig:
     insertions: tuple[tuple[int, int], ...]
     given_frames: int = 0
     skip: int = 0
+    inherit: tuple[tuple[int, float], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,8 @@ import dataclasses
 import numpy as np
 from jaxtyping import Bool, Int
 
+HARMLESS = 0.005  # of the stable ids, copied wrongly
+
 
 @dataclasses.dataclass(frozen=True)
 class SkipMask:
@@ -72,3 +74,17 @@ def inheritable(
     mask = np.zeros(stable.size, bool)
     mask[chosen] = True
     return mask.reshape(stable.shape)
+
+
+def harmless_share(stable: int, wrong: int, limit: float = HARMLESS) -> float:
+    """How large a share of the stable ids may be inherited, as those of clips held out tell.
+
+    Which of them are inherited is drawn at random, so of the copies as large a part is wrong as of
+    all stable ids. A share keeps what is copied wrongly below `limit` of the stable ids.
+
+    Args:
+        stable: how many ids were stable.
+        wrong: how many of these were other ids in the frames between.
+        limit: the largest part of the stable ids that may be copied wrongly.
+    """
+    return min(1.0, limit * stable / wrong) if wrong else float(stable > 0)

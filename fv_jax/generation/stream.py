@@ -283,6 +283,7 @@ def fingerprint(model: Model) -> str:
     for part, field, before in (
         (config, "given_frames", 0),
         (config, "skip", 0),
+        (config, "inherit", ()),
         (config["sequence"], "gaps", ()),
         (config["network"], "shared_start", True),
     ):

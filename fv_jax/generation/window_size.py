@@ -21,6 +21,8 @@ from fv_jax.config.model import SequenceConfig
 # model's own `stats` tell (`steps`, `accepted`).
 KEPT_KEY_FRAMES = {1: 1.0, 2: 1.8, 4: 3.1, 8: 5.1, 16: 6.9, 32: 7.7, 77: 10.5}
 KEPT_BETWEEN = {1: 1.0, 2: 1.9, 4: 3.3, 8: 5.8, 16: 8.4, 32: 10.9, 77: 16.4}
+# Where what would be guessed best is left out: the same, all stable ids inherited.
+KEPT_SKIPPING = {1: 1.0, 2: 1.9, 4: 3.3, 8: 5.2, 16: 6.4}
 
 
 @dataclasses.dataclass(frozen=True)

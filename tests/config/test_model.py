@@ -35,6 +35,7 @@ CONFIGS = [
     NetworkExperiment("b", insertions=((4, 3), (2, 1)), run=RunConfig(steps=7)),
     NetworkExperiment("c", gaps=(2, 4), skip=(1.0, 0.9), skip_given=True),
     Options(top_k=3),
+    Options(insert=(3, 1), inherit="auto", skip=False),
     TokenSettings(fps=4),
     *PRESETS.values(),
 ]
@@ -69,6 +70,9 @@ BAD = [
     (Options, {"top_p": 1.1}, ["top_p", "1.1"]),
     (Options, {"top_k": -1}, ["top_k", "-1"]),
     (Options, {"insert": -2}, ["insert", "-2"]),
+    (Options, {"insert": (1, 0)}, ["insert", "(1, 0)"]),
+    (Options, {"insert": ()}, ["insert", "()"]),
+    (Options, {"insert": (1, 1, 1), "levels": 3}, ["insert", "9"]),
     (Options, {"levels": -1}, ["levels", "-1"]),
     (Options, {"key_frames": -1}, ["key_frames", "-1"]),
 ]

@@ -121,6 +121,29 @@ def test_each_levels_gaps_are_named_as_far_as_the_model_can():
         assert plan.video_fps == 8 * fps
 
 
+@pytest.mark.parametrize(
+    ("table", "fps", "shares"),
+    [
+        (((4, 1.0), (16, 0.3), (8, 0.6)), 2.0, (1.0, 1.0)),  # gaps of 4 and then 2 frames
+        (((4, 1.0), (16, 0.3), (8, 0.6)), 1.0, (0.6, 1.0)),
+        (((4, 1.0), (16, 0.3), (8, 0.6)), 0.7, (0.3, 0.6)),  # 11.4 and 5.7: the longer one's
+        (((4, 1.0), (16, 0.3), (8, 0.6)), 0.1, (0.3, 0.3)),
+        ((), 2.0, (0.2, 0.2)),
+    ],
+)
+def test_what_frames_inherit_follows_from_the_table_of_the_model(table, fps, shares):
+    model = dataclasses.replace(MODEL, config=dataclasses.replace(MODEL.config, inherit=table))
+    plan = lambda options: plan_interpolation(model, tiny.video(2), fps=fps, options=options)
+    auto = plan(Options(insert=(1, 1), inherit="auto"))
+    assert auto.inherit == shares
+    assert any("no table of what its frames may inherit" in note for note in auto.notes) != bool(
+        table
+    )
+    asked = plan(Options(insert=(1, 1), inherit=0.7))
+    assert asked.inherit == (0.7, 0.7)
+    assert not any("table" in note for note in asked.notes)
+
+
 def test_what_is_inherited_is_left_out_where_the_model_can_do_without():
     for trained in (0, 1, 2):
         config = dataclasses.replace(MODEL.config, skip=trained)

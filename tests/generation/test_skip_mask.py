@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fv_jax.generation.skip_mask import inheritable, regions, ring
+from fv_jax.generation.skip_mask import harmless_share, inheritable, regions, ring
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, max_side=9)
 GRIDS = SHAPES.flatmap(
@@ -115,3 +115,14 @@ def test_a_negative_radius_is_refused():
 def test_the_ring_covers_what_a_patch_sees_unless_it_sees_the_whole_frame():
     for reach, radius in ((0, 1), (1, 1), (3, 3), (4, 1), (99, 1)):
         assert ring(reach, (4, 3)) == radius
+
+
+@hypothesis.given(st.integers(0, 10_000), st.floats(0, 1), st.floats(1e-4, 0.1))
+def test_a_share_keeps_wrong_copies_below_the_limit_and_is_no_smaller_than_that(
+    stable, part, limit
+):
+    wrong = round(stable * part)
+    share = harmless_share(stable, wrong, limit)
+    assert 0 <= share <= 1
+    assert share * wrong <= limit * stable * (1 + 1e-9)
+    assert share == 1 or stable == 0 or share * wrong >= limit * stable * (1 - 1e-9)

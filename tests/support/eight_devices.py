@@ -20,6 +20,7 @@ from fv_jax.config.training import (
     RunConfig,
 )
 from fv_jax.models.sharding import using
+from fv_jax.sequence.skipping import compact
 from fv_jax.training.mesh import bytes_per_device, make_layout, place_batch
 from fv_jax.training.program import build_program
 from fv_jax.training.tasks.network_loss import of_expected_data
@@ -56,7 +57,18 @@ def batch(step, blocks, stride):
     return {"tokens": codes.reshape(BATCH, -1).astype(np.int32), "weight": weight}
 
 
-def trained(mesh, devices, **changes):
+def short_batch(step, blocks, stride):
+    """The same without a third of the ids of all frames but two, and what is predicted."""
+    rng, tokens = np.random.default_rng(step), batch(step, blocks, stride)["tokens"]
+    left_out = np.zeros((BATCH, blocks, stride), bool)
+    left_out[:, 2:, 4:] = rng.uniform(size=(BATCH, blocks - 2, 4)) < 1 / 3
+    rows = compact(tokens, left_out.reshape(BATCH, -1), (blocks - 1) * stride)
+    weight = rows.real[:, 2 * stride + 1 :] & (rows.tokens[:, 2 * stride + 1 :] >= 20)
+    weight = np.pad(weight, ((0, 0), (1, 1))).astype(np.float32)
+    return {"tokens": rows.tokens, "positions": rows.positions, "weight": weight}
+
+
+def trained(mesh, devices, make=batch, **changes):
     """The state after five steps, every step's loss, and the task's layout and program."""
     run = RunConfig(steps=10, batch_size=BATCH, mesh=mesh, accumulate=changes.pop("accumulate", 1))
     config = dataclasses.replace(EXPERIMENT, run=run, **changes)
@@ -65,7 +77,7 @@ def trained(mesh, devices, **changes):
     program = build_program(task, run, config.optimizer, layout)
     state, losses = program.begin(0, None), []
     for step in range(STEPS):
-        rows = batch(step, task.blocks, task.sequence.stride)
+        rows = make(step, task.blocks, task.sequence.stride)
         placed = place_batch(layout, rows, range(BATCH), BATCH)
         state, metrics = program.step(state, placed, {})
         losses.append(float(metrics["loss"]))
@@ -132,6 +144,8 @@ def main(path):
         keep(name, mesh, devices, remat="cheap" if name == "data 8" else "none")
     results["gaps/one"] = with_gaps(MeshConfig(), devices[:1])
     results["gaps/sequence 2"] = with_gaps(MESHES["sequence 2"], devices)
+    keep("short, one", MeshConfig(), devices[:1], make=short_batch)
+    keep("short, sequence 2", MESHES["sequence 2"], devices, make=short_batch)
     keep("accumulate, block", MeshConfig(data=2), devices[:2], accumulate=4, remat="block")
     np.savez(path, **results)
 

@@ -33,12 +33,14 @@ def results(tmp_path_factory):
     return dict(np.load(path))
 
 
-@pytest.mark.parametrize("name", SPREAD)
-def test_five_steps_are_those_of_one_device(results, name):
-    assert (np.diff(results["one/losses"]) != 0).all()  # it does train
-    np.testing.assert_allclose(results[f"{name}/losses"], results["one/losses"], rtol=1e-6)
+@pytest.mark.parametrize(
+    ("name", "one"), [*((name, "one") for name in SPREAD), ("short, sequence 2", "short, one")]
+)
+def test_five_steps_are_those_of_one_device(results, name, one):
+    assert (np.diff(results[f"{one}/losses"]) != 0).all()  # it does train
+    np.testing.assert_allclose(results[f"{name}/losses"], results[f"{one}/losses"], rtol=1e-6)
     for part in ("params", "ema"):
-        got, want = results[f"{name}/{part}"], results[f"one/{part}"]
+        got, want = results[f"{name}/{part}"], results[f"{one}/{part}"]
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * np.abs(want).max())
 
 

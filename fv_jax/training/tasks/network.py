@@ -1,5 +1,6 @@
 """Training one network on both tasks, key frames and interpolation, from cached frame ids."""
 
+import functools
 import json
 import warnings
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from fv_jax.config.training import NetworkExperiment
 from fv_jax.data.batches import Batches, RowMaker, training_batches, whole_frames
 from fv_jax.generation import pretrained
 from fv_jax.generation.generator import Generator
-from fv_jax.generation.skip_mask import ring
+from fv_jax.generation.skip_mask import harmless_share, regions, ring
 from fv_jax.media.montage import montage, save_png
 from fv_jax.models.retnet import log_decays
 from fv_jax.ops.decay import half_life
@@ -160,6 +161,24 @@ class NetworkTask(NetworkLoss):
             if name != "weight"
         }
 
+    @functools.cached_property
+    def _inherit(self) -> tuple[tuple[int, float], ...]:
+        """What frames may inherit in each gap that is trained, from clips held out."""
+        valid, rng, radius = self._data.valid, np.random.default_rng(0), self.rows.radius
+        found = {
+            gap: np.zeros(2, int) for gap in sorted({gap for gap, _ in self.config.insertions})
+        }
+        for index in range(min(len(valid), _CLIPS_LOOKED_AT)):
+            frames = valid.draw(index, rng)[1].astype(np.int32)
+            frames = frames.reshape(len(frames), *self.sequence.frame_grid)
+            for gap, counts in found.items():
+                for first in range(0, len(frames) - gap, gap):
+                    a, *between, b = frames[first : first + gap + 1]
+                    stable = regions(a, b, radius).stable
+                    wrong = sum(int((frame != a)[stable].sum()) for frame in between)
+                    counts += (len(between) * int(stable.sum()), wrong)
+        return tuple((gap, harmless_share(*counts.tolist())) for gap, counts in found.items())
+
     def _model_config(self) -> pretrained.ModelConfig:
         c = self.config
         return pretrained.ModelConfig(
@@ -171,6 +190,7 @@ class NetworkTask(NetworkLoss):
             insertions=c.insertions,
             given_frames=c.given_frames,
             skip=whole_frames(c) if c.skip else 0,
+            inherit=self._inherit,
         )
 
 

@@ -117,6 +117,10 @@ def losses(run):
 def test_a_network_learns_to_do_without_stable_ids_and_says_so(whole_run, skipping):
     made = Generator.load(str(whole_run / "model")).model.config
     assert (made.skip, made.sequence.gaps, made.insertions) == (2, (2, 4, 8), skipping.insertions)
+    # More may be inherited in shorter gaps: less happens there.
+    gaps, shares = zip(*made.inherit)
+    assert gaps == (2, 4, 8)
+    assert 1 >= shares[0] >= shares[1] >= shares[2] > 0
     (valid,) = [
         line for line in map(json.loads, (whole_run / "log.jsonl").read_text().splitlines())
         if "valid_loss" in line
