@@ -306,7 +306,8 @@ class NetworkExperiment:
     """A sentencepiece file; "" makes one of the words of the training texts."""
     start: str = ""
     """Model folder (or shipped model) whose weights the training starts from; "" for random ones.
-    Its network and sequence must be the same."""
+    Its network and sequence must be the same, but that blocks may name gaps in a slot that its
+    texts left free."""
     model: RetNetConfig = RetNetConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     run: RunConfig = RunConfig()

@@ -126,15 +126,14 @@ def start(model: Any, sampler: Sampler, seeds: list[tuple[Any, ...]]) -> DecodeS
     A seed is the request's number followed by what tells this row from the request's others
     (stage, level, gap), each folded into the key: integers, which may be traced.
     """
-    keys = _keys(jnp.asarray(seeds, jnp.uint32))
+    keys = _keys([[jnp.asarray(number, jnp.uint32) for number in seed] for seed in seeds])
     return DecodeState(model.init_state(len(seeds) * sampler.readings), keys)
 
 
 @jax.jit
-@jax.vmap
-def _keys(words: Array) -> Array:
-    first, *rest = words
-    return functools.reduce(jax.random.fold_in, rest, jax.random.key(first))
+def _keys(seeds: list[list[Array]]) -> Array:
+    folded = (functools.reduce(jax.random.fold_in, rest, jax.random.key(s)) for s, *rest in seeds)
+    return jnp.stack(list(folded))
 
 
 def decode_tokens(

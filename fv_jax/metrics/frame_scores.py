@@ -23,7 +23,11 @@ BATCH = 16  # frames on each device at a time
 
 @runtime_checkable
 class Measure(Protocol):
-    """A way to compare frames: a pytree, so that it can go into `jax.jit` as an argument."""
+    """A way to compare frames: a pytree, so that it can go into `jax.jit` as an argument.
+
+    `name` must be part of its structure (a field that is no node): jax 0.10 takes structures of two
+    classes that differ in nothing else for equal, and may then run one's program for the other.
+    """
 
     @property
     def name(self) -> str:

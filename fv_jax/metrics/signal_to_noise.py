@@ -25,8 +25,8 @@ _IDENTICAL_ERROR = 1e-10  # mean squared error of pixels in [0, 1] below which i
 class PSNR:
     """Peak signal-to-noise ratio of each frame, dB; see the module."""
 
-    name = "psnr"
-    least_size = 1
+    name: str = struct.field(pytree_node=False, default="psnr")
+    least_size: int = struct.field(pytree_node=False, default=1)
 
     def scores(self, real: Array, fake: Array) -> Float[Array, " B"]:
         """As `Measure.scores`."""

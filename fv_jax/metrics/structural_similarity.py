@@ -24,8 +24,8 @@ _LUMA = (0.2989, 0.587, 0.114)
 class SSIM:
     """Structural similarity of each frame, in [-1, 1]; see the module. dm-pix's defaults."""
 
-    name = "ssim"
-    least_size = 11
+    name: str = struct.field(pytree_node=False, default="ssim")
+    least_size: int = struct.field(pytree_node=False, default=11)
 
     def scores(self, real: Array, fake: Array) -> Float[Array, " B"]:
         """As `Measure.scores`."""

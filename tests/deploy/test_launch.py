@@ -164,6 +164,7 @@ def test_a_tpu_training_outlives_the_connection(connection, project, tmp_path):
         ["bash", "launch.sh", "tpu", "pod", "--zone", "z", "shapes", "--run.steps", "5"],
         cwd=project, env=os.environ | {"PATH": path, "WORKER": str(worker)}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # ignored under nohup
     )  # fmt: skip
     home = worker / "flashvideo"
     assert running.stdout.readline() == "begun train shapes --run.steps 5\n"

@@ -7,6 +7,7 @@ them are in `fixtures/metrics`.
 
 import inspect
 
+import jax
 import numpy as np
 import pytest
 import reference_metrics
@@ -125,3 +126,8 @@ def test_pixels_in_0_to_1_score_like_their_levels():
 def test_no_measure_is_refused():
     with pytest.raises(ValueError, match="at least one measure"):
         frame_scores(noise(), noise(), {})
+
+
+def test_the_structures_of_two_measures_differ():
+    """`jit` finds a program by them; see `Measure`."""
+    assert jax.tree.structure(PSNR()) != jax.tree.structure(SSIM())

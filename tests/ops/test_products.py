@@ -145,7 +145,7 @@ def test_retention_of_bfloat16_has_fast_products_only(platform):
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
 def test_a_product_left_to_the_platform_is_found(platform, monkeypatch):
     (function, arguments), *_ = ops("float32").values()
-    monkeypatch.setattr(products, "_precision", lambda x: None)
+    monkeypatch.setattr(products, "precision", lambda x: None)
     found = products_in(lambda *x: function(*x), arguments, platform)
     assert below_highest(found) == found != []
 

@@ -36,13 +36,13 @@ _NT = (((1,), (1,)), ((), ()))
 
 def forward(
     log2_decay: Float[Array, " H"],
-    passed: Float[Array, "B N"],
+    passed: Float[Array, "B chunks"],
     rows: Float[Array, "B rows T"],
     turns: Float[Array, "B turns T"],
-    q: Float[Array, "B T HK"],
-    k: Float[Array, "B T HK"],
-    v: Float[Array, "B T HE"],
-    state: Float[Array, "B HK E"],
+    q: Float[Array, "B T keys"],
+    k: Float[Array, "B T keys"],
+    v: Float[Array, "B T values"],
+    state: Float[Array, "B keys E"],
     *,
     size: int,
     epsilon: float,
@@ -51,8 +51,9 @@ def forward(
     """What `backward` wants, and the state after the last chunk.
 
     Returns:
-        y after the head norm, [B, T, HE]; by what the norm has multiplied it, [B, H, T]; the state
-        before every chunk, as products read it, [B, N, HK, E]; the state after all, [B, HK, E].
+        y after the head norm, [B, T, values]; by what the norm has multiplied it, [B, H, T]; the
+        state before every chunk, as products read it, [B, chunks, keys, E]; the state after all,
+        [B, keys, E].
     """
     s = _Shapes(log2_decay, q, v, size, epsilon)
     return _call(
@@ -65,17 +66,17 @@ def forward(
 
 def backward(
     log2_decay: Float[Array, " H"],
-    passed: Float[Array, "B N"],
+    passed: Float[Array, "B chunks"],
     rows: Float[Array, "B rows T"],
     turns: Float[Array, "B turns T"],
-    q: Float[Array, "B T HK"],
-    k: Float[Array, "B T HK"],
-    v: Float[Array, "B T HE"],
-    y: Float[Array, "B T HE"],
+    q: Float[Array, "B T keys"],
+    k: Float[Array, "B T keys"],
+    v: Float[Array, "B T values"],
+    y: Float[Array, "B T values"],
     root: Float[Array, "B H T"],
-    before: Float[Array, "B N HK E"],
-    y_bar: Float[Array, "B T HE"],
-    state_bar: Float[Array, "B HK E"],
+    before: Float[Array, "B chunks keys E"],
+    y_bar: Float[Array, "B T values"],
+    state_bar: Float[Array, "B keys E"],
     *,
     size: int,
     epsilon: float,

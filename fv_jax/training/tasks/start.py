@@ -1,10 +1,14 @@
 """The model whose weights a training starts from, checked before any clip is read."""
 
+import dataclasses
 from typing import Any
+
+import jax.numpy as jnp
 
 from fv_jax.config.model import RetNetConfig, SequenceConfig, to_json
 from fv_jax.config.training import NetworkExperiment
 from fv_jax.generation import pretrained
+from fv_jax.sequence.vocab import Vocab
 from fv_jax.training.tasks.network_data import frame_ids
 from fv_jax.training.tasks.network_loss import network_config, sequence_config
 
@@ -34,8 +38,32 @@ def model_to_start_from(config: NetworkExperiment) -> pretrained.Model | None:
         text_vocabulary=model.text.size,
         text_tokens=config.text_tokens or model.config.sequence.text_tokens,
     )
+    model = _with_gaps(model, sequence)
     check_fits(config, model, network_config(config, sequence, ids.levels), sequence)
     return model
+
+
+def _with_gaps(model: pretrained.Model, sequence: SequenceConfig) -> pretrained.Model:
+    """The model with blocks that name their gaps, where it has none and only they are missing.
+
+    The gap takes the last text slot, so blocks stay as long as the network has learned. Gaps are
+    embedded as serial numbers are in the mean.
+    """
+    before = model.config.sequence
+    config = dataclasses.replace(
+        before, gaps=sequence.gaps, text_tokens=max(before.text_tokens - 1, 0)
+    )
+    if before.gaps or config != sequence:
+        return model
+    vocab, embedding = Vocab(config), model.params["embedding"]
+    serials = embedding[vocab.serial_start : vocab.gap_start]
+    gaps = jnp.broadcast_to(serials.mean(0), (len(config.gaps), serials.shape[1]))
+    embedding = jnp.insert(embedding, vocab.gap_start, gaps, axis=0)
+    return dataclasses.replace(
+        model,
+        config=dataclasses.replace(model.config, sequence=config),
+        params={**model.params, "embedding": embedding},
+    )
 
 
 def check_fits(

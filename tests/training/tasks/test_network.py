@@ -13,6 +13,7 @@ from fv_jax.config.training import NetworkExperiment, OptimizerConfig, RunConfig
 from fv_jax.data.batches import kinds
 from fv_jax.generation.generator import Generator
 from fv_jax.sequence.packing import unpack
+from fv_jax.sequence.vocab import Vocab
 from fv_jax.training.loop import train
 from fv_jax.training.mesh import make_layout, place_batch
 from fv_jax.training.program import build_program
@@ -211,6 +212,21 @@ def test_a_training_starts_from_the_weights_of_a_model(folder, config, tmp_path)
     started = task.start
     wanted = Generator.load(str(folder / "model")).model.params
     assert jax.tree.all(jax.tree.map(np.array_equal, started, wanted))
+
+
+def test_a_training_whose_blocks_name_gaps_starts_from_a_model_whose_blocks_do_not(
+    folder, config, tmp_path
+):
+    gaps = dataclasses.replace(config, start=str(folder / "model"), text_tokens=8, gaps=(2, 4))
+    task = network_task(gaps, tmp_path)
+    vocab, before = Vocab(task.sequence), Generator.load(str(folder / "model")).model
+    assert task.sequence.stride == before.config.sequence.stride
+    embedding, old = task.start["embedding"], before.params["embedding"]
+    rows = range(vocab.gap_start, vocab.frame_start)
+    np.testing.assert_array_equal(np.delete(embedding, rows, axis=0), old)
+    serials = old[vocab.serial_start : vocab.gap_start]
+    np.testing.assert_array_equal(embedding[vocab.gap(4)], serials.mean(0))
+    np.testing.assert_array_equal(task.start["head"], before.params["head"])
 
 
 @pytest.fixture
