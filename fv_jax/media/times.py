@@ -87,6 +87,7 @@ def index(
     whole = form.startswith(("matroska", "flv"))
     looks_whole = _inspector(stream)
     before, ahead = None, 0  # decoding time of the packet before, and what the clock lost
+    latest = None  # presentation time so far
     for packet in container.demux() if whole else container.demux(stream):
         if packet.dts is None and packet.pts is None and not packet.size:
             continue
@@ -99,10 +100,14 @@ def index(
         if packet.dts is not None and not packet.is_discard:
             # Where one part of an edit list ends, frames of the next may be decoded before.
             slack = _MOST_REORDERED * (packet.duration or 0) if form.startswith("mov") else 0
-            if before is not None and packet.dts < before - slack:
+            # Where the order of decoding is made up, it alone may fall.
+            back = None in (packet.pts, latest) or packet.pts < latest
+            if before is not None and packet.dts < before - slack and back:
                 ahead += before - packet.dts + (packet.duration or 1)
-                found.joined = True
+                found.joined, latest = True, None
             before = packet.dts
+            if packet.pts is not None:
+                latest = packet.pts if latest is None else max(latest, packet.pts)
         if stamp is not None and packet.time_base:
             ended = float((stamp + ahead + (packet.duration or 0)) * packet.time_base)
             found.last = max(found.last, ended)
@@ -153,7 +158,9 @@ def times(index: Index, container: InputContainer, stream: VideoStream, codec: s
     if twice:
         notes += (f"{twice} frames have the time of another one: spread to the next time",)
         return _checked(_spread(np.asarray(known, float)) * float(base), None, notes)
-    jump = codec in _STAMPED and not index.joined and None not in stamps
+    # Where frames come in another order than packets, stamps that rise are of packets (ASF).
+    of_packets = bool(index.delay) and stamps == known
+    jump = codec in _STAMPED and not index.joined and None not in stamps and not of_packets
     seconds = _from_first(known, float(base))
     if form == "gif":
         gaps = np.diff(known)

@@ -21,7 +21,7 @@ from pathlib import Path
 import av
 import numpy as np
 from av import logging as av_logging
-from av.codec.context import CodecContext
+from av.codec.context import CodecContext, Flags
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Disposition
@@ -98,7 +98,7 @@ class VideoFile:
             if index.first is None:
                 raise ClipError("the first frame cannot be decoded, nor any other")
             crop = container_crop(self._video, (index.first.height, index.first.width))
-            self._display = Display(stream, index.first, crop)
+            self._display, self._turn = Display(stream, index.first, crop), _matrix(index.first)
             found = times.times(index, container, stream, self.codec)
         self._keys: Sequence[int] = found.stamps or range(len(found.seconds))
         self._stamped, self._told = found.stamps is not None, list(found.notes)
@@ -119,7 +119,7 @@ class VideoFile:
                 f"a clip needs at least {least} frames, {len(self.times)} of "
                 f"{len(index.stamps)} can be decoded"
             )
-        self.size = self._display.pixels(index.first, _matrix(index.first)).shape[:2]
+        self.size = self._display.pixels(index.first, self._turn).shape[:2]
 
     def _check_length(self, index: times.Index) -> None:
         gaps = np.diff(self.times)
@@ -221,7 +221,14 @@ class VideoFile:
                 container.seek(self._keys[first], stream=stream)
             frames = FrameDecoder(stream, complaints).all(container)
             whole = (
-                ((number.get(frame.pts if self._stamped else count, -1), _matrix(frame)), frame)
+                (
+                    # H.264 and HEVC may say the turn once, for all frames that follow.
+                    (
+                        number.get(frame.pts if self._stamped else count, -1),
+                        _matrix(frame) or self._turn,
+                    ),
+                    frame,
+                )
                 for count, (frame, good) in enumerate(frames)
                 if good
             )
@@ -263,6 +270,8 @@ class VideoFile:
                 # notices a tenth of the damage it sees without.
                 stream.thread_type = "NONE"
                 stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
+                # Without it decoders cut from the left no fewer columns than suit them.
+                stream.codec_context.flags |= Flags.unaligned
                 yield container, stream
         except FFmpegError as error:
             raise ClipError(f"not a video, or a damaged one ({error.strerror})") from error

@@ -52,6 +52,16 @@ def test_an_aperture_that_is_not_sound_cuts_nothing(aperture, tmp_path):
     assert open_clip(path).frames([2]).shape == (1, 48, 64, 3)
 
 
+@pytest.mark.parametrize("left", [2, 8, 34])
+@pytest.mark.parametrize(("kind", "codec"), [("mkv", "h264"), ("hevc.mp4", "hevc")])
+def test_what_a_stream_wants_cut_is_cut_to_the_column(kind, codec, left, tmp_path):
+    path = videos.write(tmp_path / "whole.mp4", videos.noise(6), kind)
+    whole = open_clip(path).frames(range(6))
+    change = f"{codec}_metadata=crop_left={left}:crop_top=4"
+    cut = open_clip(videos.rewritten(path, tmp_path / "cut.mkv", change))
+    np.testing.assert_array_equal(cut.frames(range(6)), whole[:, 4:, left:])
+
+
 def test_matroska_s_crop():
     sides = {"54BB": 2, "54AA": 4, "54CC": 6, "54DD": 300}
 

@@ -125,6 +125,18 @@ def test_all_turns_and_mirrors(turn, mirrored, tmp_path):
     assert "/".join(seen) == MATRICES[turn, mirrored]
 
 
+@pytest.mark.parametrize("angle", [90, 180])
+def test_a_turn_that_the_stream_says_once_is_that_of_all_frames(angle, tmp_path):
+    path = videos.write(tmp_path / "whole.mp4", videos.noise(20), "mkv")  # key frames: 0, 8, 16
+    stored = open_clip(path).frames(range(20))
+    change = f"h264_metadata=display_orientation=insert:rotate={angle}"
+    reader = open_clip(videos.rewritten(path, tmp_path / "turned.mkv", change))
+    want = np.rot90(stored, angle // 90, axes=(1, 2))
+    assert reader.size == want.shape[1:3]
+    assert np.abs(reader.frames(range(20)).astype(int) - want).mean() < 1
+    assert np.abs(reader.frames([13]).astype(int) - want[13]).mean() < 1
+
+
 def pq(nits):
     """SMPTE ST 2084, from light to code."""
     power = (nits / 10000) ** (2610 / 16384)

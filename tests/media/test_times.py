@@ -45,6 +45,36 @@ def test_stamps_in_any_order_are_times_from_the_first_on_and_what_frames_are_kno
     assert joined.notes == ("the clock is set back on the way: taken as joined",)
 
 
+def test_stamps_of_packets_find_no_frame_that_comes_in_another_order(times_of):
+    found = times_of(Index([40, 80, 120], [0, 40, 80], delay=2))
+    np.testing.assert_allclose(found.seconds, [0, 0.04, 0.08])
+    assert (found.stamps, found.notes) == (None, ())
+    assert times_of(Index([40, 160, 80], [0, 40, 80], delay=2)).stamps == [40, 80, 160]
+
+
+@pytest.fixture
+def index_of(stream):
+    """The index of packets with these times of presentation and of decoding, ms."""
+
+    def make(*stamps) -> Index:
+        packets = [av.Packet(b"\0") for _ in stamps]
+        for packet, (pts, dts) in zip(packets, stamps):
+            packet.pts, packet.dts, packet.time_base = pts, dts, Fraction(1, 1000)
+        form = SimpleNamespace(name="matroska")
+        container = SimpleNamespace(format=form, duration=None, demux=lambda: packets)
+        return inspect.unwrap(times.index)(container, stream, lambda _: [])
+
+    return make
+
+
+def test_a_clock_is_set_back_where_both_times_are(index_of):
+    joined = index_of((0, 0), (120, 40), (40, 80), (0, 0), (120, 40), (40, 80))
+    assert (joined.joined, joined.stamps) == (True, [0, 120, 40, 81, 201, 121])
+    # Xvid's in Matroska, whose times of decoding somebody made up.
+    odd = index_of((0, -40), (120, 0), (160, 160), (200, 200), (240, 120), (280, 280))
+    assert (odd.joined, odd.stamps) == (False, [0, 120, 160, 200, 240, 280])
+
+
 def test_frames_of_one_time_are_spread_to_the_next(times_of):
     found = times_of(Index([0, 0, 100, 100, 100, 250], [0] * 6))
     np.testing.assert_allclose(found.seconds, [0, 0.05, 0.1, 0.15, 0.2, 0.25])

@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.bitstream import BitStreamFilterContext
 from places import SHARED
 
 from fv_jax.media.readers import fps_of
@@ -57,6 +58,19 @@ def write(
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
+
+
+def rewritten(path: Path, target: Path, change: str) -> Path:
+    """The packets of a video in a new file, through one of ffmpeg's bitstream filters."""
+    with av.open(str(path)) as source, av.open(str(target), "w") as container:
+        (stream,) = source.streams.video
+        copy = container.add_stream_from_template(stream)
+        bits = BitStreamFilterContext(change, stream, copy)
+        for packet in source.demux(stream):
+            for changed in bits.filter(packet if packet.size else None):
+                changed.stream = copy
+                container.mux(changed)
+    return target
 
 
 def noise(count: int = 24, shape: tuple[int, int] = (48, 64), seed: int = 0) -> np.ndarray:
