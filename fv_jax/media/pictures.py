@@ -150,8 +150,10 @@ def shown(picture: Image.Image, name: str, notes: list[str]) -> Frame:
     if picture.width * picture.height > MOST_PIXELS:
         raise ClipError(f"{name} claims {picture.width}x{picture.height} px")
     with _reading(name):
+        packed = picture.tile[0].args if picture.tile else ""
         picture.load()
         upright = ImageOps.exif_transpose(picture)
+        _scale_clear_code(upright, packed)
         mode = upright.mode
         if mode in ("F", "I", "LAB"):
             kind = {"F": "floats", "I": "32-bit numbers", "LAB": "Lab colors"}[mode]
@@ -168,6 +170,15 @@ def shown(picture: Image.Image, name: str, notes: list[str]) -> Frame:
                 _tell(notes, "transparent pixels are shown on white")
                 return mixed
         return np.asarray(upright.convert("RGB"))
+
+
+def _scale_clear_code(picture: Image.Image, packed: object) -> None:
+    """To 8 bits, as Pillow does with a PNG's pixels, but not with the code that is transparent."""
+    clear = picture.info.get("transparency")
+    if packed in ("L;2", "L;4") and isinstance(clear, int):
+        picture.info["transparency"] = clear * (85 if packed == "L;2" else 17)
+    elif packed == "RGB;16B" and isinstance(clear, tuple):
+        picture.info["transparency"] = tuple(code >> 8 for code in clear)
 
 
 def _of_16_bits(gray: Image.Image, picture: Image.Image) -> Image.Image:

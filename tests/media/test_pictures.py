@@ -1,6 +1,7 @@
 """Pictures and animations as clips: each mode beside what a viewer shows."""
 
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -70,6 +71,37 @@ def test_a_picture_is_shown_as_viewers_do(mode, tmp_path):
         picture.save(tmp_path / f"{i}.{suffix}", **options)
     shown = open_clip(tmp_path).frames([1])[0]
     assert np.abs(shown.astype(int) - want).max() <= slack
+
+
+def png_with_clear_code(bits, color, row, clear):
+    """One row of pixels, and the code of those that are transparent (PNG, section 11.3)."""
+
+    def chunk(name, data):
+        sum_of = zlib.crc32(name + data)
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", sum_of)
+
+    width = len(row) * 8 // bits // (3 if color else 1)
+    head = struct.pack(">IIBBBBB", width, 1, bits, 2 if color else 0, 0, 0, 0)
+    pixels = zlib.compress(b"\0" + row)
+    chunks = {b"IHDR": head, b"tRNS": clear, b"IDAT": pixels, b"IEND": b""}
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(name, data) for name, data in chunks.items())
+
+
+@pytest.mark.parametrize(
+    ("bits", "color", "row", "clear", "want"),
+    [
+        (1, False, b"\x55", b"\0\0", [255] * 8),
+        (2, False, b"\x1b", b"\0\1", [0, 255, 170, 255]),
+        (4, False, b"\x01\x23", b"\0\2", [0, 17, 255, 51]),
+        (8, False, b"\x01\x02", b"\0\2", [1, 255]),
+        (16, True, b"\x12\x34" * 3 + b"\x34\x34" * 3, b"\x12\x34" * 3, [255, 52]),
+    ],
+)
+def test_the_code_of_a_png_that_is_transparent(bits, color, row, clear, want, tmp_path):
+    (tmp_path / "a.png").write_bytes(png_with_clear_code(bits, color, row, clear))
+    reader = open_clip(tmp_path / "a.png", least=1)
+    assert reader.frames([0])[0, 0, :, 0].tolist() == want
+    assert reader.notes == ["transparent pixels are shown on white"]
 
 
 def gray_tiff(path, data, bits, photometric):
