@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
 from fv_jax.array_types import Frame, Frames
 from fv_jax.media.display import over_background
@@ -80,7 +80,7 @@ class Animation:
     def __init__(self, path: Path, page_fps: float, *, least: int = 2):
         self.path = path
         self.notes: list[str] = []
-        with _opened(path) as picture, _reading(path.name):
+        with _animation(path) as picture, _reading(path.name):
             # An APNG may hold a picture for viewers that cannot play it.
             self._first = int(bool(getattr(picture, "default_image", False)))
             count = getattr(picture, "n_frames", 1) - self._first
@@ -104,7 +104,7 @@ class Animation:
         """Pixels of the chosen frames, one by one."""
         before, pixels = -1, None
         wanted = checked(indices, len(self.times))
-        with _opened(self.path) as picture:
+        with _animation(self.path) as picture:
             for index in wanted:
                 if index != before or pixels is None:
                     with _reading(self.path.name):
@@ -261,6 +261,19 @@ def _alike(picture: Image.Image) -> bool:
     return count > 1
 
 
+class _AnimatedPng(PngImagePlugin.PngImageFile):
+    """Pillow's, but where what was there before a frame shall come back, it does.
+
+    Pillow paints a frame that is blended into the very copy that it keeps of that.
+    """
+
+    def load_end(self) -> None:
+        vanishes = self.dispose_op == PngImagePlugin.Disposal.OP_PREVIOUS
+        before = self._prev_im.copy() if vanishes and self._prev_im else None
+        super().load_end()
+        self._prev_im = before or self._prev_im
+
+
 class _reading:
     """Damaged pictures raise nearly anything in Pillow: one reason for all."""
 
@@ -277,3 +290,12 @@ class _reading:
 def _opened(path: Path) -> Image.Image:
     with _reading(path.name):
         return Image.open(path)
+
+
+def _animation(path: Path) -> Image.Image:
+    picture = _opened(path)
+    if picture.format != "PNG":
+        return picture
+    picture.close()
+    with _reading(path.name):
+        return _AnimatedPng(path)

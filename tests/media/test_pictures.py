@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 import pytest
 import videos
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin
 
 from fv_jax.media import open_clip
 from fv_jax.media.pictures import Animation, Pictures, is_animated
@@ -269,3 +269,16 @@ def test_transparent_frames_of_an_animation_are_shown_on_white(tmp_path):
         assert shown[10, 10].tolist() == [255, 0, 0], name
         assert shown[10, 2].tolist() == [255, 255, 255], name  # where it was before
         assert reader.notes == ["transparent pixels are shown on white"]
+
+
+@pytest.mark.parametrize("blend", [0, 1], ids=["source", "over"])
+def test_frames_of_an_animation_that_are_to_vanish_do(blend, tmp_path):
+    frames = [np.zeros((48, 64, 4), np.uint8) for _ in range(4)]
+    for i, frame in enumerate(frames):
+        frame[:, 16 * i : 16 * i + 16] = 0, 0, 0, 255
+    first, *more = map(Image.fromarray, frames)
+    back = PngImagePlugin.Disposal.OP_PREVIOUS
+    first.save(tmp_path / "a.png", save_all=True, append_images=more, disposal=back, blend=blend)
+    reader = open_clip(tmp_path / "a.png")
+    np.testing.assert_array_equal(reader.frames(range(4))[:, 0, 8::16, 0], 255 - 255 * np.eye(4))
+    np.testing.assert_array_equal(reader.frames([3]), reader.frames(range(4))[3:])
