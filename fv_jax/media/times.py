@@ -21,6 +21,7 @@ _STAMPED = ("h264", "hevc", "vp8", "vp9", "av1", "gif", "mjpeg", "prores", "png"
 _LONGEST = 3600  # seconds on the screen; a damaged stamp may claim any
 _MOST_REORDERED = 16  # frames that one may be decoded ahead of its turn (H.264, HEVC)
 _SHORT, _AS_SHOWN = 1, 10  # 1/100 s: a GIF's frame that is to last so long or less lasts 100 ms
+_CHUNK_HEAD = 8  # bytes before what a chunk of an AVI holds
 _NAL_LENGTHS = {"h264": 4, "hevc": 21}  # where the header says how long a NAL's length is
 
 
@@ -88,7 +89,7 @@ def index(
     looks_whole = _inspector(stream)
     before, ahead = None, 0  # decoding time of the packet before, and what the clock lost
     latest = None  # presentation time so far
-    for packet in container.demux() if whole else container.demux(stream):
+    for packet in container.demux() if whole else packets(container, stream):
         if packet.dts is None and packet.pts is None and not packet.size:
             continue
         stamp = packet.dts if packet.pts is None else packet.pts
@@ -127,6 +128,20 @@ def index(
     elif form.startswith(("mov", "avi")) and stream.duration and stream.time_base:
         found.announced = float((stream.duration + (stream.start_time or 0)) * stream.time_base)
     return found
+
+
+def packets(container: InputContainer, stream: VideoStream) -> Iterator[av.Packet]:
+    """The packets of a stream; those of an AVI have the times of its index, if it has one.
+
+    Without it they would be counted, and those behind a loss come too early.
+    """
+    places: dict[int, int] = {}
+    if container.format.name == "avi":
+        places = {entry.pos + _CHUNK_HEAD: entry.timestamp for entry in stream.index_entries}
+    for packet in container.demux(stream):
+        if (place := places.get(packet.pos)) is not None:
+            packet.pts, packet.dts = None if packet.pts is None else place, place
+        yield packet
 
 
 def times(index: Index, container: InputContainer, stream: VideoStream, codec: str) -> Times:
@@ -187,8 +202,12 @@ def of_decoded(
     """Times of the frames that were decoded, by number and stamp, and which numbers they are."""
     base = stream.time_base
     stamps = [stamp for _, stamp in frames if stamp is not None]
-    known = sorted(set(stamps))
-    if base and len(known) == len(frames):
+    known, missing = sorted(set(stamps)), len(frames) - len(stamps)
+    if base and missing and len(known) > 1 and stamps == known:
+        places = [place for place, (_, stamp) in enumerate(frames) if stamp is not None]
+        filled = _between(np.asarray(known, float), places, len(frames)) * float(base)
+        found = _checked(filled, None, (f"{missing} frames have no time: spread between others",))
+    elif base and len(known) == len(frames):
         jump = codec in _STAMPED and not index.joined and stamps == known
         found = _checked(_from_first(known, float(base)), known if jump else None)
     else:
@@ -198,6 +217,14 @@ def of_decoded(
 
 def _from_first(stamps: Sequence[int], base: float) -> np.ndarray:
     return (np.asarray(stamps, float) - stamps[0]) * base
+
+
+def _between(stamps: np.ndarray, places: list[int], count: int) -> np.ndarray:
+    """Rising stamps of some of `count` frames, and even ones between and beside them, from 0 on."""
+    step = float(np.median(np.diff(stamps) / np.diff(places)))
+    first, last = stamps[0] - step * places[0], stamps[-1] + step * (count - 1 - places[-1])
+    known = np.concatenate([[first], stamps, [last]])
+    return np.interp(np.arange(count), [0, *places, count - 1], known) - first
 
 
 def _spread(stamps: np.ndarray) -> np.ndarray:

@@ -307,7 +307,7 @@ class FrameDecoder:
 
     def all(self, container: InputContainer) -> Iterator[tuple[av.VideoFrame, bool]]:
         """Every frame from where the container stands."""
-        for packet in container.demux(self._stream):
+        for packet in times.packets(container, self._stream):
             if packet.size:
                 yield from self(packet)
         yield from self(None)

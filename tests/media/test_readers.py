@@ -94,6 +94,20 @@ def test_frames_dropped_in_an_avi_leave_their_time(kind, tmp_path):
     np.testing.assert_allclose(reader.times, stamps / 1000, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["avi", "h264.avi"])
+def test_packets_lost_from_an_avi_leave_their_time(kind, tmp_path):
+    path = videos.write(tmp_path / f"a.{kind}", videos.noise(40), kind)
+    with av.open(str(path)) as container:
+        places = [packet.pos for packet in container.demux(video=0) if packet.size]
+    data = bytearray(path.read_bytes())
+    data[places[14] - 8 : places[22] - 8] = bytes(places[22] - places[14])  # heads of chunks, too
+    path.write_bytes(bytes(data))
+    times = VideoFile(path).times
+    assert len(times) < 40
+    np.testing.assert_allclose(times[-8:], np.arange(32, 40) / 25, atol=1e-6)
+    assert np.diff(times).max() >= 8 / 25
+
+
 def with_edits(path, *edits):
     """An MP4 with another edit list: seconds, and the second of the media at which they begin."""
     data = bytearray(path.read_bytes())

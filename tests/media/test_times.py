@@ -139,6 +139,22 @@ def test_decoded_frames_have_their_own_times_or_even_ones(stream):
         assert numbers == [number for number, _ in frames]
 
 
+@pytest.mark.parametrize(
+    ("stamps", "seconds"),
+    [
+        ([40, None, None, 100, 200], [0, 0.02, 0.04, 0.06, 0.16]),
+        ([None, 40, 80, None], [0, 0.04, 0.08, 0.12]),
+        ([0, 400, None, 480], [0, 0.4, 0.44, 0.48]),
+    ],
+)
+def test_decoded_frames_without_a_time_are_spread_between_others(stamps, seconds, stream):
+    found, numbers = of_decoded([*enumerate(stamps)], Index(), stream, "h264")
+    np.testing.assert_allclose(found.seconds, seconds)
+    assert (found.stamps, numbers) == (None, [*range(len(stamps))])
+    count = stamps.count(None)
+    assert found.notes == (f"{count} frames have no time: spread between others",)
+
+
 def test_a_beginning_that_cannot_be_decoded_shows_in_the_packets():
     first = av.VideoFrame(2, 2)
     first.pts = 40
