@@ -10,6 +10,7 @@ those that are not alike no code should have most.
 """
 
 import dataclasses
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ import numpy as np
 from experiments.own_tokenizer import get_config
 from fv_jax.config.training import TokenizerExperiment
 from fv_jax.data.split import open_whole
+from fv_jax.files import write_text
 from fv_jax.media.frames import Window, read
 from fv_jax.media.writers import write_mp4
 from fv_jax.reporting.results import markdown, record
@@ -35,6 +37,7 @@ _LEVELS = {  # least and most of a color, 0 to 255
     "plain": (0, 256), "dark": (0, 30), "bright": (225, 256), "gray": (0, 256),
 }  # fmt: skip
 _ALIKE = 16  # levels of 255
+_HOME = Path("out/own_tokenizer_bench")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +63,11 @@ def run(settings: Settings) -> None:
     trainings: list[dict[str, object]] = []
     for name, data in _sources(settings):
         for seed in range(settings.seeds):
-            trainings.append({"set": name, "seed": seed, **_trained(settings, data, name, seed)})
+            done = _HOME / f"{name}-{seed}" / f"{settings.steps}-done.json"
+            if not done.is_file():
+                made = _trained(settings, data, name, seed)
+                write_text(done, json.dumps({"set": name, "seed": seed, **made}))
+            trainings.append(json.loads(done.read_text(encoding="utf-8")))
             print(trainings[-1])
     columns = {
         "set": "folder", "seed": "seed", "psnr": "PSNR of what is held out, dB",
@@ -75,7 +82,7 @@ def run(settings: Settings) -> None:
 
 def _sources(settings: Settings) -> Iterator[tuple[str, str]]:
     """Name and text of every set of clips asked for that there is."""
-    home = settings.out / "own_tokenizer" / "clips"
+    home = _HOME / "clips"
     for name in settings.sets:
         if name in _LEVELS:
             yield name, str(_drawn(home / name, name))
@@ -118,7 +125,7 @@ def _trained(settings: Settings, data: str, name: str, seed: int) -> dict[str, o
     """One training as a user would start it, and what came of it."""
     config = get_config()
     steps = settings.steps or config.run.steps
-    home = settings.out / "own_tokenizer" / f"{name}-{seed}"
+    home = _HOME / f"{name}-{seed}"
     run = dataclasses.replace(config.run, seed=seed, steps=steps, sample_every=steps)
     config = dataclasses.replace(config, data=data, run=run)
     begun, cpu = time.perf_counter(), sum(os.times()[:2])
