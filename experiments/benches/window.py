@@ -200,7 +200,7 @@ def _time_forced(generator: Generator, prompts: list[str]) -> list[dict[str, Any
             tokens = pack(text[:rows], given, interpolation_serials(insert), sequence)
             state = generator.engine.start(sampler, [(0, i) for i in range(rows)])
             stats = Stats()
-            generator.engine.decode(state, sampler, stats, tokens=tokens, guesses=guesses, prefix=2)
+            generator.engine.decode(state, sampler, stats, tokens=tokens, guesses=guesses)
             taken.append(stats.summary(1)["seconds"]["sample"])
         return 1e3 * statistics.median(taken[1:])
 

@@ -108,13 +108,14 @@ class TransformerEngine(Engine):
         fold = functools.partial(functools.reduce, jax.random.fold_in)
         return jnp.stack([fold(rest, jax.random.key(s)) for s, *rest in keys])
 
-    def decode(self, state, sampler, stats, *, tokens, guesses, read=0, prefix=0, left_out=None):
+    def decode(self, state, sampler, stats, *, tokens, guesses, read=0, left_out=None):
         """As `Engine.decode`, from the beginning of a sequence."""
         del guesses, read
+        known = int((tokens == FREE).any(axis=0).argmax()) // sampler.sequence.stride
         with stats("sample"):
             whole = autoregressive.cached(
                 self._params, jnp.asarray(tokens), state, graph=self._graph,
-                sequence=sampler.sequence, policy=sampler.policy, known_frames=prefix,
+                sequence=sampler.sequence, policy=sampler.policy, known_frames=known,
             )  # fmt: skip
             codes = unpack(jax.device_get(whole), sampler.sequence)[2]
         stats.count(sampled=int((tokens == FREE).sum()))

@@ -106,6 +106,7 @@ class Engine:
         def seconds(rows: int, window: int) -> float:
             sampler = Sampler(sequence, Sampling(), window)
             tokens = np.ones((rows, 2 * sequence.stride), np.int32)
+            tokens[:, 1] = FREE  # else all of it would be read at once
             guesses, taken = np.full(tokens.shape[1], -1, np.int32), []
             for _ in range(_MEASUREMENTS + 1):
                 state = self.start(sampler, [(0, row) for row in range(rows)])
@@ -131,7 +132,6 @@ class Engine:
         tokens: Int[np.ndarray, "B T"],
         guesses: Int[np.ndarray, " T"],
         read: int = 0,
-        prefix: int = 0,
         left_out: Bool[np.ndarray, "B T"] | None = None,
     ) -> tuple[Int[np.ndarray, "B F P"], DecodeState]:
         """Run the sampler, compiling it for a new shape.
@@ -142,12 +142,14 @@ class Engine:
             stats: told what it costs.
             tokens: whole blocks of vocabulary ids, or FREE.
             guesses: see `sampler.decode_tokens`.
-            read: blocks that the state has seen.
-            prefix: blocks after these that are known.
+            read: blocks that the state has seen. What follows them up to the first FREE is read by
+                one chunkwise call.
             left_out: known tokens that the network is to do without; then nothing may be read.
         """
         sequence = sampler.sequence
-        start, prefix = read * sequence.stride, prefix * sequence.stride
+        start, free = read * sequence.stride, (tokens == FREE).any(axis=0)
+        # The token before an id is fed where the id is sampled.
+        prefix = max(int(free.argmax() if free.any() else len(free)) - 1 - start, 0)
         places, fed = None, tokens.size - len(tokens) * start
         if left_out is not None:
             places, fed, prefix = feed(tokens, left_out, prefix, sequence.stride)

@@ -173,7 +173,7 @@ class Generator:
                 tokens=pack(
                     plan.texts, codes, serials, sequence, self.model.config.key_frame_stride
                 ),
-                guesses=guess(count, sequence), prefix=known,
+                guesses=guess(count, sequence),
             )  # fmt: skip
         grids = codes.reshape(rows, count, *sequence.frame_grid)
         if not in_a_row:

@@ -89,7 +89,7 @@ def sample_gaps(
             texts[gaps.video], blocks.reshape(*blocks.shape[:2], -1),
             interpolation_serials(insert), sequence, named,
         ),
-        guesses=_guesses(drafts, insert, sequence), prefix=2,
+        guesses=_guesses(drafts, insert, sequence),
         left_out=_left_out(gaps, sequence, skip) if skip else None,
     )  # fmt: skip
     return codes[:, 2:].swapaxes(0, 1).reshape(known.shape)

@@ -245,11 +245,9 @@ class Stream(Iterator[StreamedFrame]):
                 )
             at.key_round, at.made = at.key_round + 1, _CARRIED
             self._state = self._start()
-            seen = prefix = _CARRIED
-            read = 0
+            seen, read = _CARRIED, 0
         else:
             seen = read = min(at.made, 1)
-            prefix = 0
         known = [ids.reshape(-1) for ids in self._keys][len(self._keys) - seen :]
         free = np.full(sequence.frame_tokens, FREE, np.int32)
         serials = key_frame_serials(self._round)[at.made - seen : at.made + 1]
@@ -260,7 +258,7 @@ class Stream(Iterator[StreamedFrame]):
                 self._plan.texts, np.stack([*known, free])[None], serials, sequence,
                 self._engine.model.config.key_frame_stride,
             ),
-            guesses=guess(seen + 1, sequence), read=read, prefix=prefix,
+            guesses=guess(seen + 1, sequence), read=read,
         )  # fmt: skip
         key = codes[0, -1].reshape(sequence.frame_grid).astype(np.int32)
         made = [key] if not self._keys else [self._keys[-1], key]

@@ -8,8 +8,11 @@ import tiny
 from fv_jax.files import user_cache
 from fv_jax.generation.engine import Engine
 from fv_jax.generation.policies import Sampling
+from fv_jax.generation.sampler import decode
 from fv_jax.generation.stats import Stats
 from fv_jax.generation.window_size import StepTime
+from fv_jax.sequence.packing import pack, unpack
+from fv_jax.sequence.vocab import FREE, PAD
 
 
 def test_what_a_step_takes_is_measured_once_and_kept(monkeypatch, tmp_path):
@@ -56,3 +59,24 @@ def test_a_shape_is_compiled_once():
         )  # fmt: skip
     assert len(engine._compiled) == 1
     assert stats.summary(1)["forced"] == 2 * tokens.size
+
+
+def test_what_stands_before_the_first_id_to_be_sampled_is_read_at_once():
+    engine, sequence = Engine(tiny.model(), StepTime(0.0, 1.0)), tiny.sequence()
+    sampler, rng, rows = engine.sampler(Sampling(), 2), np.random.default_rng(0), 2
+    texts = np.full((rows, sequence.text_tokens), PAD, np.int32)
+    codes = rng.integers(0, sequence.frame_codes, (rows, 3, sequence.frame_tokens))
+    codes[:, 2] = FREE
+    codes[1, 1, 3:] = FREE  # the first one of all rows counts
+    tokens = pack(texts, codes, [1, 2, 3], sequence)
+    guesses, seeds, stats = np.full(tokens.shape[1], -1, np.int32), [(0,), (1,)], Stats()
+    made, _ = engine.decode(
+        engine.start(sampler, seeds), sampler, stats, tokens=tokens, guesses=guesses
+    )
+    first = sequence.stride + sequence.header + 3
+    assert stats.summary(1)["steps"] == tokens.shape[1] - (first - 1)
+    whole, _, _ = decode(
+        engine.model.params, engine.start(sampler, seeds), tokens, guesses,
+        graph=engine.model.graph, sampler=sampler,
+    )  # fmt: skip
+    np.testing.assert_array_equal(made, unpack(np.asarray(whole), sequence)[2])

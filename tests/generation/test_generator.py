@@ -207,7 +207,6 @@ def test_five_given_frames_are_in_the_row_and_in_the_clip_as_they_are_given(give
     _, serials, frames = unpack(keys["tokens"][:, : 5 * sequence.stride], sequence)
     assert serials == [1, 5, 2, 3, 4]
     np.testing.assert_array_equal(frames[0], given[[0, 4, 1, 2, 3]])
-    assert keys["prefix"] == 5
     assert keys["tokens"].shape[1] == 6 * sequence.stride
     last = keys["tokens"][0, 5 * sequence.stride :]
     assert last[sequence.text_tokens] == Vocab(sequence).serial(3)

@@ -26,8 +26,8 @@ class Recorder(Engine):
     def start(self, sampler, keys):
         return keys
 
-    def decode(self, state, sampler, stats, *, tokens, guesses, read=0, prefix=0, left_out=None):
-        self.calls.append((state, sampler, tokens, guesses, prefix))
+    def decode(self, state, sampler, stats, *, tokens, guesses, read=0, left_out=None):
+        self.calls.append((state, sampler, tokens, guesses))
         self.left_out.append(left_out)
         codes = unpack(tokens, sampler.sequence)[2]
         return np.where(codes < 0, 0, codes), state
@@ -46,9 +46,9 @@ def run(options, frames=None, model=None, **more):
 def test_a_level_is_one_call_whose_rows_are_a_b_and_the_inserted_frames():
     video, calls, ids = run(Options(insert=3, inherit=1.0))
     assert len(calls) == 1
-    keys, sampler, tokens, guesses, prefix = calls[0]
+    keys, sampler, tokens, guesses = calls[0]
     assert keys == [(5, BETWEEN, 0, 0), (5, BETWEEN, 0, 1)]
-    assert (sampler.guidance, prefix) == (1.0, 2)
+    assert sampler.guidance == 1.0
     _, serials, codes = unpack(tokens, sampler.sequence)
     assert serials == [1, 5, 2, 3, 4]
     np.testing.assert_array_equal(codes[:, 0], ids[:2].reshape(2, -1))
