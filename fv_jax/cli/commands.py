@@ -34,7 +34,8 @@ class Generate:
     format: Literal["npz", "mp4", "gif", "png"] = "npz"
     """Format of the files in a folder."""
     model: str = "shapes"
-    """A shipped model's name, a model folder, or hf:OWNER/NAME[@REVISION] of a hub."""
+    """A shipped model's name, a model folder (here, gs:// or s3://), or hf:OWNER/NAME[@REVISION] of
+    a hub."""
     seed: int = 0
     """Prompt i is sampled with seed + i."""
     batch_size: int = 8
@@ -75,7 +76,8 @@ class Interpolate:
     prompt: str = ""
     """What the video shows; may be left out."""
     model: str = "shapes"
-    """A shipped model's name, a model folder, or hf:OWNER/NAME[@REVISION] of a hub."""
+    """A shipped model's name, a model folder (here, gs:// or s3://), or hf:OWNER/NAME[@REVISION] of
+    a hub."""
     seed: int = 0
     """Decides the sampled ids and which places are inherited."""
     scale: int = 1
@@ -97,6 +99,7 @@ class Inspect:
     - their texts: captions.jsonl or .csv there, a .txt beside each clip (docs/data.md has more),
       or else the names of the folders they lie in
     - `folder:clips,match=train/*,picture_fps=10` the same with options
+    - `gs://BUCKET/clips`, `s3://..` wherever a folder is named: it is fetched first
     - `ucf101:DIR,split=train,list=1` UCF-101 as unpacked
     - `kinetics600:DIR,split=val` its CSV and clip files
     - `bair:DIR,split=test,camera=image_main` TFRecords of BAIR, or as TFDS prepared them
@@ -138,8 +141,8 @@ class Tokenize:
 
     source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SOURCE")]
     """A folder of videos, or KIND:PLACE,option=value."""
-    out: Path
-    """The folder for the tokens."""
+    out: Annotated[str, tyro.conf.arg(metavar="DIR")]
+    """The folder for the tokens; may be gs://BUCKET/PATH or s3://BUCKET/PATH."""
     tokenizer: str = "shapes"
     """A trained tokenizer's file or folder, a shipped model's name, or icetk:PATH."""
     settings: _TOKENS = TokenSettings()

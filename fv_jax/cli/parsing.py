@@ -13,6 +13,7 @@ import tyro
 
 from fv_jax.config.model import PerLevel, Share, require_countable
 from fv_jax.config.registry import choices
+from fv_jax.files.buckets import is_bucket
 
 _BOX = re.compile(r"[\u2500-\u257f]+|-{4,}")
 # What is wrong with a value: of which flag or dataclass, without a flag's help text.
@@ -42,10 +43,16 @@ def _path(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
         metavar="PATH",
-        instance_from_str=lambda words: (Folder if words[0].endswith("/") else Path)(words[0]),
+        instance_from_str=lambda words: _path_of(words[0]),
         is_instance=lambda value: isinstance(value, Path),
         str_from_instance=lambda path: [str(path)],
     )
+
+
+def _path_of(word: str) -> Path:
+    if is_bucket(word):
+        raise ValueError(f"must be a path of this machine, got {word!r} (docs/scale.md)")
+    return (Folder if word.endswith("/") else Path)(word)
 
 
 def _numbers(word: str) -> int | tuple[int, ...]:

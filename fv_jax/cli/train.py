@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal
 
+import jax
 import tyro
 
 from fv_jax.cli.commands import Train
@@ -15,6 +16,7 @@ from fv_jax.cli.parsing import parse
 from fv_jax.cli.paths import check_apart, place_of
 from fv_jax.config.model import TokenSettings
 from fv_jax.config.training import CodebookExperiment, FeaturesExperiment
+from fv_jax.files import buckets
 from fv_jax.training import codebook, experiments, loop
 from fv_jax.training import distributed as cluster
 from fv_jax.training.mesh import check_batch, make_layout
@@ -57,9 +59,11 @@ def train(command: Train) -> int:
         estimate(config, devices=flags.devices, topology=flags.topology)
         return 0
     if isinstance(config, CodebookExperiment):
-        home = Path(config.folder or experiments.OUT / config.name)
+        home = config.folder or str(experiments.OUT / config.name)
         _check_apart(config, home, flag="--folder")
-        model, warning = codebook.train(config, home)
+        with buckets.carried(home) as work:
+            trained, warning = codebook.train(config, work.folder)
+        model = str(trained).replace(str(work.folder), home)
         size = "" if config.size == TokenSettings.size else f" --size {config.size}"
         print(f"tokenizer: {model}")
         print(
@@ -70,25 +74,36 @@ def train(command: Train) -> int:
             print(f"fv: {warning}", file=sys.stderr)
         return 0
     cluster.join()  # before anything asks JAX for a device
-    home = Path(config.run.folder or experiments.OUT / config.name)
+    home = config.run.folder or str(experiments.OUT / config.name)
     _check_apart(config, home, flag="--run.folder")
     with cluster.leaving_on_failure():
         # Before the data, which may take long to read.
         check_batch(make_layout(config.run.mesh), config.run.batch_size, config.run.accumulate)
+        if buckets.is_bucket(home) and jax.process_count() > 1:
+            raise ValueError(
+                f"--run.folder {home}: several processes write a checkpoint together, in a folder "
+                "that all of them see; mount the bucket (docs/scale.md)"
+            )
         task = experiments.build_task(config)
-        model = loop.train(task, config, home, profile=flags.profile, log=flags.log)
+        with buckets.carried(home) as work:
+            model = loop.train(
+                task, config, work.folder, profile=flags.profile, log=flags.log, saved=work.carry
+            )
     if cluster.is_first():
-        print(f"trained weights: {model}")
-        print(f"go on with: {task.next_command(model)}")
+        print(
+            f"trained weights: {model}\ngo on with: {task.next_command(model)}".replace(
+                str(work.folder), home
+            )
+        )
         if warning := task.warning(model):
             print(f"fv: {warning}", file=sys.stderr)
     return 0
 
 
-def _check_apart(config: Any, home: Path, *, flag: str) -> None:
+def _check_apart(config: Any, home: str, *, flag: str) -> None:
     """See to it that pictures of a training do not become clips that it is trained on."""
     for name in ("data", "valid"):
-        check_apart(home, place_of(getattr(config, name, "")), flag=flag)
+        check_apart(Path(home), place_of(getattr(config, name, "")), flag=flag)
 
 
 def settings_of(module: ModuleType, args: Sequence[str], prog: str = "") -> tuple[Flags, Any]:

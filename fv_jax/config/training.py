@@ -76,7 +76,7 @@ class RunConfig:
     seed: int = 0
     """Seed of the first weights and of the order of the data."""
     folder: str = ""
-    """Where checkpoints, logs and samples go ("" means out/EXPERIMENT)."""
+    """Where checkpoints, logs and samples go ("" means out/EXPERIMENT); gs:// and s3://, too."""
     log_every: int = 20
     """Steps from one line of the log to the next."""
     sample_every: int = 500

@@ -20,7 +20,9 @@ from array_record.python.array_record_module import ArrayRecordReader
 from jaxtyping import UInt16
 
 from fv_jax.config.model import from_json, to_json
+from fv_jax.data.sources.base import parse as parse_source
 from fv_jax.files import write_text
+from fv_jax.files.buckets import is_bucket, local
 
 MANIFEST, TOKENIZER = "manifest.json", "tokenizer.safetensors"
 FORMAT = "fv-jax tokens 1"
@@ -86,6 +88,18 @@ class Manifest:
         if manifest.format != FORMAT:
             raise ValueError(f"{path} has format {manifest.format!r}, want {FORMAT!r}")
         return manifest
+
+
+def tokens_at(name: str) -> Path | None:
+    """The folder of tokens of this name, fetched if it lies in a store; None if it is none.
+
+    Raises:
+        OSError: a store does not give it; see `buckets.fetch`.
+    """
+    if is_bucket(name) and parse_source(name)[2]:
+        return None  # options: clips
+    folder = Path(local(name))
+    return folder if (folder / MANIFEST).is_file() else None
 
 
 def shard_path(folder: Path, number: int) -> Path:

@@ -25,7 +25,7 @@ from fv_jax.config.model import Options, to_json
 from fv_jax.config.training import NetworkExperiment
 from fv_jax.data.sources.base import Entry
 from fv_jax.data.split import open_split, open_whole
-from fv_jax.data.token_cache import MANIFEST, Manifest
+from fv_jax.data.token_cache import Manifest, tokens_at
 from fv_jax.evaluation.clip_sets import ClipFile
 from fv_jax.evaluation.evaluate import Comparison, Sets, progress
 from fv_jax.evaluation.feature_cache import clip_hash
@@ -372,8 +372,8 @@ def _sampling(options: Options) -> dict[str, Any]:
 
 def _pixels_of(name: str) -> str:
     """The source of a folder of tokens, which has no pixels; any other source is its own."""
-    folder = Path(name)
-    return Manifest.read(folder).source if (folder / MANIFEST).is_file() else name
+    folder = tokens_at(name)
+    return Manifest.read(folder).source if folder else name
 
 
 def _frames(entry: Entry, fps: float, count: int) -> np.ndarray:

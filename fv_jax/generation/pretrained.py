@@ -18,6 +18,7 @@ from flax import nnx
 from fv_jax.config.model import RetNetConfig, SequenceConfig, from_json, to_json
 from fv_jax.config.registry import choices
 from fv_jax.files import write_text
+from fv_jax.files.buckets import local
 from fv_jax.generation import hub
 from fv_jax.models.retnet import RetNet
 from fv_jax.sequence.vocab import Vocab
@@ -123,11 +124,11 @@ def locate(model: str) -> Path:
 
     Raises:
         FileNotFoundError: none of them; the message lists what there is.
-        OSError, ValueError: a hub does not give it; see `hub.fetch`.
+        OSError, ValueError: a hub or a store does not give it; see `hub.fetch`, `buckets.fetch`.
     """
     if model.startswith(hub.PREFIX):
         return hub.fetch(model, FILES)
-    for folder in (SHIPPED / model, Path(model)):
+    for folder in (SHIPPED / model, Path(local(model))):
         if (folder / "config.json").is_file():
             return folder
     raise FileNotFoundError(
@@ -138,6 +139,8 @@ def locate(model: str) -> Path:
 
 def load(model: str = DEFAULT) -> Model:
     """Load a shipped model by name, a model folder by path, or a hub's by `hf:OWNER/NAME`.
+
+    A path may be one in an object store, gs:// or s3://.
 
     Raises:
         FileNotFoundError: no such model, or a file of it is missing.

@@ -9,7 +9,7 @@ import jax
 
 from fv_jax.config.model import require
 from fv_jax.config.training import NetworkExperiment, TokenizerExperiment
-from fv_jax.data.token_cache import MANIFEST, TokenFolder
+from fv_jax.data.token_cache import TokenFolder, tokens_at
 from fv_jax.planning.costs import StepCosts, described_devices, step_costs
 from fv_jax.training.accelerators import ACCELERATORS
 from fv_jax.training.flops import step_flops
@@ -141,12 +141,12 @@ def _task(config: Any, devices: int) -> tuple[Any, int | None, str]:
     if isinstance(config, TokenizerExperiment):
         loss = TokenizerLoss(config)
         return _TokenizerStep(config, loss), None, "from the settings alone"
-    if (Path(config.data) / MANIFEST).is_file():
+    if folder := tokens_at(config.data):
         from fv_jax.training.tasks.network import network_task
 
         task = network_task(config, Path("out/tokens"), devices)
         same = NetworkLoss(config, task.sequence, task.network.code_levels, devices)
-        return same, len(TokenFolder(Path(config.data))), f"data {config.data}"
+        return same, len(TokenFolder(folder)), f"data {config.data}"
     require(
         config.expected is not None,
         f"{config.name} does not know its data's sizes (`expected`); make tokens first, with "

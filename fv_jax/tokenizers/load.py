@@ -9,6 +9,7 @@ from pathlib import Path
 import safetensors
 
 from fv_jax.config.registry import Registry, choices
+from fv_jax.files.buckets import local
 from fv_jax.tokenizers.interface import FrameTokenizer
 from fv_jax.weights.shipped import SHIPPED, shipped_models
 
@@ -31,6 +32,7 @@ def load_tokenizer(name: str) -> FrameTokenizer:
             a .safetensors file that a tokenizer was saved to, or the folder of a trained one;
             a file of a kind that has a suffix of its own, such as icetk's ice_image.pt;
             `KIND:PATH` for a file of any name, or a folder that holds the kind's usual one.
+            A path may be one in an object store, gs:// or s3://.
 
     Raises:
         FileNotFoundError: no such file and no shipped model of that name.
@@ -38,12 +40,9 @@ def load_tokenizer(name: str) -> FrameTokenizer:
     """
     kind, _, rest = name.partition(":")
     if kind in TOKENIZERS:
-        tokenizer, path = (
-            TOKENIZERS[kind],
-            Path(rest).expanduser(),
-        )  # behind the colon no shell does
+        tokenizer, path = TOKENIZERS[kind], Path(local(rest)).expanduser()  # here no shell does
         return tokenizer.from_file(path / tokenizer.file_name if path.is_dir() else path)
-    path = Path(name)
+    path = Path(local(name))
     if path.is_dir():
         path = path / "tokenizer.safetensors"
     if not path.is_file():

@@ -25,6 +25,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -58,15 +59,20 @@ class Checkpointer:
         folder: holds the checkpoints; made if need be, and cleared of saves that were cut off.
         keep: how many of the newest stay.
         keep_every: beside them those whose step is a multiple of this stay; 0 for none.
+        saved: called in the background when one is whole, such as to carry it elsewhere; an
+            `OSError` of it is told, and that is all.
 
     Raises:
         ValueError: the processes do not see the same checkpoints.
     """
 
-    def __init__(self, folder: Path, *, keep: int, keep_every: int = 0):
+    def __init__(
+        self, folder: Path, *, keep: int, keep_every: int = 0,
+        saved: Callable[[], None] = lambda: None,
+    ):  # fmt: skip
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder.resolve()
-        self._keep, self._keep_every = keep, keep_every
+        self._keep, self._keep_every, self._saved = keep, keep_every, saved
         self._first = is_first()
         if self._first:
             integrity.remove_unfinished(self._folder)
@@ -208,6 +214,10 @@ class Checkpointer:
         if self._first:
             for old in self._superfluous(sorted([*self._steps, step])):
                 integrity.remove(self._folder / str(old))
+        try:
+            self._saved()
+        except OSError as error:
+            _say(f"{error}; training goes on")
 
     def _superfluous(self, steps: list[int]) -> list[int]:
         every = self._keep_every

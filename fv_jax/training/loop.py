@@ -16,7 +16,7 @@ hold; the first one draws samples and writes.
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -77,7 +77,7 @@ class Task(Protocol):
 
 def train(
     task: Task, config: Any, folder: Path, *, profile: bool = False,
-    log: Sequence[str] = ("tensorboard",),
+    log: Sequence[str] = ("tensorboard",), saved: Callable[[], None] = lambda: None,
 ) -> Path:  # fmt: skip
     """Train until `config.run.steps`, continuing what `folder` holds.
 
@@ -87,6 +87,7 @@ def train(
         folder: the run's.
         profile: write a trace of a few steps.
         log: where numbers and pictures go beside log.jsonl: names of `writers.WRITERS`.
+        saved: called in the background when a checkpoint is whole.
 
     Returns:
         The folder of the exported weights.
@@ -97,11 +98,11 @@ def train(
         Interrupted: Ctrl-C, after saving; `Terminated` of SIGTERM.
     """
     with only_process_in(folder) if is_first() else contextlib.nullcontext():
-        return _Run(task, config, folder).train(profile, log)
+        return _Run(task, config, folder, saved).train(profile, log)
 
 
 class _Run:
-    def __init__(self, task: Task, config: Any, folder: Path):
+    def __init__(self, task: Task, config: Any, folder: Path, saved: Callable[[], None]):
         run: RunConfig = config.run
         self.task, self.config, self.folder, self.run = task, config, folder, run
         self.layout = make_layout(run.mesh)
@@ -109,8 +110,9 @@ class _Run:
         self.program = build_program(task, run, config.optimizer, self.layout)
         self.rows = rows_of_process(self.layout, run.batch_size)
         self.checkpoints = Checkpointer(
-            folder / "checkpoints", keep=run.keep_checkpoints, keep_every=run.keep_every
-        )
+            folder / "checkpoints", keep=run.keep_checkpoints, keep_every=run.keep_every,
+            saved=saved,
+        )  # fmt: skip
         self.data = iter(task.data(self.rows))
         if self.checkpoints.latest_step() is None:
             self.state = self.program.begin(run.seed, task.start)

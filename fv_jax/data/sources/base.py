@@ -24,6 +24,7 @@ from typing import Protocol, runtime_checkable
 
 from fv_jax.config.model import require_countable
 from fv_jax.config.registry import Registry, choices
+from fv_jax.files.buckets import is_bucket, local
 from fv_jax.media.readers import Reader
 from fv_jax.media.walk import of_left_out
 
@@ -122,7 +123,7 @@ def open_source(name: str) -> Source:
     if "place" in known:
         if not place:
             raise ValueError(f"{kind} needs a place, such as {kind}:PATH; got {name!r}")
-        values["place"] = place
+        values["place"] = local(place)
     elif place:
         raise ValueError(f"{kind} takes no place, got {place!r}")
     source = make(name=name, **values)
@@ -163,7 +164,7 @@ def parse(name: str) -> tuple[str, str, dict[str, str]]:
     if kind in SOURCES and colon:
         return kind, place, options
     looks_like_a_kind = kind in SOURCES or (colon and re.fullmatch(r"[a-z0-9_]{2,}", kind))
-    if looks_like_a_kind and not _is_there(head):
+    if looks_like_a_kind and not is_bucket(head) and not _is_there(head):
         return kind, place, options
     return "folder", head, options
 

@@ -17,7 +17,7 @@ from fv_jax.data.live import LiveClips
 from fv_jax.data.skips import Skips, check_some_opens, report_problems
 from fv_jax.data.sources.base import open_source
 from fv_jax.data.split import Part, frames_held_out, open_split, say_one_clip, split
-from fv_jax.data.token_cache import MANIFEST, TOKENIZER, Chosen, Manifest, Stretch, TokenFolder
+from fv_jax.data.token_cache import TOKENIZER, Chosen, Manifest, Stretch, TokenFolder, tokens_at
 from fv_jax.data.tokenize import clips_hash, tokenize
 from fv_jax.media.frames import Window
 from fv_jax.tokenizers.fsq import FSQTokenizer
@@ -70,8 +70,7 @@ def frame_ids(config: NetworkExperiment) -> FrameIds:
         FileNotFoundError: no such tokenizer.
         ValueError: it, or the folder of tokens, is damaged; frames of this size have no ids.
     """
-    folder = Path(config.data)
-    if (folder / MANIFEST).is_file():
+    if folder := tokens_at(config.data):
         manifest = Manifest.read(folder)
         return FrameIds(load_tokenizer(str(folder / TOKENIZER)), manifest.grid, manifest.fps)
     tokenizer = load_tokenizer(config.tokenizer)
@@ -136,8 +135,8 @@ def _tokens(
     name: str, config: NetworkExperiment, tokenizer: FrameTokenizer, folder: Path
 ) -> TokenFolder:
     """The folder of tokens of this name, or the one made of the source of this name."""
-    if (Path(name) / MANIFEST).is_file():
-        return TokenFolder(Path(name))
+    if made := tokens_at(name):
+        return TokenFolder(made)
     if jax.process_count() > 1:
         raise ValueError(
             f"{name} must be tokenized before a training with several processes: run "
