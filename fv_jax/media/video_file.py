@@ -37,7 +37,7 @@ from fv_jax.media.readers import MOST_PIXELS, ClipError, checked, gathered, px
 VIDEO_SUFFIXES = (
     ".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv",
     ".3gp", ".3g2", ".f4v", ".ts", ".mts", ".m2ts", ".m2t", ".tp", ".trp", ".m1v", ".m2v", ".vob",
-    ".asf", ".ogm", ".qt", ".divx", ".xvid", ".gif",
+    ".asf", ".ogm", ".qt", ".divx", ".xvid", ".mpe", ".gif",
 )  # fmt: skip
 
 # Demuxers of video. Not those that open other files, or the network, such as playlists.

@@ -25,7 +25,7 @@ _JUNK_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
 _UNREAD = (
     ".rm", ".rmvb", ".mxf", ".dv", ".y4m", ".yuv", ".h264", ".264", ".h265",
     ".265", ".hevc", ".ivf", ".av1", ".obu", ".amv", ".bik", ".swf", ".nut", ".mod", ".tod",
-    ".dat", ".mpv", ".m4p", ".mp2v", ".ogx", ".wtv",
+    ".dat", ".mpv", ".mpv2", ".m4p", ".mp2v", ".ogx", ".wtv", ".mk3d", ".dav", ".download",
     ".r3d", ".braw", ".insv", ".360", ".mjpg", ".mjpeg", ".heic", ".heif", ".jxl", ".jp2", ".exr",
     ".hdr", ".dng", ".cr2", ".nef", ".arw", ".psd", ".tga", ".ppm", ".pgm", ".webloc", ".part",
     ".crdownload",
