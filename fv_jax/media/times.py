@@ -21,6 +21,7 @@ _STAMPED = ("h264", "hevc", "vp8", "vp9", "av1", "gif", "mjpeg", "prores", "png"
 _LONGEST = 3600  # seconds on the screen; a damaged stamp may claim any
 _MOST_REORDERED = 16  # frames that one may be decoded ahead of its turn (H.264, HEVC)
 _SHORT, _AS_SHOWN = 1, 10  # 1/100 s: a GIF's frame that is to last so long or less lasts 100 ms
+_FINE, _TICKS = 2e-3, 5  # seconds of a tick, and ticks of a frame: one of a single tick is none
 _CHUNK_HEAD = 8  # bytes before what a chunk of an AVI holds
 _NAL_LENGTHS = {"h264": 4, "hevc": 21}  # where the header says how long a NAL's length is
 
@@ -156,7 +157,7 @@ def times(index: Index, container: InputContainer, stream: VideoStream, codec: s
         if base and len(slots) == len(order):
             step = max(1, int(np.median(np.diff(slots)))) if len(slots) > 1 else 1
             came = [*slots, *(slots[-1] + step * (i + 1) for i in range(index.delay))]
-            return _checked(_from_first(came[index.delay :], float(base)), None)
+            return _timed(came[index.delay :], float(base), None)
         return evenly(stream, len(stamps))
     if form == "mpegvideo":  # a stream without a container: what ffmpeg makes up is not even
         return evenly(stream, len(stamps))
@@ -169,18 +170,15 @@ def times(index: Index, container: InputContainer, stream: VideoStream, codec: s
         known = sorted({slot for slot in order if slot is not None})
         if len(known) < len(stamps):
             return evenly(stream, len(stamps))
-    twice = len(known) - len(set(known))
-    if twice:
-        notes += (f"{twice} frames have the time of another one: spread to the next time",)
-        return _checked(_spread(np.asarray(known, float)) * float(base), None, notes)
     # Where frames come in another order than packets, stamps that rise are of packets (ASF).
     of_packets = bool(index.delay) and stamps == known
     jump = codec in _STAMPED and not index.joined and None not in stamps and not of_packets
-    seconds = _from_first(known, float(base))
+    jump &= len(set(known)) == len(known)
     if form == "gif":
         gaps = np.diff(known)
         seconds = np.cumsum([0, *np.where(gaps <= _SHORT, _AS_SHOWN, gaps)]) * float(base)
-    return _checked(seconds, known if jump else None, notes)
+        return _checked(seconds, known if jump else None, notes)
+    return _timed(known, float(base), known if jump else None, notes)
 
 
 def evenly(stream: VideoStream, count: int) -> Times:
@@ -209,14 +207,28 @@ def of_decoded(
         found = _checked(filled, None, (f"{missing} frames have no time: spread between others",))
     elif base and len(known) == len(frames):
         jump = codec in _STAMPED and not index.joined and stamps == known
-        found = _checked(_from_first(known, float(base)), known if jump else None)
+        found = _timed(known, float(base), known if jump else None)
     else:
         found = evenly(stream, len(frames))
     return found, [number for number, _ in frames]
 
 
-def _from_first(stamps: Sequence[int], base: float) -> np.ndarray:
-    return (np.asarray(stamps, float) - stamps[0]) * base
+def _timed(
+    rising: list[int], base: float, stamps: list[int] | None, notes: tuple[str, ...] = ()
+) -> Times:
+    """Times of rising stamps; frames of one time are spread to the next.
+
+    Writers that may not repeat a time put such a frame a tick later.
+    """
+    values = np.asarray(rising, float)
+    gaps = np.diff(values)
+    tick = int(base <= _FINE and len(gaps) > 0 and gaps.mean() >= _TICKS)
+    close = gaps <= tick
+    if close.any():
+        own = np.concatenate([[True], ~close])
+        values = _spread(values[own][np.cumsum(own) - 1])
+        notes += (f"{close.sum()} frames have the time of another one: spread to the next time",)
+    return _checked((values - values[0]) * base, stamps, notes)
 
 
 def _between(stamps: np.ndarray, places: list[int], count: int) -> np.ndarray:

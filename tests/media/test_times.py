@@ -86,6 +86,21 @@ def test_frames_of_one_time_are_spread_to_the_next(times_of):
 
 
 @pytest.mark.parametrize(
+    ("stamps", "seconds", "twice"),
+    [
+        ([0, 1, 80, 81, 160], [0, 0.04, 0.08, 0.12, 0.16], 2),
+        ([0, 1, 2, 120], [0, 0.04, 0.08, 0.12], 2),
+        ([0, 1, 2, 3], [0, 0.001, 0.002, 0.003], 0),  # 1000 a second
+        ([0, 2, 80, 82, 160], [0, 0.002, 0.08, 0.082, 0.16], 0),
+    ],
+)
+def test_a_frame_a_tick_after_another_has_its_time(stamps, seconds, twice, times_of):
+    found = times_of(Index(stamps, stamps))
+    np.testing.assert_allclose(found.seconds, seconds)
+    assert (found.stamps, len(found.notes)) == (stamps, bool(twice))
+
+
+@pytest.mark.parametrize(
     ("index", "form", "seconds"),
     [
         (Index([0, None, 80], [0, 40, 90]), "mpeg", [0, 0.04, 0.09]),  # the order of decoding
