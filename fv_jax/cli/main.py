@@ -5,6 +5,7 @@ import inspect
 import os
 import sys
 import textwrap
+import warnings
 from typing import NoReturn
 
 from fv_jax.cli import commands
@@ -36,6 +37,7 @@ Exit codes: 0 done, 1 an internal fault (with traceback), 2 bad input or usage (
 
 def main(args: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    warnings.filterwarnings("ignore", module="PIL")  # of damage, which is told in a line
     try:
         return _dispatch(sys.argv[1:] if args is None else args)
     except SystemExit as stop:

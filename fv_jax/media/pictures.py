@@ -283,6 +283,9 @@ class _reading:
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind, error, traceback) -> None:
+        if isinstance(error, Image.DecompressionBombError):
+            most = f"{MOST_PIXELS / 1e6:.0f} million"
+            raise ClipError(f"{self._name} claims more pixels than can be ({most})") from error
         if isinstance(error, Exception) and not isinstance(error, ClipError):
             raise ClipError(f"{self._name} is no readable picture") from error
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 
 import pytest
 import videos
@@ -68,6 +69,16 @@ def test_strict_fails_on_problems_only(clips, tmp_path, capsys):
     assert code == 2
     assert shown.err.splitlines()[-1] == "fv: 4 problems, and --strict allows none"
     assert inspect(capsys, f"{clips},match=cat/*", *sheet)[0] == 0
+
+
+def test_what_pillow_warns_of_is_told_in_a_line(tmp_path, capsys, monkeypatch):
+    for i in range(2):
+        Image.new("RGB", (300, 200)).save(tmp_path / f"{i}.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50_000)  # up to twice as many Pillow warns
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        code, _ = inspect(capsys, tmp_path, "--sheet", tmp_path.with_name("s.png"))
+    assert (code, warned) == (0, [])
 
 
 def test_only_decoding_every_frame_finds_damage_between(tmp_path, capsys):

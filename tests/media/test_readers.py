@@ -430,6 +430,9 @@ def test_pictures_of_huge_size_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "MOST_PIXELS", 100)
     with pytest.raises(ClipError, match=r"0\.png claims 64x48 px"):
         Pictures(paths, 10)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # Pillow's own
+    with pytest.raises(ClipError, match=r"0\.png claims more pixels than can be"):
+        Pictures(paths, 10)
 
 
 @hypothesis.given(st.data())
