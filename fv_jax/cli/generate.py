@@ -143,6 +143,8 @@ def _prompts_and_outputs(command: Generate) -> tuple[list[str], list[Path]]:
             raise ValueError("give prompts on the command line or with --prompts, not both")
         lines = read_text(command.prompts).splitlines()
         prompts = [line for line in lines if line.strip()]
+        if not prompts:
+            raise ValueError(f"{command.prompts} holds no prompt; want one a line")
     if not prompts:
         raise ValueError(
             "no prompt; write one in quotes, e.g. fv generate "

@@ -184,3 +184,12 @@ def test_a_file_of_prompts_from_windows(tmp_path):
     (tmp_path / "c").write_bytes(lines.encode("utf-16"))
     with pytest.raises(ValueError, match="c is UTF-16 text; save it as UTF-8"):
         _prompts_and_outputs(Generate(prompts=tmp_path / "c", out=tmp_path))
+
+
+@pytest.mark.parametrize("content", ["", "\n \r\n\n"])
+def test_a_file_without_a_prompt_is_named(content, tmp_path):
+    path = tmp_path / "blank.txt"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"blank\.txt holds no prompt"):
+        _prompts_and_outputs(Generate(prompts=path, out=tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
