@@ -1,8 +1,9 @@
 """A training without our changes to the network: what `--faithful` means.
 
-RetNet's own decays and angles, no slot embeddings, no level embeddings, and a plain start: rows of
-the embedding are independent, and no weights of text to image. What else differs from the paper
-stays; docs/deviations.md says of which runs each deviation holds.
+RetNet's own decays and angles, no slot embeddings, no level embeddings, no gap tokens, nothing left
+out of the rows, and a plain start: rows of the embedding are independent, and no weights of text to
+image. What else differs from the paper stays; docs/deviations.md says of which runs each deviation
+holds.
 """
 
 import dataclasses
@@ -26,4 +27,7 @@ def faithful(config: NetworkExperiment) -> NetworkExperiment:
         model=model,
         slot_embeddings=False,
         level_embeddings=False,
+        gaps=(),
+        skip=(),
+        skip_given=False,
     )

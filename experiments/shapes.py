@@ -57,9 +57,14 @@ def get_config(faithful: bool = False) -> NetworkExperiment:
         optimizer=OptimizerConfig(
             learning_rate=3e-3, final_learning_rate=3e-5, warmup_steps=200, ema_decay=0.998
         ),
-        run=RunConfig(steps=8000, batch_size=8, sample_every=500, checkpoint_every=200),
+        run=RunConfig(steps=16_000, batch_size=8, sample_every=500, checkpoint_every=200),
         data="shapes,split=train,count=12000",
         valid="shapes,split=valid,count=256",
+        text_tokens=11,
+        insertions=((4, 3), (16, 1), (8, 1), (4, 1), (2, 1)),
+        gaps=(2, 4, 8, 16),
+        skip=(1.0, 0.5),
+        skip_given=True,
         interpolation_text_drop=0.5,
     )
     return as_the_paper(config) if faithful else config

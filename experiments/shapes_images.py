@@ -29,4 +29,6 @@ def get_config() -> NetworkExperiment:
         run=dataclasses.replace(config.run, steps=1500, batch_size=24),
         key_frames=1,
         insertions=(),
+        skip=(),
+        skip_given=False,
     )

@@ -4,6 +4,9 @@ Key frames of unseen clips (frames 1, 5, 9, 13, 17) are encoded, three frames ar
 gap, and compared with the clip's own frames, PSNR per inserted frame, with and without the
 clip's caption. Two baselines on true pixels: a copy of the nearer key frame (the earlier one in
 the middle) and the linear blend of both. The tokenizer's own loss is the ceiling.
+
+Where the model was trained on the gap between the first and the last frame, too, all frames between
+these two are made, level by level: the one in the middle, and then all of them.
 """
 
 import dataclasses
@@ -61,6 +64,9 @@ def run(settings: Settings) -> None:
     }
     for name, make in baselines.items():
         rows[name] = [_score(video, make(video), inserted) for video in videos]
+    span = scenes.NUM_FRAMES - 1
+    if span in dict(generator.model.config.insertions):
+        rows |= _levels(generator, clips, videos, span)
     mean = {name: float(np.mean(values)) for name, values in rows.items()}
     table = markdown(
         ["inserted frames of unseen clips", "PSNR, dB"],
@@ -68,6 +74,36 @@ def run(settings: Settings) -> None:
     )
     values = {"psnr_db": mean, "clips": settings.clips, "model": settings.model}
     record("interpolation", settings, values, table)
+
+
+def _levels(generator: Generator, clips, videos, span: int) -> dict[str, list[float]]:
+    """From the first and the last frame alone, by levels, and what a blend of both has."""
+    config, rows = generator.model.config, {}
+    parts = {f"the frame in the middle of {span}": [span // 2], f"all of {span}": [*range(1, span)]}
+    for insert in ((1, 1, 1, 1), (1, 1, 3)):
+        for with_text in (True, False):
+            for name in parts:
+                rows[_name(name, insert, with_text)] = []
+            for i, (clip, video) in enumerate(tqdm(list(zip(clips, videos)), desc=f"{insert}")):
+                made = generator.interpolate(
+                    video[[0, span]],
+                    prompt=clip.caption if with_text else "",
+                    seed=i,
+                    options=Options(insert=insert),
+                    fps=config.key_frame_fps * config.key_frame_stride / span,
+                )
+                for name, frames in parts.items():
+                    score = _score(video, made.frames, np.asarray(frames))
+                    rows[_name(name, insert, with_text)].append(score)
+    for name, frames in parts.items():
+        blends = [_score(video, blend(video, span), np.asarray(frames)) for video in videos]
+        rows[f"{name}: baseline: linear blend"] = blends
+    return rows
+
+
+def _name(part: str, insert: tuple[int, ...], with_text: bool) -> str:
+    levels = ",".join(map(str, insert))
+    return f"{part}: ours, insert {levels}" + ("" if with_text else ", no text")
 
 
 def _score(true: np.ndarray, made: np.ndarray, inserted: np.ndarray) -> float:

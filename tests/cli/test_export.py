@@ -155,6 +155,7 @@ def test_pushed_and_fetched_by_name_it_is_the_same_model(shared, tmp_path):
 
 def assert_refused(done, *words: str) -> None:
     assert done.returncode == 2, done.stderr
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("fv: ")]
+    shown = left_on_screen(done.stderr).splitlines()
+    (line,) = [line for line in shown if line.startswith("fv: ")]
     assert "Traceback" not in done.stderr
     assert all(word in line for word in words), line

@@ -161,10 +161,10 @@ def test_a_tpu_training_outlives_the_connection(connection, project, tmp_path):
         path.chmod(0o755)
     path = f"{tools}:{os.environ['PATH']}"
     running = subprocess.Popen(
-        ["bash", "launch.sh", "tpu", "pod", "--zone", "z", "shapes", "--run.steps", "5"],
+        # Under nohup a hangup is ignored.
+        [*"env --default-signal=HUP bash launch.sh tpu pod --zone z shapes --run.steps 5".split()],
         cwd=project, env=os.environ | {"PATH": path, "WORKER": str(worker)}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # ignored under nohup
     )  # fmt: skip
     home = worker / "flashvideo"
     assert running.stdout.readline() == "begun train shapes --run.steps 5\n"

@@ -2,5 +2,9 @@
 
 
 def left_on_screen(err: str) -> str:
-    """The same without bars that were cleared; a slow machine shows more of them."""
-    return "\n".join(line.rsplit("\r", 1)[-1] for line in err.split("\n"))
+    """The same without bars that were cleared; a slow machine shows more of them.
+
+    A bar below another one ends with going a line up.
+    """
+    lines = err.replace("\x1b[A", "").split("\n")
+    return "\n".join(line.rsplit("\r", 1)[-1] for line in lines)
