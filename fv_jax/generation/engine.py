@@ -148,11 +148,12 @@ class Engine:
         """
         sequence = sampler.sequence
         start, free = read * sequence.stride, (tokens == FREE).any(axis=0)
-        # The token before an id is fed where the id is sampled.
-        prefix = max(int(free.argmax() if free.any() else len(free)) - 1 - start, 0)
-        places, fed = None, tokens.size - len(tokens) * start
         if left_out is not None:
-            places, fed, prefix = feed(tokens, left_out, prefix, sequence.stride)
+            places, fed, prefix = feed(tokens, left_out, sequence.stride)
+        else:
+            places, fed = None, tokens.size - len(tokens) * start
+            # The token before an id is fed where the id is sampled.
+            prefix = max(int(free.argmax() if free.any() else len(free)) - 1 - start, 0)
         arrays = (state, tokens, guesses, places)
         shape = (sampler, read, prefix, tokens.shape, jax.tree.structure(places))
         if shape not in self._compiled:
@@ -174,24 +175,24 @@ class Engine:
 
 
 def feed(
-    tokens: Int[np.ndarray, "B T"], left_out: Bool[np.ndarray, "B T"], prefix: int, stride: int
+    tokens: Int[np.ndarray, "B T"], left_out: Bool[np.ndarray, "B T"], stride: int
 ) -> tuple[Feed, int, int]:
     """The places that are fed, how many they are, and of how many the prefix is, at most.
 
-    A row ends where nothing is left to be sampled. Prefixes that differ from row to row are filled
-    up to a quarter of a block, so that few lengths are compiled.
+    A row's prefix ends before the token that is fed where its first id is sampled, the row itself
+    where nothing is left to be sampled. Prefixes that differ from row to row are filled up to a
+    quarter of a block, so that few lengths are compiled.
     """
-    places, length = kept_places(left_out)
-    free = np.take_along_axis(tokens == FREE, places, axis=1)
-    free &= np.arange(tokens.shape[1]) < length[:, None]
-    known = (~left_out[:, :prefix]).sum(axis=1)
+    places, kept = kept_places(left_out)
+    place = np.arange(tokens.shape[1])
+    free = (np.take_along_axis(tokens, places, axis=1) == FREE) & (place < kept[:, None])
     # What is sampled last is not fed.
-    last = np.max(np.where(free, np.arange(tokens.shape[1]), 0), axis=1)
-    length = np.maximum(last, known)
-    fed = int(length.sum())
-    if (known == prefix).all():
-        return Feed(places.astype(np.int32), length.astype(np.int32), None), fed, prefix
+    length = np.max(np.where(free, place, 0), axis=1)
+    known = np.where(free.any(axis=1), free.argmax(axis=1) - 1, 0)
+    fed, most = int(length.sum()), int(known.max())
+    places, length = places.astype(np.int32), length.astype(np.int32)
+    if (known == most).all() and not left_out[:, :most].any():
+        return Feed(places, length, None), fed, most
     part = max(stride // 4, 1)
-    most = min(-(-int(known.max()) // part) * part, prefix)
-    arrays = (places, length, known)
-    return Feed(*(x.astype(np.int32) for x in arrays)), fed, most
+    most = min(-(-most // part) * part, tokens.shape[1])
+    return Feed(places, length, known.astype(np.int32)), fed, most

@@ -162,8 +162,8 @@ def chunkwise(
     b, t, h, _ = q.shape
     dtype = accumulator(q)
     gamma = jnp.asarray(log_decay, dtype)
-    size = max(1, min(chunk, t))
-    chunks = -(-t // size)
+    chunks = max(1, -(-t // chunk))
+    size = max(1, -(-t // chunks))  # as even as they can be: less padding
     start, length = (jnp.broadcast_to(x, (b,)) for x in (start, length))
     apart = distances(start, length, t, size, positions)
 

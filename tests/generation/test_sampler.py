@@ -356,7 +356,7 @@ FOUR = [(11, 0), (12, 0), (13, 0), (14, 0)]
 
 
 def run_without(tokens, left_out, policy=SAMPLED, rows=slice(None), **more):
-    places, fed, prefix = feed(tokens[rows], left_out[rows], 2 * STRIDE, STRIDE)
+    places, fed, prefix = feed(tokens[rows], left_out[rows], STRIDE)
     places = jax.tree.map(jnp.asarray, places)
     made, _, counts = run(
         tokens[rows], policy, seeds=FOUR[rows], feed=places, prefix=prefix, **more
@@ -416,14 +416,15 @@ def test_a_place_draws_the_same_noise_whatever_is_left_out_before_it():
 def test_steps_and_fed_tokens_are_those_of_what_is_left():
     given, left_out = lacking()
     _, counts, fed = run_without(given, left_out)
-    kept = (~left_out).reshape(4, M, STRIDE).sum(axis=(1, 2))
-    last = [np.flatnonzero(row)[-1] if row.any() else 0 for row in free(given)]
-    want = [(~left_out[row, :end]).sum() if end else 2 * STRIDE for row, end in enumerate(last)]
-    assert fed == sum(want) < kept.sum()
-    assert int(counts.steps) == max(want) - 2 * STRIDE
-    # Where nothing is left to be sampled no step is taken.
+    kept = lambda row, end: int((~left_out[row, :end]).sum())
+    ids = [np.flatnonzero(row) for row in free(given)]
+    assert fed == sum(kept(row, at[-1]) for row, at in enumerate(ids) if at.size)
+    # What stands before the first id to be sampled is read at once, but for the token beside it.
+    steps = [kept(row, at[-1]) - kept(row, at[0]) + 1 for row, at in enumerate(ids) if at.size]
+    assert int(counts.steps) == max(steps)
+    # Where nothing is left to be sampled nothing is read.
     _, counts, fed = run_without(given, left_out, rows=slice(3, 4))
-    assert (int(counts.steps), fed) == (0, 2 * STRIDE)
+    assert (int(counts.steps), fed) == (0, 0)
 
 
 def test_rows_of_any_lengths_are_one_program():
