@@ -147,7 +147,7 @@ class RetNets:
 
 def transformer_without_cache(config: RetNetConfig, layout: SequenceConfig, cell: Cell) -> Way:
     """The whole prefix anew for every id."""
-    params, graph, size = _transformer(config, layout)
+    params, graph, size = transformer(config, layout)
     tokens, keys = _key_frames(layout, cell.batch, cell.frames)
     tokens = jnp.asarray(np.maximum(tokens, 1))  # what was sampled before
     starts = autoregressive.part_starts(layout, cell.frames)
@@ -171,7 +171,7 @@ def transformer_without_cache(config: RetNetConfig, layout: SequenceConfig, cell
 
 def transformer_with_cache(config: RetNetConfig, layout: SequenceConfig, cell: Cell) -> Way:
     """One token per id, over a KV cache."""
-    params, graph, size = _transformer(config, layout)
+    params, graph, size = transformer(config, layout)
     tokens, keys = _key_frames(layout, cell.batch, cell.frames)
     tokens = jnp.asarray(tokens)
     run = functools.partial(autoregressive.cached, graph=graph, sequence=layout)
@@ -224,7 +224,8 @@ def _retnet(config: RetNetConfig, layout: SequenceConfig) -> RetNet:
     return RetNet(config, Vocab(layout).size, layout.frame_codes, rngs=nnx.Rngs(0))
 
 
-def _transformer(config: RetNetConfig, layout: SequenceConfig):
+def transformer(config: RetNetConfig, layout: SequenceConfig):
+    """Parameters, graph and size of the transformer that stands beside a RetNet."""
     config = sizes.transformer(config, layout)
     make = lambda: Transformer(config, Vocab(layout).size, layout.frame_codes, rngs=nnx.Rngs(0))
     params, graph = _parts(make)
