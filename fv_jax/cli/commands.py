@@ -141,7 +141,7 @@ class Tokenize:
 
     source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SOURCE")]
     """A folder of videos, or KIND:PLACE,option=value."""
-    out: Annotated[str, tyro.conf.arg(metavar="DIR")]
+    out: Annotated[str, tyro.conf.arg(metavar="PATH")]
     """The folder for the tokens; may be gs://BUCKET/PATH or s3://BUCKET/PATH."""
     tokenizer: str = "shapes"
     """A trained tokenizer's file or folder, a shipped model's name, or icetk:PATH."""
