@@ -73,10 +73,9 @@ def run(settings: Settings) -> None:
     best = {way: max((_capacity(lengths, costs, *way, r), r) for r in _ROWS) for way in _WAYS}
     rates = [share * best["constant state", "static"][0] for share in _SHARES]
     rows = [
-        {"what": kind, "batches": way, "capacity": best[kind, way][0],
-         "rows": best[kind, way][1],
-         "seconds": [_latencies(lengths, costs, kind, way, best[kind, way][1], rate) for rate in rates]}
-        for kind, way in _WAYS
+        {"what": kind, "batches": way, "rows": most, "capacity": capacity,
+         "seconds": [_latencies(lengths, costs, kind, way, most, rate) for rate in rates]}
+        for (kind, way), (capacity, most) in best.items()
     ]  # fmt: skip
     values = {
         "blocks": [{"what": kind, "rows": r, "frames": n, "seconds": s}
