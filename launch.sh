@@ -129,7 +129,7 @@ run_folder() {
     local name="${1##*/}" before="" word
     for word in "$@"; do
         case "$before $word" in
-            *://*) ;; # a bucket: logs stay here
+            "--run.folder "*://* | *" --run.folder="*://*) ;; # a bucket: logs stay here
             "--run.folder "*) echo "$word" && return ;;
             *" --run.folder="*) echo "${word#*=}" && return ;;
         esac

@@ -56,9 +56,16 @@ def test_local_processes_know_each_other_and_the_first_ones_output_is_shown(proj
     assert logs(project) == expected
     assert done.stdout.endswith(expected[0])
     assert expected[1] not in done.stdout
-    arguments = ("--processes", "2", "--run.folder", "out/x")
+    arguments = ("--processes", "2", "--data", "gs://a/b", "--run.folder=out/x")
     assert launcher.launch(project, "local", "shapes", *arguments).returncode == 0
     assert len(logs(project, "out/x")) == 2
+
+
+def test_logs_of_a_run_in_a_bucket_stay_here(project):
+    arguments = ("--processes", "1", "--run.folder", "gs://a/b")
+    assert launcher.launch(project, "local", "mine", *arguments).returncode == 0
+    assert len(logs(project, "out/mine")) == 1
+    assert not (project / "gs:").exists()
 
 
 def test_one_process_that_fails_ends_all_and_its_code_is_returned(project):
