@@ -1,11 +1,13 @@
-"""What a layer does between its projections: RoPE, retention, the norm of every head."""
+"""What a layer does between its projections: RoPE, retention, the norm of every head; by what."""
 
 from collections.abc import Callable
 
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
+from fv_jax.models import sharding
 from fv_jax.models.layers import rms_normalize
+from fv_jax.ops.kernels import chunk
 from fv_jax.ops.rope import CosSin, apply_rope
 
 Rope = tuple[CosSin, CosSin]  # tables of queries, of keys
@@ -32,3 +34,12 @@ def in_steps(form: Callable) -> Callable:
         return rms_normalize(checkpoint_name(y.astype(v.dtype), "retention")), after
 
     return turned_and_normalized
+
+
+def has_kernel(rows: int, heads: int, key_dim: int, value_dim: int) -> bool:
+    """Whether the platform has kernels for retention, and they can take what a device holds."""
+    layout = sharding.current()
+    parts = (layout.parts("rows"), layout.parts("heads")) if layout else (1, 1)
+    even = rows % parts[0] == 0 and heads % parts[1] == 0
+    fits = even and chunk.fits(heads // parts[1], key_dim, value_dim)
+    return fits and sharding.platform() == "tpu"

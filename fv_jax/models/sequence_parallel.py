@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from fv_jax.models import sharding
-from fv_jax.models.heads import Rope, in_steps, turn
+from fv_jax.models.heads import Rope, has_kernel, in_steps, turn
 from fv_jax.models.layers import NORM_EPSILON
 from fv_jax.ops import retention
 from fv_jax.ops.kernels import chunk as kernels
@@ -47,7 +47,7 @@ def chunkwise(
     layout = sharding.current()
     parts = layout.parts("tokens") if layout else 1
     form = in_steps(functools.partial(retention.chunkwise, chunk=chunk))
-    if kernel := _has_kernel(q, v, layout):
+    if kernel := has_kernel(len(q), *q.shape[2:], v.shape[3]):
         form = functools.partial(kernels.chunkwise, epsilon=NORM_EPSILON)
     if layout is None or (parts == 1 and not kernel):
         return form(q, k, v, log_decay, state, start, length, positions, rope)
@@ -96,18 +96,6 @@ def chunkwise(
         out_specs=(by_token, by_head),
         check_vma=False,
     )(gamma, q, k, v, state, start, jnp.broadcast_to(length, start.shape), positions, rope)
-
-
-def _has_kernel(q: Array, v: Array, layout: sharding.Layout | None) -> bool:
-    """Whether the platform has a kernel, and it can take what a device holds."""
-    parts = (layout.parts("rows"), layout.parts("heads")) if layout else (1, 1)
-    (rows, _, heads, key_dim), value_dim = q.shape, v.shape[-1]
-    even = rows % parts[0] == 0 and heads % parts[1] == 0
-    return (
-        sharding.platform() == "tpu"
-        and even
-        and kernels.fits(heads // parts[1], key_dim, value_dim)
-    )
 
 
 def _states(

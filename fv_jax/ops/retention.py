@@ -43,6 +43,7 @@ from fv_jax.ops.decay import inverse_root_sum, masked_powers
 from fv_jax.ops.products import accumulator, einsum, matmul
 
 LogDecay = tuple[float, ...] | Float[Array, " H"]
+NEVER = 2**30  # a position that no token comes after: of slots that hold none
 FORMS = Registry(
     "form of retention",
     {
@@ -278,25 +279,22 @@ def window(
     recent_k: Float[Array, "B M H K"],
     recent_v: Float[Array, "B M H E"],
     recent_positions: Int[Array, "B M"],
-    count: Int[Array, " B"],
     folded: Int[Array, " B"],
     start: Int[Array, " B"],
     positions: Int[Array, "B W"] | None = None,
 ) -> Float[Array, "B W H E"]:
     """y of the next W tokens; nothing is written, so any prefix of them may be kept.
 
-    The past is R, which has seen all tokens but the last `count`, and those tokens' own k and v:
-    the lazy state. The caller adds k and v to `recent` for as many tokens as it keeps, and calls
-    `fold` when that is full; or, with M = 0, folds them into R at once. Reading R once and writing
-    it once per M tokens moves about half of the bytes of `step`.
+    The past is R and, of the tokens after those that R has seen, k and v: the lazy state. The
+    caller adds k and v to `recent` for the tokens that it keeps, and calls `fold_slots` when that
+    is full; or, with M = 0, folds them into R at once. Reading R once and writing it once per M
+    tokens moves about half of the bytes of `step`.
 
     Args:
         state: R.
-        recent_k: keys of the `count` tokens after those that R has seen, in the first slots of each
-            row; the other slots mean nothing.
+        recent_k: keys of the tokens that R has not seen. M may be 0.
         recent_v: their values.
-        recent_positions: their positions.
-        count: 0..M per row. M may be 0.
+        recent_positions: their positions; `NEVER` for a slot that means nothing, wherever it is.
         folded: the position after the last token that R has seen.
         start: the position after the last of all tokens so far.
         positions: of the new tokens, from `start` on and increasing; None means one after the
@@ -314,8 +312,7 @@ def window(
     y = y + matmul(new.astype(v.dtype), v)
     if recent_k.shape[1]:
         recent_k, recent_v = recent_k.swapaxes(1, 2), recent_v.swapaxes(1, 2)
-        kept = (jnp.arange(recent_k.shape[2]) < count[:, None])[:, None]
-        since = jnp.where(kept, position[..., None] - recent_positions[:, None], -1)  # [B, W, M]
+        since = position[..., None] - recent_positions[:, None]  # [B, W, M]
         old = matmul(q, recent_k.swapaxes(2, 3)) * _heads_first(masked_powers(gamma, since), 2)
         y = y + matmul(old.astype(v.dtype), recent_v)
     return y.swapaxes(1, 2) * inverse_root_sum(gamma, position)[..., None]
@@ -334,10 +331,26 @@ def fold(
 
     `start` and `positions` are those of `recurrent`.
     """
-    gamma = jnp.asarray(log_decay, accumulator(k))
     apart = distances(start, length, k.shape[1], k.shape[1], positions)
-    weighted = (k * masked_powers(gamma, apart.left[0])[..., None]).astype(k.dtype)
-    decay = jnp.exp(apart.passed[0].astype(gamma.dtype)[:, None] * gamma)
+    return fold_slots(k, v, log_decay, state, apart.left[0], apart.passed[0])
+
+
+def fold_slots(
+    k: Float[Array, "B T H K"],
+    v: Float[Array, "B T H E"],
+    log_decay: LogDecay,
+    state: Float[Array, "B H K E"],
+    left: Int[Array, "B T"],
+    passed: Int[Array, " B"],
+) -> Float[Array, "B H K E"]:
+    """R after some of T tokens.
+
+    `left` is how far the last token lies behind each of them, below 0 for those that do not count;
+    `passed` how far behind the last one that R has seen.
+    """
+    gamma = jnp.asarray(log_decay, accumulator(k))
+    weighted = (k * masked_powers(gamma, left)[..., None]).astype(k.dtype)
+    decay = jnp.exp(passed.astype(gamma.dtype)[:, None] * gamma)
     added = matmul(weighted.transpose(0, 2, 3, 1), v.swapaxes(1, 2))
     return state * decay[..., None, None] + added
 

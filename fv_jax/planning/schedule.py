@@ -64,9 +64,13 @@ def write_to(folder: Path) -> None:
 def read_kernel(folder: Path, name: str) -> Kernel:
     """The newest schedule of the instruction `name`.
 
+    A kernel that is called several times is compiled once, under the name of one of the calls.
+
     Raises:
         ValueError: there is none, or it is not one loop.
     """
+    if not list(folder.glob(f"*-{name}-*")):
+        name = re.sub(r"\.\d+$", ".*", name)
     bundles = _newest(folder, name, "final_bundles").read_text(encoding="utf-8")
     inside = outside = 0
     for line in bundles.splitlines():

@@ -97,14 +97,12 @@ def two_windows(params, tokens, kept, *, graph, capacity):
     return hidden, state, decode_cache.settle(decoder, state)
 
 
-@pytest.mark.parametrize(
-    ("capacity", "buffered"), [(0, [0, 0, 0]), (2 * CAPACITY, [0, 0, 0]), (99, [5, 3, 2])]
-)
+@pytest.mark.parametrize(("capacity", "buffered"), [(0, 0), (2 * CAPACITY, 0), (99, 8)])
 def test_rows_keep_different_numbers_of_tokens(capacity, buffered, dtype):
     graph, params = parts()
-    kept = jnp.array([[4, 0, 2], [1, 3, 0]])  # of 8 slots, 3 are left: too few for a third window
+    kept = jnp.array([[4, 0, 2], [1, 3, 0]])  # 8 slots are full then
     hidden, state, settled = two_windows(params, tokens(), kept, graph=graph, capacity=capacity)
-    np.testing.assert_array_equal(state.count, buffered)
+    assert int(state.count) == buffered
     np.testing.assert_array_equal(state.position, [5, 3, 2])
     np.testing.assert_array_equal(settled.position, [5, 3, 2])
     _, want = by_chunks(params, tokens(), kept.sum(0), graph=graph)

@@ -55,7 +55,7 @@ def ops(dtype):
         programs[f"{name}, gradient"] = (jax.grad(total, argnums=(0, 1, 2, 3)), (q, k, v, state))
     one = (q[:, 0], k[:, 0], v[:, 0], decays, state, at)
     nine = jnp.full((B, 3), 9)
-    lazy = (q, k, v, decays, state, k[:, :3], v[:, :3], nine, at + 2, at + 9, at + 11)
+    lazy = (q, k, v, decays, state, k[:, :3], v[:, :3], nine, at + 9, at + 11)
     programs["step"] = (lambda: retention.step(*one), ())
     programs["window"] = (lambda: retention.window(*lazy), ())
     programs["fold"] = (lambda: retention.fold(k, v, decays, state, length, at), ())

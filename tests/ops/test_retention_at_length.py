@@ -78,8 +78,9 @@ def test_a_form_is_right_for_any_shape_offset_chunk_and_ragged_rows(form, proble
 @functools.partial(jax.jit, static_argnames="log_decay")
 def window_and_fold(ahead, recent, state, count, position, *, log_decay):
     start = position - count
-    at = start[:, None] + jnp.arange(recent[0].shape[1])
-    y = retention.window(*ahead, log_decay, state, *recent, at, count, start, position)
+    slots = jnp.arange(recent[0].shape[1])
+    at = jnp.where(slots < count[:, None], start[:, None] + slots, retention.NEVER)
+    y = retention.window(*ahead, log_decay, state, *recent, at, start, position)
     return y, retention.fold(*recent, log_decay, state, count, start)
 
 

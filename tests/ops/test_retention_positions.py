@@ -127,11 +127,13 @@ def test_a_window_and_fold_are_the_oracle_without_the_tokens_left_out(seed, widt
     ahead = count[:, None] + np.arange(width)
     look_up = lambda x: np.take_along_axis(x, ahead.reshape(B, width, *[1] * (x.ndim - 2)), axis=1)
     end = np.where(count, positions[np.arange(B), count - 1] + 1, start)
+    held = np.arange(slots) < count[:, None]
     with jax.enable_x64(True):
         y = retention.window(
             *(jnp.asarray(look_up(x)) for x in (q, k, v)), LOG_DECAY, jnp.asarray(state),
-            *(jnp.asarray(x[:, :slots]) for x in (k, v, positions)),
-            *(jnp.asarray(x) for x in (count, start, end, look_up(positions))),
+            *(jnp.asarray(x[:, :slots]) for x in (k, v)),
+            jnp.asarray(np.where(held, positions[:, :slots], retention.NEVER)),
+            *(jnp.asarray(x) for x in (start, end, look_up(positions))),
         )  # fmt: skip
         after = retention.fold(
             *(jnp.asarray(x[:, :slots]) for x in (k, v)), LOG_DECAY,

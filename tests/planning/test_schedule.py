@@ -52,6 +52,12 @@ def test_the_newest_of_a_name_counts(tmp_path):
     assert schedule.read_kernel(tmp_path, "retention.1").turns == 7
 
 
+def test_a_kernel_that_is_called_again_has_the_schedule_of_the_first_call(tmp_path):
+    write(tmp_path, "window.3")
+    write(tmp_path, "windows.5", bundles=BUNDLES.replace("(2, 52)", "(7,)"), stamp=2)
+    assert schedule.read_kernel(tmp_path, "window.4").turns == 104
+
+
 def test_what_cannot_be_read_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no schedule of retention"):
         schedule.read_kernel(tmp_path, "retention.1")

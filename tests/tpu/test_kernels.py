@@ -9,7 +9,7 @@ from jax.sharding import SingleDeviceSharding
 
 from fv_jax.models.layers import NORM_EPSILON
 from fv_jax.ops.decay import log_decays
-from fv_jax.ops.kernels import chunk
+from fv_jax.ops.kernels import chunk, window
 from fv_jax.planning import hlo, schedule
 from fv_jax.planning.costs import described_devices, written_schedules
 
@@ -56,3 +56,44 @@ def test_a_v5e_is_held_up_by_memory_alone():
     for name, moved in module.kernels().items():
         cycles = schedule.read_kernel(written_schedules(), name).cycles
         assert cycles < 1.15 * moved / hlo.V5E.memory * hlo.V5E.clock, name
+
+
+def compiled_step(topology, dtype, *, rows=8, tokens=1, slots=16):
+    """The window and the fold of one layer."""
+    on_chip = functools.partial(
+        jax.ShapeDtypeStruct, sharding=SingleDeviceSharding(described_devices(topology)[0])
+    )
+    low, whole = (lambda *shape: on_chip(shape, dtype)), (lambda *shape: on_chip(shape, jnp.int32))
+
+    def step(qkv, state, recent, at, folded, start, positions, left):
+        y = window.window(
+            *qkv, log_decays(H), state, *recent, at, folded, start, positions, epsilon=NORM_EPSILON
+        )
+        return y, window.fold(*recent, log_decays(H), state, left, start - folded)
+
+    return jax.jit(step, donate_argnums=1).lower(
+        [low(rows, tokens, H, n) for n in (K, K, E)], on_chip((rows, H, K, E), jnp.float32),
+        [low(rows, slots, H * n) for n in (K, E)], whole(rows, slots), whole(rows), whole(rows),
+        whole(rows, tokens), whole(rows, slots),
+    ).compile()  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("topology", ["v5e:2x2", "v5p:2x2x1", "v6e:2x2"])
+def test_a_decoding_step_compiles_and_changes_the_state_in_place(topology, dtype):
+    compiled = compiled_step(topology, jnp.dtype(dtype))
+    kernels = hlo.Module(compiled.as_text()).kernels()
+    assert sorted(name.rpartition(".")[0] for name in kernels) == [
+        "retention_fold", "retention_window",
+    ]  # fmt: skip
+    assert compiled.memory_analysis().alias_size_in_bytes == 8 * H * K * E * 4
+
+
+@pytest.mark.parametrize(("tokens", "slots"), [(1, 16), (8, 32)])
+def test_a_decoding_step_on_a_v5e_is_held_up_by_memory_alone(tokens, slots):
+    module = hlo.Module(
+        compiled_step("v5e:2x2", jnp.bfloat16, tokens=tokens, slots=slots).as_text()
+    )
+    for name, moved in module.kernels().items():
+        cycles = schedule.read_kernel(written_schedules(), name).cycles
+        assert cycles < moved / hlo.V5E.memory * hlo.V5E.clock, name

@@ -28,7 +28,7 @@ from fv_jax.ops.products import accumulator, precision
 LANES = 128
 HEADER = 8  # rows before those of the heads: a tile's height
 NEVER = 1e30  # a distance after which nothing is left
-_BYTES = 64 * 2**20  # of VMEM that a kernel may take; v5e and v6e have 128 MiB, v5p 64
+VMEM_BYTES = 64 * 2**20  # that a kernel may take; v5e and v6e have 128 MiB, v5p 64
 
 _NN = (((1,), (0,)), ((), ()))
 _NT = (((1,), (1,)), ((), ()))
@@ -110,6 +110,22 @@ def heads_together(heads: int, key_dim: int) -> int:
     return together if heads % together == 0 else 1
 
 
+def groups(heads: int, key_dim: int) -> Iterator[tuple[slice, list[tuple[int, slice]]]]:
+    """Lanes of every group of heads that share 128; its heads, and which of these are theirs."""
+    together = heads_together(heads, key_dim)
+    own = [slice(i * key_dim, (i + 1) * key_dim) for i in range(together)]
+    for first in range(0, heads, together):
+        lanes = slice(first * key_dim, (first + together) * key_dim)
+        yield lanes, [(first + i, own[i]) for i in range(together)]
+
+
+def dot(a: Array, b: Array, dimensions) -> Array:
+    """`lax.dot_general` with the network's precision (`ops/products.py`)."""
+    return jax.lax.dot_general(
+        a, b, dimensions, precision=precision(a), preferred_element_type=accumulator(a)
+    )
+
+
 class _Shapes:
     """Sizes of one call, and the whole arrays' shapes by what they hold."""
 
@@ -140,13 +156,6 @@ class _Shapes:
         """Of rows over tokens."""
         return pl.BlockSpec((1, rows, self.size), lambda b, c, *_: (b, 0, chunk(c)))
 
-    def groups(self) -> Iterator[tuple[slice, list[tuple[int, slice]]]]:
-        """Lanes of every group; its heads, and which of its keys are theirs."""
-        own = [slice(i * self.K, (i + 1) * self.K) for i in range(self.group)]
-        for first in range(0, self.heads, self.group):
-            lanes = slice(first * self.K, (first + self.group) * self.K)
-            yield lanes, [(first + i, own[i]) for i in range(self.group)]
-
 
 def _call(kernel, s: _Shapes, name, interpret, inputs, outputs, *, backwards):
     chunk = (lambda c: s.chunks - 1 - c) if backwards else (lambda c: c)
@@ -163,7 +172,7 @@ def _call(kernel, s: _Shapes, name, interpret, inputs, outputs, *, backwards):
         ),
         out_shape=[jax.ShapeDtypeStruct(*output) for output in outputs],
         compiler_params=pltpu.CompilerParams(
-            dimension_semantics=("parallel", "arbitrary"), vmem_limit_bytes=_BYTES
+            dimension_semantics=("parallel", "arbitrary"), vmem_limit_bytes=VMEM_BYTES
         ),
         interpret=interpret,
         name=name,
@@ -187,7 +196,7 @@ def _forward(
     since = jnp.broadcast_to(columns[:, 1:2], (s.size, s.group * s.K))
     head_of_lane = jax.lax.broadcasted_iota(jnp.int32, (s.size, s.heads), 1)
     roots = jnp.zeros((s.size, s.heads), s.sums)
-    for lanes, heads in s.groups():
+    for lanes, heads in groups(s.heads, s.K):
         q, k = (ref[0, :, lanes].astype(s.sums).T for ref in (q_ref, k_ref))
         q = [_turned(q[own], turn_q) * rows[HEADER + head][None] for head, own in heads]
         q = jnp.concatenate(q, axis=0).T
@@ -198,14 +207,14 @@ def _forward(
             keys = pl.ds(head * s.K, s.K)
             state, v = carried[keys], v_ref[0, :, values]
             k_head = _turned(k[own], turn_k)
-            scores = _dot(q, _alone(k_head.astype(s.dtype), own, s), _NN)
+            scores = dot(q, _alone(k_head.astype(s.dtype), own, s), _NN)
             scores = (scores * jnp.exp2(apart * gamma)).astype(s.dtype)
-            y = _dot(scores, v, _NN) + _dot(q_before, _alone(state.astype(s.dtype), own, s), _NN)
+            y = dot(scores, v, _NN) + dot(q_before, _alone(state.astype(s.dtype), own, s), _NN)
             root = jax.lax.rsqrt(jnp.mean(y * y, axis=1, keepdims=True) + s.epsilon)
             y_ref[0, :, values] = (y * root).astype(y_ref.dtype)
             roots = jnp.where(head_of_lane == head, root, roots)
             kept = (k_head * jnp.exp2(rows[2:3] * gamma)).astype(s.dtype)
-            carried[keys] = state * _passed(gamma, passed_ref[row, chunk], s) + _dot(kept, v, _NN)
+            carried[keys] = state * _passed(gamma, passed_ref[row, chunk], s) + dot(kept, v, _NN)
     root_ref[0] = roots.T
 
     @pl.when(chunk == pl.num_programs(1) - 1)
@@ -229,7 +238,7 @@ def _backward(
     columns = rows[:HEADER].T
     apart = _apart(rows[:1], columns[:, :1], s, later=1)  # the later token along lanes
     left = jnp.broadcast_to(columns[:, 2:3], (s.size, s.group * s.K))
-    for lanes, heads in s.groups():
+    for lanes, heads in groups(s.heads, s.K):
         q_turned, k_turned = (ref[0, :, lanes].astype(s.sums).T for ref in (q_ref, k_ref))
         k_turned = jnp.concatenate([_turned(k_turned[own], turn_k) for _, own in heads], axis=0)
         k = k_turned.T
@@ -250,29 +259,23 @@ def _backward(
             v, after_bar = v_ref[0, :, values], carried[keys]
             after_low = after_bar.astype(s.dtype)
             powers = jnp.exp2(apart * gamma)
-            scores = (_dot(k, _alone(q, own, s), _NN) * powers).astype(s.dtype)
-            v_bar = _dot(scores, y_bar, _NN) + _dot(k_kept, _alone(after_low, own, s), _NN)
+            scores = (dot(k, _alone(q, own, s), _NN) * powers).astype(s.dtype)
+            v_bar = dot(scores, y_bar, _NN) + dot(k_kept, _alone(after_low, own, s), _NN)
             v_bar_ref[0, :, values] = v_bar.astype(v_bar_ref.dtype)
-            scores_bar = (_dot(v, y_bar, _NT) * powers).astype(s.dtype)
-            q_bar = _dot(k_turned[own], scores_bar, _NN)
-            q_bar = (q_bar + _dot(before_ref[0, 0, keys], y_bar, _NT) * since) * scale
+            scores_bar = (dot(v, y_bar, _NT) * powers).astype(s.dtype)
+            q_bar = dot(k_turned[own], scores_bar, _NN)
+            q_bar = (q_bar + dot(before_ref[0, 0, keys], y_bar, _NT) * since) * scale
             q_bars.append(_turned(q_bar, turn_q, back=True))
-            k_bar = _dot(q, scores_bar, _NT) + _dot(after_low, v, _NT) * since_end
+            k_bar = dot(q, scores_bar, _NT) + dot(after_low, v, _NT) * since_end
             k_bars.append(_turned(k_bar, turn_k, back=True))
             decay = _passed(gamma, passed_ref[row, chunk], s)
-            carried[keys] = after_bar * decay + _dot(q_before, y_bar, _NN)
+            carried[keys] = after_bar * decay + dot(q_before, y_bar, _NN)
         for ref, bars in ((q_bar_ref, q_bars), (k_bar_ref, k_bars)):
             ref[0, :, lanes] = jnp.concatenate(bars, axis=0).T.astype(ref.dtype)
 
     @pl.when(turn == pl.num_programs(1) - 1)
     def _():
         state_bar_ref[0] = carried[...]
-
-
-def _dot(a, b, dimensions):
-    return jax.lax.dot_general(
-        a, b, dimensions, precision=precision(a), preferred_element_type=accumulator(a)
-    )
 
 
 def _rows_and_turns(rows_ref, turns_ref, s: _Shapes):
