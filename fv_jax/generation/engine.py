@@ -1,10 +1,17 @@
-"""Compiled calls of the sampler for one model: what `Generator` and `Stream` both stand on."""
+"""Compiled calls of the sampler for one model: what `Generator` and `Stream` both stand on.
+
+Who wants to see ids while they are decided gives a `look`. The sampler's loop then runs in pieces
+of `_PIECE` seconds, and the next one is on its way before the last one's ids are read: nothing
+waits for who looks on, and the ids are the same. What `look` raises ends the work between pieces.
+"""
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,7 +24,18 @@ from fv_jax.config.model import to_json
 from fv_jax.files import user_cache, write_text
 from fv_jax.generation.policies import Policy, Sampling
 from fv_jax.generation.pretrained import Model
-from fv_jax.generation.sampler import DecodeState, Feed, Sampler, decode, start
+from fv_jax.generation.sampler import (
+    Counts,
+    DecodeState,
+    Feed,
+    Sampler,
+    advance_watched,
+    begin_watched,
+    decode,
+    make_decoder,
+    settle_watched,
+    start,
+)
 from fv_jax.generation.stats import Stats
 from fv_jax.generation.window_size import (
     KEPT_KEY_FRAMES,
@@ -26,12 +44,16 @@ from fv_jax.generation.window_size import (
     window_size,
     without_guesses,
 )
+from fv_jax.models.retnet import Decoder
 from fv_jax.provenance import machine
 from fv_jax.sequence.packing import unpack
 from fv_jax.sequence.skipping import kept_places
 from fv_jax.sequence.vocab import FREE
 
 KEY_FRAMES, BETWEEN = 0, 1  # stages, folded into a request's key
+Look = Callable[[Int[np.ndarray, "B F P"], int], None]  # ids, FREE where open; steps so far
+_PIECE = 0.04  # seconds
+_MOST_COMPILED = 128  # programs; the one that was used longest ago goes first
 _MEASURED_WINDOW, _MEASURED_ROWS, _MEASUREMENTS = 64, 16, 5
 
 
@@ -46,7 +68,7 @@ class Engine:
     def __init__(self, model: Model, step_time: StepTime | None = None):
         self.model, self._step_time = model, step_time
         self._network = nnx.merge(model.graph, model.params)
-        self._compiled: dict[Any, Callable] = {}
+        self._compiled: OrderedDict[Any, Callable] = OrderedDict()
 
     def sampler(
         self,
@@ -74,6 +96,11 @@ class Engine:
         window = min(window, sequence.stride)
         buffer = buffer_size(window, jax.default_backend())
         return Sampler(sequence, policy, window, guidance, buffer)
+
+    @functools.cached_property
+    def _decoder(self) -> Decoder:
+        """What is made of the weights before a loop; once, where loops run in pieces."""
+        return make_decoder(self.model.params, graph=self.model.graph)
 
     @property
     def step_time(self) -> StepTime:
@@ -133,6 +160,7 @@ class Engine:
         guesses: Int[np.ndarray, " T"],
         read: int = 0,
         left_out: Bool[np.ndarray, "B T"] | None = None,
+        look: Look | None = None,
     ) -> tuple[Int[np.ndarray, "B F P"], DecodeState]:
         """Run the sampler, compiling it for a new shape.
 
@@ -145,6 +173,7 @@ class Engine:
             read: blocks that the state has seen. What follows them up to the first FREE is read by
                 one chunkwise call.
             left_out: known tokens that the network is to do without; then nothing may be read.
+            look: is shown the ids while they are decided, at first and at last, too.
         """
         sequence = sampler.sequence
         start, free = read * sequence.stride, (tokens == FREE).any(axis=0)
@@ -155,16 +184,16 @@ class Engine:
             # The token before an id is fed where the id is sampled.
             prefix = max(int(free.argmax() if free.any() else len(free)) - 1 - start, 0)
         arrays = (state, tokens, guesses, places)
-        shape = (sampler, read, prefix, tokens.shape, jax.tree.structure(places))
-        if shape not in self._compiled:
-            with stats("compile"):
-                lowered = decode.lower(
-                    self.model.params, *arrays, graph=self.model.graph, sampler=sampler,
-                    read=start, prefix=prefix,
-                )  # fmt: skip
-                self._compiled[shape] = lowered.compile()
+        shape = (read, prefix, tokens.shape, jax.tree.structure(places))
+        weights, settings = self.model.params, {"graph": self.model.graph, "sampler": sampler}
+        settings |= {"read": start, "prefix": prefix}
+        if look is None:
+            whole, state, counts = self._call(decode, shape, stats, weights, *arrays, **settings)
+        else:
+            look(_decided(tokens, sequence), 0)
+            walk = self._call(begin_watched, shape, stats, weights, *arrays, **settings)
+            whole, state, counts = self._watched(walk, sampler, shape, stats, look)
         with stats("sample"):
-            whole, state, counts = self._compiled[shape](self.model.params, *arrays)
             codes = unpack(np.asarray(whole), sequence)[2]
         sampled = int((tokens[:, start:] == FREE).sum())
         stats.count(
@@ -172,6 +201,48 @@ class Engine:
             drafted=int(counts.drafted.sum()), accepted=int(counts.accepted.sum()),
         )  # fmt: skip
         return codes, state
+
+    def _watched(
+        self, walk: Any, sampler: Sampler, shape: tuple, stats: Stats, look: Look
+    ) -> tuple[np.ndarray, DecodeState, Counts]:
+        """The loop in pieces; a piece that has nothing left to do takes no time."""
+        rows = len(walk.end) * sampler.readings
+        most = np.int32(max(1, round(_PIECE / self.step_time(rows * sampler.window))))
+        make = lambda function, *arrays: self._call(
+            function, shape, stats, self._decoder, *arrays, sampler=sampler
+        )
+        call = lambda walk: make(advance_watched, walk, most)
+        walk, *seen = call(walk)
+        while True:
+            walk, *following = call(walk)
+            with stats("sample"):
+                whole, steps, more = jax.device_get(seen)
+            look(_decided(whole, sampler.sequence), int(steps))
+            if not more:
+                break
+            seen = following
+        state, counts = make(settle_watched, walk)
+        return whole, state, counts
+
+    def _call(
+        self, function: Any, shape: tuple, stats: Stats, *arrays: Any, sampler: Sampler,
+        **settings: Any,
+    ) -> Any:  # fmt: skip
+        """One of the jitted functions of `sampler.py`, compiled once for a shape."""
+        name = (function, sampler, shape)
+        if name not in self._compiled:
+            with stats("compile"):
+                lowered = function.lower(*arrays, sampler=sampler, **settings)
+                self._compiled[name] = lowered.compile()
+            while len(self._compiled) > _MOST_COMPILED:
+                self._compiled.popitem(last=False)
+        self._compiled.move_to_end(name)
+        with stats("sample"):
+            return self._compiled[name](*arrays)
+
+
+def _decided(tokens: Int[np.ndarray, "B T"], sequence: Any) -> Int[np.ndarray, "B F P"]:
+    return np.maximum(unpack(tokens, sequence)[2], FREE)
 
 
 def feed(

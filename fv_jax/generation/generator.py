@@ -17,6 +17,7 @@ from fv_jax.generation.gaps import VideoIds
 from fv_jax.generation.interpolation import interpolate
 from fv_jax.generation.plan import Plan, plan_interpolation, plan_videos
 from fv_jax.generation.policies import Policy
+from fv_jax.generation.progress import Progress, Watch
 from fv_jax.generation.stats import Stats
 from fv_jax.generation.stream import Stream
 from fv_jax.generation.window_size import KEPT_KEY_FRAMES
@@ -116,12 +117,15 @@ class Generator:
         self._float32 = self._float32 or Engine(exact)
         return self._float32
 
-    def run(self, plan: Plan) -> list[Clip]:
-        """Make what a plan says: key frames, the frames between them, pixels."""
+    def run(self, plan: Plan, watch: Watch | None = None) -> list[Clip]:
+        """Make what a plan says: key frames, the frames between them, pixels.
+
+        `watch` is shown the ids while they are decided; what it raises ends the work.
+        """
         stats, engine = Stats(), self.engine_for(plan.options)
-        keys, between = self._key_frames(engine, plan, self._given(plan, stats), stats)
+        keys, between = self._key_frames(engine, plan, self._given(plan, stats), stats, watch)
         videos = [VideoIds.of_key_frames(grid) for grid in keys]
-        filled = interpolate(engine, plan, videos, stats, given=between)
+        filled = interpolate(engine, plan, videos, stats, given=between, watch=watch)
         with stats("decode"):
             pixels = [self.model.frames.decode(frames.ids) for frames in filled]
         summary: dict[str, Any] = stats.summary(len(videos))
@@ -146,8 +150,9 @@ class Generator:
         )
 
     def _key_frames(
-        self, engine: Engine, plan: Plan, given: Int[np.ndarray, "B given P"], stats: Stats
-    ) -> tuple[Int[np.ndarray, "B F h w"], Int[np.ndarray, "B inserted h w"] | None]:
+        self, engine: Engine, plan: Plan, given: Int[np.ndarray, "B given P"], stats: Stats,
+        watch: Watch | None,
+    ) -> tuple[Int[np.ndarray, "B F h w"], Int[np.ndarray, "B inserted h w"] | None]:  # fmt: skip
         """Key frames, and what lies between the first two of them where that is given."""
         sequence, options = self.model.config.sequence, plan.options
         rows, known = given.shape[:2]
@@ -158,6 +163,11 @@ class Generator:
             serials = given_serials(known, plan.key_frames)
         count = len(serials)
         codes = np.pad(given, ((0, 0), (0, count - known), (0, 0)), constant_values=FREE)
+        between = slice(2, known) if in_a_row else slice(0)
+
+        def grids(codes):
+            return np.delete(codes, between, axis=1).reshape(rows, -1, *sequence.frame_grid)
+
         if known < count:
             guess = drafts.previous_frame if options.drafts else drafts.nothing
             sampler = engine.sampler(
@@ -174,8 +184,7 @@ class Generator:
                     plan.texts, codes, serials, sequence, self.model.config.key_frame_stride
                 ),
                 guesses=guess(count, sequence),
+                look=watch and (lambda codes, steps: watch(Progress(grids(codes), steps))),
             )  # fmt: skip
-        grids = codes.reshape(rows, count, *sequence.frame_grid)
-        if not in_a_row:
-            return grids, None
-        return np.delete(grids, slice(2, known), axis=1), grids[:, 2:known]
+        inserted = codes[:, between].reshape(rows, -1, *sequence.frame_grid)
+        return grids(codes), inserted if in_a_row else None

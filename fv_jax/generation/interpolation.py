@@ -8,6 +8,7 @@ from fv_jax.generation import drafts
 from fv_jax.generation.engine import BETWEEN, Engine
 from fv_jax.generation.gaps import Gaps, VideoIds, find_gaps, interleave
 from fv_jax.generation.plan import Plan
+from fv_jax.generation.progress import Progress, Watch
 from fv_jax.generation.sampler import Sampler
 from fv_jax.generation.skip_mask import ring
 from fv_jax.generation.stats import Stats
@@ -17,7 +18,7 @@ from fv_jax.sequence.packing import interpolation_serials, pack
 
 def interpolate(
     engine: Engine, plan: Plan, videos: list[VideoIds], stats: Stats, *, first_gap: int = 0,
-    given: Int[np.ndarray, "B inserted h w"] | None = None,
+    given: Int[np.ndarray, "B inserted h w"] | None = None, watch: Watch | None = None,
 ) -> list[VideoIds]:  # fmt: skip
     """Put frames between the given ones, all gaps of a level in one batch.
 
@@ -28,6 +29,7 @@ def interpolate(
         stats: told what it costs.
         first_gap: number of the first gap, for parts of a longer video.
         given: all frames between the first two of every video, where they are known.
+        watch: is shown the ids of each level while they are decided.
     """
     options = plan.options
     for level, insert in enumerate(plan.insert):
@@ -48,7 +50,7 @@ def interpolate(
         )  # fmt: skip
         inserted = sample_gaps(
             engine, sampler, gaps, plan.texts, plan.seeds, stats, named=plan.gaps[level],
-            skip=skip, drafts=options.drafts,
+            skip=skip, drafts=options.drafts, watch=watch,
         )  # fmt: skip
         videos, first_gap = interleave(videos, gaps, inserted), first_gap * (insert + 1)
     return videos
@@ -65,6 +67,7 @@ def sample_gaps(
     named: int = 0,
     skip: int = 0,
     drafts: bool = True,
+    watch: Watch | None = None,
 ) -> Int[np.ndarray, "inserted G h w"]:
     """Sample whatever is not inherited, one row a gap: A, B, then the inserted frames.
 
@@ -78,10 +81,12 @@ def sample_gaps(
         named: the length of all gaps, where the model's blocks name it.
         skip: as in `Plan`.
         drafts: whether ids are guessed.
+        watch: is shown the ids while they are decided.
     """
     known, sequence = gaps.inserted, sampler.sequence
     insert = len(known)
     blocks = np.stack([gaps.a, gaps.b, *known], axis=1)  # [G, n + 2, h, w]
+    grids = lambda codes: codes[:, 2:].reshape(-1, *known.shape[:1], *known.shape[2:])
     keys = [(seeds[v], BETWEEN, gaps.level, n) for v, n in zip(gaps.video, gaps.number)]
     codes, _ = engine.decode(
         engine.start(sampler, keys), sampler, stats,
@@ -91,8 +96,9 @@ def sample_gaps(
         ),
         guesses=_guesses(drafts, insert, sequence),
         left_out=_left_out(gaps, sequence, skip) if skip else None,
+        look=watch and (lambda codes, steps: watch(Progress(grids(codes), steps, gaps))),
     )  # fmt: skip
-    return codes[:, 2:].swapaxes(0, 1).reshape(known.shape)
+    return grids(codes).swapaxes(0, 1)
 
 
 def _left_out(gaps: Gaps, sequence: SequenceConfig, whole: int) -> Bool[np.ndarray, "G T"]:

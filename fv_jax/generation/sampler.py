@@ -19,8 +19,10 @@ Where a guess comes from: an earlier place (`generation/drafts.py`), or, once a 
 over the place, what it sampled there. That sample followed a wrong guess, but mostly it stands
 (as in Jacobi decoding, arXiv:2305.10427).
 
-All of it is one `lax.while_loop` in one jitted call. Rows advance at their own pace. The state is
-lazy (`models/decode_cache.py`): a window writes nothing, its kept tokens are committed afterwards.
+All of it is one `lax.while_loop` in one jitted call, or, where somebody looks on, the same loop in
+several: `begin`, `advance` by so many steps again and again, `settle`. Rows advance at their own
+pace. The state is lazy (`models/decode_cache.py`): a window writes nothing, its kept tokens are
+committed afterwards.
 """
 
 import dataclasses
@@ -30,12 +32,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx, struct
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from fv_jax.config.model import SequenceConfig
 from fv_jax.generation.policies import Policy, Sampling, gumbel, position_words
 from fv_jax.models import decode_cache
-from fv_jax.models.retnet import Leaf, RetNetState
+from fv_jax.models.retnet import Decoder, Leaf, RetNetState
 from fv_jax.sequence.vocab import FREE, PAD, Vocab
 
 
@@ -120,6 +122,35 @@ class Counts:
     accepted: Leaf
 
 
+@struct.dataclass
+class Walk:
+    """Where the loop is, and what it looks up: all that lies between two calls of `advance`.
+
+    Attributes:
+        lazy: what the network remembers (`decode_cache.LazyState`).
+        tokens: FREE where not decided, [B, T + W + 1] int32.
+        drafts: guesses that earlier windows left, and what is known, likewise.
+        at: how many tokens, or places of `listed`, each row has behind it, [B] int32.
+        counts: what was done.
+        end: where each row ends, [B] int32.
+        guesses: as `decode_tokens` gets them, [T + W + 1].
+        words: random words of all places (`policies.position_words`).
+        listed: places that are fed, [B, T + W + 1] int32; None for all.
+        keys: of the rows.
+    """
+
+    lazy: Any
+    tokens: Leaf
+    drafts: Leaf
+    at: Leaf
+    counts: Counts
+    end: Leaf
+    guesses: Leaf
+    words: Leaf
+    listed: Leaf | None
+    keys: Leaf
+
+
 def start(model: Any, sampler: Sampler, seeds: list[tuple[Any, ...]]) -> DecodeState:
     """The state before any token, one row per seed.
 
@@ -165,17 +196,35 @@ def decode_tokens(
     Returns:
         tokens, the state after the last of them that was fed, and counts.
     """
+    walk = begin(model, sampler, state, tokens, guesses, feed, read=read, prefix=prefix)
+    decoder = model.decoder()
+    walk = advance(decoder, sampler, walk)
+    state = settle(decoder, walk)
+    return walk.tokens[:, : tokens.shape[1]], state, walk.counts
+
+
+def begin(
+    model: Any,
+    sampler: Sampler,
+    state: DecodeState,
+    tokens: Int[Array, "B T"],
+    guesses: Int[Array, " T"],
+    feed: Feed | None = None,
+    *,
+    read: int = 0,
+    prefix: int = 0,
+) -> Walk:
+    """What stands before the first open place is read; arguments are those of `decode_tokens`."""
     rows, length = tokens.shape
-    window, vocab = sampler.window, Vocab(sampler.sequence)
+    window = sampler.window
     net = state.net
     position = net.position[:rows, None] + jnp.arange(length + window + 1) - read
     words = position_words(state.keys, position)
-    look_up = functools.partial(jnp.take_along_axis, axis=1)
-    every = lambda x: jnp.tile(x, (sampler.readings, *[1] * (x.ndim - 1)))
+    listed = None
     # Past the end lie known tokens, so that a window may reach over it.
     tokens = jnp.pad(tokens, ((0, 0), (0, window + 1)))
     guesses = jnp.pad(guesses, (0, window + 1), constant_values=-1)
-    at, end = jnp.full((rows,), read + prefix), length
+    at, end = jnp.full((rows,), read + prefix), jnp.full((rows,), length)
     if feed is not None:
         past = jnp.arange(length + window + 1) - feed.length[:, None]
         listed = jnp.pad(feed.places, ((0, 0), (0, window + 1)))
@@ -187,14 +236,23 @@ def decode_tokens(
         _, net = model.chunkwise(known, net)
     elif prefix:
         first = listed[:, : prefix + 1]
-        known = readings(sampler, look_up(tokens, first[:, :-1]), first[:, :-1])
-        _, net = model.chunkwise(known, net, every(at), every(first))
-    decoder = model.decoder()
+        known = readings(sampler, _look_up(tokens, first[:, :-1]), first[:, :-1])
+        _, net = model.chunkwise(known, net, _every(sampler, at), _every(sampler, first))
     none = jnp.zeros((rows,), jnp.int32)
-    row = jnp.arange(rows)[:, None]
+    lazy = decode_cache.begin(model, net, sampler.buffer)
+    counts = Counts(jnp.zeros((), jnp.int32), none, none)
+    return Walk(lazy, tokens, tokens, at, counts, end, guesses, words, listed, state.keys)
+
+
+def advance(decoder: Decoder, sampler: Sampler, walk: Walk, most: Any = None) -> Walk:
+    """Go on until every row is at its end, or for so many steps."""
+    window, vocab = sampler.window, Vocab(sampler.sequence)
+    end, guesses, listed = walk.end, walk.guesses, walk.listed
+    every = functools.partial(_every, sampler)
+    row = jnp.arange(len(end))[:, None]
 
     def put(whole, new, at, places):
-        if feed is None:
+        if listed is None:
             update = functools.partial(jax.lax.dynamic_update_slice_in_dim, axis=0)
             return jax.vmap(update)(whole, new, at)
         return whole.at[row, places].set(new)
@@ -202,18 +260,18 @@ def decode_tokens(
     def step(carry):
         lazy, tokens, drafts, at, counts = carry
         places = at[:, None] + jnp.arange(window + 1)
-        if feed is not None:
-            places = look_up(listed, places)
-        here, offered, source = look_up(tokens, places), look_up(drafts, places), guesses[places]
-        copied = jnp.where(source < 0, FREE, look_up(drafts, jnp.maximum(source, 0)))
+        if listed is not None:
+            places = _look_up(listed, places)
+        here, offered, source = _look_up(tokens, places), _look_up(drafts, places), guesses[places]
+        copied = jnp.where(source < 0, FREE, _look_up(drafts, jnp.maximum(source, 0)))
         offered = jnp.where(offered == FREE, copied, offered)
         some = offered != FREE
 
         fed = readings(sampler, jnp.maximum(offered[:, :window], 0), places[:, :window])
-        positions = None if feed is None else every(places)
+        positions = None if listed is None else every(places)
         hidden, keys_values = decode_cache.window(decoder, fed, lazy, positions)
         logits = guided(sampler, decoder.tables.logits(hidden).astype(jnp.float32))
-        noise = gumbel(look_up(words, places[:, 1:, None]), logits.shape[-1])
+        noise = gumbel(_look_up(walk.words, places[:, 1:, None]), logits.shape[-1])
         sampled = sampler.policy(logits, noise) + vocab.frame_start
         right = jnp.where(here[:, 1:] == FREE, sampled, here[:, 1:])
 
@@ -236,10 +294,28 @@ def decode_tokens(
         )
         return lazy, tokens, drafts, at + kept, counts
 
-    lazy = decode_cache.begin(model, net, sampler.buffer)
-    carry = lazy, tokens, tokens, at, Counts(0, none, none)
-    lazy, tokens, _, _, counts = jax.lax.while_loop(lambda c: jnp.any(c[3] < end), step, carry)
-    return tokens[:, :length], DecodeState(decode_cache.settle(decoder, lazy), state.keys), counts
+    def unfinished(carry):
+        *_, at, counts = carry
+        some = jnp.any(at < end)
+        return some if most is None else some & (counts.steps < walk.counts.steps + most)
+
+    carry = walk.lazy, walk.tokens, walk.drafts, walk.at, walk.counts
+    lazy, tokens, drafts, at, counts = jax.lax.while_loop(unfinished, step, carry)
+    return walk.replace(lazy=lazy, tokens=tokens, drafts=drafts, at=at, counts=counts)
+
+
+def settle(decoder: Decoder, walk: Walk) -> DecodeState:
+    """The state after the last token that was fed."""
+    return DecodeState(decode_cache.settle(decoder, walk.lazy), walk.keys)
+
+
+def _look_up(values: Array, places: Int[Array, "B W *_"]) -> Array:
+    return jnp.take_along_axis(values, places, axis=1)
+
+
+def _every(sampler: Sampler, x: Array) -> Array:
+    """Rows of tokens as rows of the network."""
+    return jnp.tile(x, (sampler.readings, *[1] * (x.ndim - 1)))
 
 
 def readings(
@@ -278,3 +354,47 @@ def decode(
     """`decode_tokens`, jitted, with the model given as parameters and graph."""
     model = nnx.merge(graph, params)
     return decode_tokens(model, sampler, state, tokens, guesses, feed, read=read, prefix=prefix)
+
+
+@functools.partial(jax.jit, static_argnames=("graph", "sampler", "read", "prefix"))
+def begin_watched(
+    params: Any,
+    state: DecodeState,
+    tokens: Array,
+    guesses: Array,
+    feed: Feed | None = None,
+    *,
+    graph: nnx.GraphDef,
+    sampler: Sampler,
+    read: int = 0,
+    prefix: int = 0,
+) -> Walk:
+    """`begin`, jitted."""
+    model = nnx.merge(graph, params)
+    return begin(model, sampler, state, tokens, guesses, feed, read=read, prefix=prefix)
+
+
+@functools.partial(jax.jit, static_argnames="graph")
+def make_decoder(params: Any, *, graph: nnx.GraphDef) -> Decoder:
+    """`RetNet.decoder`, jitted."""
+    return nnx.merge(graph, params).decoder()
+
+
+@functools.partial(jax.jit, static_argnames="sampler", donate_argnames="walk")
+def advance_watched(
+    decoder: Decoder, walk: Walk, most: Array, *, sampler: Sampler
+) -> tuple[Walk, Int[Array, "B T"], Int[Array, ""], Bool[Array, ""]]:
+    """`advance`, jitted; also the tokens, the steps so far, and whether any row goes on.
+
+    These are arrays of their own: they may be read while the next call has the walk.
+    """
+    walk = advance(decoder, sampler, walk, most)
+    whole = walk.tokens[:, : -sampler.window - 1]
+    return walk, whole, walk.counts.steps + 0, jnp.any(walk.at < walk.end)
+
+
+@functools.partial(jax.jit, static_argnames="sampler")
+def settle_watched(decoder: Decoder, walk: Walk, *, sampler: Sampler) -> tuple[DecodeState, Counts]:
+    """`settle`, jitted; also the counts."""
+    del sampler  # says how large the walk's arrays are
+    return settle(decoder, walk), walk.counts

@@ -360,6 +360,10 @@ class RetNet(nnx.Module):
         return Decoder(self.config, tables, blocks, self.norm)
 
 
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["embedding", "slots", "head"], meta_fields=["dtype"],
+)  # fmt: skip
 @dataclasses.dataclass(frozen=True)
 class Tables:
     """Where tokens enter and leave the network.
@@ -371,9 +375,9 @@ class Tables:
         dtype: of the head's matmul.
     """
 
-    embedding: Array
-    slots: Array | None
-    head: Array
+    embedding: Leaf
+    slots: Leaf | None
+    head: Leaf
     dtype: str
 
     def embed(self, tokens: Int[Array, "*b"], position: Int[Array, "*b"]) -> Float[Array, "*b D"]:
@@ -393,6 +397,10 @@ class Tables:
         return project(hidden, head, self.dtype)
 
 
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["tables", "blocks", "norm"], meta_fields=["config"],
+)  # fmt: skip
 @dataclasses.dataclass(frozen=True)
 class Decoder:
     """A `RetNet` for decoding loops: nothing in it must be cut or added up at every step.
