@@ -1,27 +1,38 @@
 """How long retention takes on a TPU, by the schedule that its own compiler makes of the kernels.
 
-Nothing is run: a row of the paper's size (6,656 tokens, 16 heads of 64 and 128) is compiled for a
-v5e chip, as the kernel of `ops/kernels/` and as the plain form, each with RoPE and the head norm.
-Of a kernel the schedule's bundles are read (`planning/schedule.py`), of plain JAX the compiler's
-own estimates (`planning/hlo.py`). FLOPs are those of the plain form's matmuls at the network's
-chunk, of 256, whatever the kernel does instead; so one share compares with the other.
+Nothing is run. First, a row of the paper's size (6,656 tokens, 16 heads of 64 and 128) is compiled
+for a v5e chip, as the kernel of `ops/kernels/` and as the plain form, each with RoPE and the head
+norm. Of a kernel the schedule's bundles are read (`planning/schedule.py`), of plain JAX the
+compiler's own estimates (`planning/hlo.py`). FLOPs are those of the plain form's matmuls at the
+network's chunk, of 256, whatever the kernel does instead; so one share compares with the other.
 
 The reading is checked on a matmul of 2,048 in blocks of 512, whose time is known from its shape.
+
+Then, decoding: a step of two layers of the paper's width, with the kernels of
+`ops/kernels/window.py` and without. It is held to the bytes that a step must move: the weights, R
+and half of the buffer (as full as it is on average) are read, a window's q, k, v and y move once,
+and so do its k and v into the buffer; once in M / W steps the fold reads the buffer, and reads and
+writes R. The fold is taken as its bound in both.
 """
 
+import contextlib
 import dataclasses
 import functools
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from flax import nnx
 from jax.experimental import pallas as pl
-from jax.sharding import SingleDeviceSharding
+from jax.sharding import Mesh, SingleDeviceSharding
 
 from fv_jax.config.model import PRESETS
+from fv_jax.generation.window_size import buffer_size
+from fv_jax.models import decode_cache, sharding
 from fv_jax.models.heads import in_steps
 from fv_jax.models.layers import NORM_EPSILON
-from fv_jax.models.retnet import log_decays
+from fv_jax.models.retnet import Decoder, RetNet, Tables, log_decays
 from fv_jax.ops import retention
 from fv_jax.ops.kernels import chunk
 from fv_jax.planning import hlo, schedule
@@ -31,6 +42,8 @@ from fv_jax.training.accelerators import find_accelerator
 from fv_jax.training.flops import forward_flops
 
 _BLOCK = 512
+_LAYERS, _CODES = 2, 20_000  # of the network that decodes
+_DECODED = ((8, 1), (64, 1), (64, 8))  # rows, tokens of a window
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +80,28 @@ class Cost:
         return max(self.cycles / hlo.V5E.clock, (self.moved or 0) / hlo.V5E.memory)
 
 
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """Of decoding.
+
+    Attributes:
+        rows / tokens / slots: B, W and M.
+        kernels: whether there were any.
+        moved: bytes of a step, its part of a fold included.
+        retention: of these, what is not the weights.
+        bound / retention_bound: what must be moved.
+    """
+
+    rows: int
+    tokens: int
+    slots: int
+    kernels: bool
+    moved: float
+    retention: float
+    bound: float
+    retention_bound: float
+
+
 def run(settings: Settings) -> None:
     """Compile and record."""
     chip = described_devices("v5e:2x2")[0]
@@ -91,8 +126,25 @@ def run(settings: Settings) -> None:
         "one row, one layer", "bundles a turn", "turns", "matrix units busy", "cycles",
         "cycles of its bytes", "microseconds", "TFLOP/s", "of the peak",
     ]  # fmt: skip
-    values = {"costs": [dataclasses.asdict(cost) | {"seconds": cost.seconds} for cost in costs]}
-    record("kernels", settings, values, markdown(header, rows))
+    steps = [_step(*size, kernels, chip) for size in _DECODED for kernels in (False, True)]
+    decoded = [
+        [
+            "kernels" if step.kernels else "plain", step.rows, step.tokens, step.slots,
+            f"{step.moved / 1e6:.1f}", f"{step.moved / step.bound:.2f}",
+            f"{step.retention / 1e6:.1f}", f"{step.retention / step.retention_bound:.2f}",
+        ]
+        for step in steps
+    ]  # fmt: skip
+    decoded_header = [
+        f"decoding, {_LAYERS} layers", "rows", "window", "slots", "MB a step", "of the bound",
+        "without the weights", "of its bound",
+    ]  # fmt: skip
+    table = markdown(header, rows) + "\n" + markdown(decoded_header, decoded)
+    values = {
+        "costs": [dataclasses.asdict(cost) | {"seconds": cost.seconds} for cost in costs],
+        "steps": [dataclasses.asdict(step) for step in steps],
+    }
+    record("kernels", settings, values, table)
 
 
 def _peak() -> float:
@@ -166,6 +218,51 @@ def _retention(tokens: int, on_chip) -> list[Cost]:
             },
         ),
     ]
+
+
+def _step(rows: int, tokens: int, kernels: bool, chip) -> Step:
+    """One step alone: in a loop the compiler keeps some weights of so few layers on the chip."""
+    config = dataclasses.replace(PRESETS["paper"], layers=_LAYERS)
+    make = lambda: RetNet(config, _CODES + 1000, _CODES, rngs=nnx.Rngs(0))
+    graph, params = nnx.split(nnx.eval_shape(make))
+    slots = buffer_size(tokens, "tpu")
+    layout = sharding.Layout(Mesh(np.asarray([chip]), ("data",)), {})
+    graphs = []
+
+    def prepared(params):
+        model = nnx.merge(graph, params)
+        decoder = model.decoder()
+        apart, weights = nnx.split([*decoder.blocks, decoder.norm])
+        graphs[:] = [apart]
+        tables = decoder.tables
+        lazy = decode_cache.begin(model, model.init_state(rows), slots)
+        return nnx.to_pure_dict(weights), tables.embedding, tables.head, lazy
+
+    def step(weights, embedding, head, lazy, ids, kept):
+        *blocks, norm = nnx.merge(*graphs, weights)
+        tables = Tables(embedding, None, head, config.matmul_dtype)
+        decoder = Decoder(config, tables, tuple(blocks), norm)
+        hidden, new = decode_cache.window(decoder, ids, lazy)
+        lazy = decode_cache.commit(decoder, lazy, new, kept)
+        return jnp.argmax(tables.logits(hidden), axis=-1), lazy
+
+    on_chip = functools.partial(jax.ShapeDtypeStruct, sharding=SingleDeviceSharding(chip))
+    given = jax.eval_shape(prepared, nnx.to_pure_dict(params))
+    weights, embedding, head, lazy = jax.tree.map(lambda x: on_chip(x.shape, x.dtype), given)
+    ids, kept = on_chip((rows, tokens), jnp.int32), on_chip((rows,), jnp.int32)
+    # Without a layout the platform is the machine's own, which has no kernels.
+    with sharding.using(layout) if kernels else contextlib.nullcontext():
+        jitted = jax.jit(step, donate_argnums=3)
+        lowered = jitted.lower(weights, embedding, head, lazy, ids, kept)
+    module = hlo.Module(lowered.compile().as_text())
+    read = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((weights, head)))
+    keys, values = config.heads * config.key_dim, config.heads * config.value_dim
+    state = 4 * rows * keys * config.value_dim
+    buffer, window = (2 * rows * n * (keys + values) for n in (slots, tokens))
+    fold = _LAYERS * (2 * state + buffer) * tokens / slots
+    bound = _LAYERS * (state + buffer / 2 + 3 * window) + fold
+    moved = module.moved() + fold
+    return Step(rows, tokens, slots, kernels, moved, moved - read, bound + read, bound)
 
 
 def _plain_cycles(function, arguments) -> float:

@@ -20,6 +20,10 @@ _BYTES = {"pred": 1, "bf16": 2, "f16": 2, "f32": 4, "f64": 8} | {
     f"{sign}{bits}": max(bits // 8, 1) for sign in "su" for bits in (4, 8, 16, 32, 64)
 }
 _SHAPE = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\]")
+# An array with its layout, of which S(n) says that it does not lie in main memory.
+_PLACED = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\](?:\{([^}]*)\})?")
+_UNMOVED = ("parameter", "bitcast", "tuple", "get-tuple-element", "constant", "conditional")
+_PARTS = ("gather", "dynamic-slice", "slice")  # reads a part of its first operand
 _HEAD = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\{$")
 _LINE = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = (.*)$")
 
@@ -139,6 +143,33 @@ class Module:
         """Bytes that each kernel reads and writes, by the instruction's name."""
         found = [i for lines in self.computations.values() for i in lines if _is_kernel(i)]
         return {i.name: _kernel_bytes(i) for i in found}
+
+    def moved(self) -> int:
+        """Bytes of main memory that the program reads and writes.
+
+        What lies in a chip's own memory (VMEM) counts as it is copied there. Of what is only cut or
+        looked up, and of what is changed in place, the part counts. Conditionals are left out.
+        """
+        return self._moved(self.entry)
+
+    def _moved(self, name: str) -> int:
+        total, by_name = 0, {i.name: i for i in self.computations[name]}
+        for i in self.computations[name]:
+            if i.opcode in _UNMOVED or i.opcode.endswith("-done"):
+                continue
+            called = i.called("body") or i.called("to_apply") or i.called("calls") or ""
+            if i.opcode in ("while", "call"):
+                total += (self.trips(i) if i.opcode == "while" else 1) * self._moved(called)
+            elif i.opcode.endswith("-start"):
+                both = [place for place in _places(i.shape) if place[0] > 4]
+                total += min(size for size, _ in both) * sum(here for _, here in both[:2])
+            else:
+                inner = self.computations[called] if i.opcode == "fusion" else [i]
+                total += _written(i, inner, by_name) + sum(
+                    _read(number, operand, inner, i.opcode == "fusion")
+                    for number, operand in enumerate(by_name[n] for n in i.operands if n in by_name)
+                )
+        return total
 
     def _walk(self, name: str, times: int):
         for instruction in self.computations[name]:
@@ -273,6 +304,44 @@ def _sizes(shape: str) -> list[int]:
         math.prod(int(n) for n in dims.split(",") if n) * _BYTES.get(kind, 0)
         for kind, dims in _SHAPE.findall(shape)
     ] or [0]
+
+
+def _places(shape: str) -> list[tuple[int, bool]]:
+    """Bytes of every array of a shape, and whether it lies in main memory."""
+    return [
+        (sum(_sizes(f"{kind}[{dims}]")), "S(" not in layout)
+        for kind, dims, layout in _PLACED.findall(shape)
+    ]
+
+
+def _in_memory(shape: str) -> int:
+    return sum(size for size, here in _places(shape) if here)
+
+
+def _written(i: Instruction, inner: list[Instruction], by_name: dict[str, Instruction]) -> int:
+    """Of an instruction's results; `inner` is its computation."""
+    changed = [x for x in inner if x.opcode == "dynamic-update-slice"]
+    if not changed or not _in_memory(i.shape):
+        return _in_memory(i.shape)
+    shapes = {x.name: x.shape for x in inner} | {name: x.shape for name, x in by_name.items()}
+    return sum(sum(_sizes(shapes[x.operands[1]])) for x in changed)
+
+
+def _read(number: int, operand: Instruction, inner: list[Instruction], fused: bool) -> int:
+    """Of an operand; `inner` is the computation in which it is used."""
+    whole = _in_memory(operand.shape)
+    name = operand.name
+    if fused:
+        name = next(
+            (x.name for x in inner if x.opcode == "parameter" and x.operands == (str(number),)), ""
+        )
+    users = [x for x in inner if name in x.operands]
+    first = bool(users) and all(x.operands[0] == name for x in users)
+    if whole and first and all(x.opcode in _PARTS for x in users):
+        return min(whole, sum(sum(_sizes(x.shape)) for x in users))
+    if whole and first and all(x.opcode == "dynamic-update-slice" for x in users):
+        return 0
+    return whole
 
 
 def _group(rest: str) -> int:

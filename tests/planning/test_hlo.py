@@ -99,3 +99,38 @@ custom_call_target="tpu_custom_call", operand_layout_constraints={f32[8,128]{1,0
     added = module.times(links, {"kernel.1": cycles}.__getitem__).total
     added -= Module(TEXT).times(links, {}.__getitem__).total
     assert added == pytest.approx(3 * max(cycles / 1e6, 1e-3))
+
+
+MOVED = """HloModule jit_decode, is_scheduled=true
+
+%looked_up (table: f32[1000,128], ids: s32[8]) -> f32[8,128] {
+  %table = f32[1000,128]{1,0:T(8,128)} parameter(0)
+  %ids = s32[8]{0:T(128)} parameter(1)
+  ROOT %found = f32[8,128]{1,0:T(8,128)} gather(%table, %ids), offset_dims={1}
+}
+
+%body (p: (f32[1000,128], f32[64,128], s32[8])) -> (f32[1000,128], f32[64,128], s32[8]) {
+  %p = (f32[1000,128], f32[64,128], s32[8]) parameter(0)
+  %table.1 = f32[1000,128]{1,0:T(8,128)} get-tuple-element(%p), index=0
+  %buffer = f32[64,128]{1,0:T(8,128)} get-tuple-element(%p), index=1
+  %ids.1 = s32[8]{0:T(128)S(1)} get-tuple-element(%p), index=2
+  %i = s32[]{:T(128)} constant(3)
+  %x = f32[8,128]{1,0:T(8,128)S(1)} fusion(%table.1, %ids.1), kind=kCustom, calls=%looked_up
+  %start = (f32[64,128]{1,0:S(1)}, f32[64,128]{1,0:T(8,128)}, u32[]{:S(2)}) copy-start(%buffer)
+  %done = f32[64,128]{1,0:T(8,128)S(1)} copy-done(%start)
+  %y = f32[64,128]{1,0:T(8,128)} add(%done, %buffer)
+  %put = f32[64,128]{1,0:T(8,128)} dynamic-update-slice(%buffer, %x, %i, %i)
+  ROOT %next = (f32[1000,128], f32[64,128], s32[8]) tuple(%table.1, %put, %ids.1)
+}
+
+ENTRY %main (init: (f32[1000,128], f32[64,128], s32[8])) -> (f32[1000,128], f32[64,128], s32[8]) {
+  %init = (f32[1000,128], f32[64,128], s32[8]) parameter(0)
+  ROOT %loop = (f32[1000,128], f32[64,128], s32[8]) while(%init), condition=%body, body=%body
+}
+"""
+
+
+def test_bytes_of_main_memory_are_those_that_instructions_must_touch():
+    looked_up, copied, added = 8 * 512, 64 * 512, 2 * 64 * 512
+    put = 8 * 512 + 2 * 4  # and where
+    assert Module(MOVED).moved() == looked_up + copied + added + put
