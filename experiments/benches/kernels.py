@@ -18,7 +18,9 @@ writes R. The fold is taken as its bound in both.
 import contextlib
 import dataclasses
 import functools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +29,7 @@ from flax import nnx
 from jax.experimental import pallas as pl
 from jax.sharding import Mesh, SingleDeviceSharding
 
+from experiments.timing import in_turns
 from fv_jax.config.model import PRESETS
 from fv_jax.generation.window_size import buffer_size
 from fv_jax.models import decode_cache, sharding
@@ -38,7 +41,7 @@ from fv_jax.ops.kernels import chunk
 from fv_jax.planning import hlo, schedule
 from fv_jax.planning.costs import described_devices, written_schedules
 from fv_jax.reporting.results import markdown, record
-from fv_jax.training.accelerators import find_accelerator
+from fv_jax.training.accelerators import find_accelerator, peak_flops
 from fv_jax.training.flops import forward_flops
 
 _BLOCK = 512
@@ -52,6 +55,8 @@ class Settings:
 
     tokens: int = 6656
     """Tokens of the row."""
+    clock: bool = False
+    """Run the row on this machine's device instead, and take the time."""
     out: Path = Path("out/bench")
     """Where to write; `experiments` records the result in the tree."""
 
@@ -104,6 +109,9 @@ class Step:
 
 def run(settings: Settings) -> None:
     """Compile and record."""
+    if settings.clock:
+        _by_clock(settings)
+        return
     chip = described_devices("v5e:2x2")[0]
     on_chip = functools.partial(jax.ShapeDtypeStruct, sharding=SingleDeviceSharding(chip))
     costs = [_matmul(on_chip), *_retention(settings.tokens, on_chip)]
@@ -178,39 +186,15 @@ def _matmul(on_chip) -> Cost:
 
 
 def _retention(tokens: int, on_chip) -> list[Cost]:
-    config = PRESETS["paper"]
-    heads, key_dim, value_dim = config.heads, config.key_dim, config.value_dim
-    of_tokens = lambda *shape: on_chip((1, tokens, *shape), jnp.bfloat16)
-    qkv = (*[of_tokens(heads, key_dim)] * 2, of_tokens(heads, value_dim))
-    state = on_chip((1, heads, key_dim, value_dim), jnp.float32)
-    tables = ((on_chip((1, tokens, key_dim // 2), jnp.float32),) * 2,) * 2
-    bar = of_tokens(heads, value_dim)
-    start, length = jnp.zeros(1, jnp.int32), jnp.full(1, tokens, jnp.int32)
-
-    def by(form):
-        def value(q, k, v, state, rope):
-            y, _ = form(q, k, v, log_decays(config), state, start, length, None, rope)
-            return y
-
-        return value
-
-    def gradients(value):
-        def pulled(q, k, v, state, rope, bar):
-            return jax.vjp(lambda *x: value(*x, rope), q, k, v, state)[1](bar)
-
-        return pulled
-
-    plain = by(in_steps(functools.partial(retention.chunkwise, chunk=config.chunk)))
-    kernel = by(functools.partial(chunk.chunkwise, epsilon=NORM_EPSILON))
-    arguments = (*qkv, state, tables)
-    flops = forward_flops(plain, *arguments)
-    forward = _plain_cycles(plain, arguments)
-    both = _plain_cycles(gradients(plain), (*arguments, bar))
+    forms, arguments, bar = _forms(), *_arguments(tokens, on_chip)
+    flops = forward_flops(forms["plain"], *arguments)
+    forward = _plain_cycles(forms["plain"], arguments)
+    both = _plain_cycles(_gradients(forms["plain"]), (*arguments, bar))
     return [
         Cost("plain, forwards", flops, forward, None, None),
         Cost("plain, forwards and backwards", 3 * flops, both, None, None),
         *_kernels(
-            gradients(kernel),
+            _gradients(forms["kernel"]),
             (*arguments, bar),
             {
                 "retention_forward": ("kernel, forwards", flops),
@@ -218,6 +202,65 @@ def _retention(tokens: int, on_chip) -> list[Cost]:
             },
         ),
     ]
+
+
+def _forms() -> dict[str, Callable]:
+    """y of a row, by each form: of q, k, v, state and RoPE's tables."""
+    config = PRESETS["paper"]
+
+    def by(form):
+        def value(q, k, v, state, rope):
+            start, length = jnp.zeros(1, jnp.int32), jnp.full(1, q.shape[1], jnp.int32)
+            y, _ = form(q, k, v, log_decays(config), state, start, length, None, rope)
+            return y
+
+        return value
+
+    return {
+        "plain": by(in_steps(functools.partial(retention.chunkwise, chunk=config.chunk))),
+        "kernel": by(functools.partial(chunk.chunkwise, epsilon=NORM_EPSILON)),
+    }
+
+
+def _arguments(tokens: int, make: Callable) -> tuple[tuple, Any]:
+    """Those of a form, and y's gradient; `make` takes a shape and a dtype."""
+    config = PRESETS["paper"]
+    heads, key_dim, value_dim = config.heads, config.key_dim, config.value_dim
+    of_tokens = lambda *shape: make((1, tokens, *shape), jnp.bfloat16)
+    qkv = (*[of_tokens(heads, key_dim)] * 2, of_tokens(heads, value_dim))
+    state = make((1, heads, key_dim, value_dim), jnp.float32)
+    tables = ((make((1, tokens, key_dim // 2), jnp.float32),) * 2,) * 2
+    return (*qkv, state, tables), of_tokens(heads, value_dim)
+
+
+def _gradients(value: Callable) -> Callable:
+    def pulled(q, k, v, state, rope, bar):
+        return jax.vjp(lambda *x: value(*x, rope), q, k, v, state)[1](bar)
+
+    return pulled
+
+
+def _by_clock(settings: Settings) -> None:
+    """The forms that this machine's device has, on numbers, by the clock."""
+    draw = functools.partial(jax.random.normal, jax.random.key(0))
+    arguments, bar = _arguments(settings.tokens, draw)
+    forms = _forms()
+    if jax.default_backend() != "tpu":
+        del forms["kernel"]
+    calls = {}
+    for name, form in forms.items():
+        forward, both = jax.jit(form), jax.jit(_gradients(form))
+        calls[f"{name}, forwards"] = functools.partial(forward, *arguments)
+        calls[f"{name}, forwards and backwards"] = functools.partial(both, *arguments, bar)
+    flops, peak = forward_flops(forms["plain"], *arguments), peak_flops(jax.devices()[0])
+    seconds = in_turns(calls, 20)
+    rows = []
+    for name, taken in seconds.items():
+        speed = flops * (3 if "backwards" in name else 1) / taken
+        share = f"{speed / peak:.0%}" if peak else ""
+        rows.append([name, f"{taken * 1e6:.0f}", f"{speed / 1e12:.1f}", share])
+    header = ["one row, one layer, by the clock", "microseconds", "TFLOP/s", "of the peak"]
+    record("kernels", settings, {"seconds": seconds}, markdown(header, rows), variant="clock")
 
 
 def _step(rows: int, tokens: int, kernels: bool, chip) -> Step:
