@@ -92,7 +92,9 @@ class _Filler:
         )
         assert gaps is not None  # there are several key frames
         sampler = engine.sampler(Sampling(0.0), len(gaps.video), window=window)
-        inserted = sample_gaps(engine, sampler, gaps, texts, seeds, stats, drafts=guess)
+        inserted = sample_gaps(
+            engine, sampler, gaps, texts, seeds, stats, named=self.gap, drafts=guess
+        )
         filled = interleave(videos, gaps, inserted)
         return filled, stats
 

@@ -8,36 +8,45 @@ time      to fill the gaps of one clip and of several at once, all ways in turns
           `fv generate` takes; and fed instead of left out
 quality   PSNR of inserted frames against the clip's own, by share inherited, left out and fed; with
           the clip's caption and without; and how many of the copied ids are not the true ones
+which     the paper inherits stable ids at random; beside that as many in one run, row by row
+
+Inherit "auto" is what the model's own table says.
 """
 
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from tqdm import tqdm
 
 from experiments.benches.interpolation import blend
 from experiments.timing import in_turns
-from fv_jax.config.model import Options
+from fv_jax.config.model import Options, Share
 from fv_jax.data.sources.base import open_source
+from fv_jax.generation import gaps
 from fv_jax.generation.gaps import VideoIds
 from fv_jax.generation.generator import Generator
 from fv_jax.generation.interpolation import interpolate
 from fv_jax.generation.plan import Plan, frames_a_gap, inserted, plan_interpolation
+from fv_jax.generation.skip_mask import inheritable
 from fv_jax.generation.stats import Stats
 from fv_jax.media.frames import frame_numbers
 from fv_jax.metrics.signal_to_noise import psnr_per_frame
 from fv_jax.reporting.results import markdown, record
 
-_SHARES = (0.0, 0.2, 0.5, 1.0)
-_WAYS = {
+_SHARES: tuple[Share, ...] = (0.0, 0.2, 0.5, 1.0, "auto")
+_PARTS = (0.2, 0.5)
+_WAYS: dict[str, Options] = {
     "one id at a time, inherit 0": Options(inherit=0.0, window=1, drafts=False),
     "one id at a time, inherit 1": Options(inherit=1.0, window=1, drafts=False),
+    "one id at a time, inherit auto": Options(inherit="auto", window=1, drafts=False),
     "one id at a time, inherit 1, fed": Options(inherit=1.0, window=1, drafts=False, skip=False),
     "windows and guesses, inherit 0": Options(inherit=0.0),
     "windows and guesses, inherit 1": Options(inherit=1.0),
+    "windows and guesses, inherit auto": Options(inherit="auto"),
     "windows and guesses, inherit 1, fed": Options(inherit=1.0, skip=False),
 }
 
@@ -84,8 +93,10 @@ def run(settings: Settings) -> None:
     times = {
         rows: _times(generator, clips[:rows], settings.repeats) for rows in (1, settings.batch)
     }
-    values = {"quality": quality, "milliseconds": times, "clips": len(clips)}
-    record("skip", settings, values, "\n".join([_quality_table(quality), _time_table(times)]))
+    which = _which(generator, clips)
+    values = {"quality": quality, "milliseconds": times, "which": which, "clips": len(clips)}
+    tables = [_table(quality), _time_table(times), _table(which)]
+    record("skip", settings, values, "\n".join(tables))
 
 
 def _clips(generator: Generator, source: str) -> list[_Clip]:
@@ -128,7 +139,7 @@ def _quality(generator: Generator, clips: list[_Clip]) -> list[dict[str, Any]]:
             for text in (True, False):
                 options = Options(inherit=share, skip=skip)
                 scores, wrong, copied, made = [], 0, 0, 0
-                for clip in tqdm(clips, desc=f"inherit {share:g}"):
+                for clip in tqdm(clips, desc=f"inherit {share}"):
                     plan = _plan(generator, [clip], options, text)
                     (filled,), _ = _fill(generator, plan, [clip])
                     new, true = ~filled.key_frame, clip.ids[::step]
@@ -153,6 +164,40 @@ def _quality(generator: Generator, clips: list[_Clip]) -> list[dict[str, Any]]:
     return rows
 
 
+def _which(generator: Generator, clips: list[_Clip]) -> list[dict[str, Any]]:
+    """Random stable ids beside a run of them, all clips at once: what is made, and how."""
+    config, tokenizer, rows = generator.model.config, generator.model.frames, []
+    step = config.key_frame_stride // frames_a_gap(inserted(generator.model, Options()))
+    for share in _PARTS:
+        for name, chosen in (("random", inheritable), ("a run", _run)):
+            for skip in (True, False):
+                options = Options(inherit=share, skip=skip, window=8)
+                with mock.patch.object(gaps, "inheritable", chosen):
+                    plan = _plan(generator, clips, options, text=True)
+                    filled, stats = _fill(generator, plan, clips)
+                scores = []
+                for video, clip in zip(filled, clips):
+                    pixels, new = tokenizer.decode(video.ids), ~video.key_frame
+                    scores.append(psnr_per_frame(clip.video[::step][new], pixels[new]).mean())
+                rows.append(
+                    {
+                        "inherit": share, "which": name, "left out": skip,
+                        "PSNR, dB": float(np.mean(scores)),
+                        "steps of 8": stats.summary(1)["steps"], "fed": stats.summary(1)["fed"],
+                    }
+                )  # fmt: skip
+    return rows
+
+
+def _run(stable: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """As `inheritable`, but one run in the order of the ids, from a random one on."""
+    places, mask = np.flatnonzero(stable), np.zeros(stable.size, bool)
+    if len(places):
+        first = int(rng.integers(len(places)))
+        mask[np.roll(places, -first)[: round(share * len(places))]] = True
+    return mask.reshape(stable.shape)
+
+
 def _times(generator: Generator, clips: list[_Clip], repeats: int) -> dict[str, float]:
     """Milliseconds to fill all gaps of these clips."""
 
@@ -164,7 +209,7 @@ def _times(generator: Generator, clips: list[_Clip], repeats: int) -> dict[str, 
     return {name: 1e3 * value for name, value in seconds.items()}
 
 
-def _quality_table(rows: list[dict[str, Any]]) -> str:
+def _table(rows: list[dict[str, Any]]) -> str:
     header = list(rows[0])
     show = lambda value: f"{value:.4g}" if isinstance(value, float) else str(value)
     return markdown(header, [[show(row.get(name, "")) for name in header] for row in rows])
@@ -173,11 +218,19 @@ def _quality_table(rows: list[dict[str, Any]]) -> str:
 def _time_table(times: dict[int, dict[str, float]]) -> str:
     header = ["gaps filled", *(f"{rows} clip(s), ms" for rows in times)]
     cells = [[name, *(f"{t[name]:.1f}" for t in times.values())] for name in _WAYS]
+    one, many = "one id at a time", "windows and guesses"
     for name, slow, fast in (
-        ("one id at a time: inherit 1 against 0, times faster", 0, 1),
-        ("windows and guesses: inherit 1 against 0", 3, 4),
-        ("all of it against one id at a time without inheriting", 0, 4),
+        (f"{one}: inherit 1 against 0, times faster", f"{one}, inherit 0", f"{one}, inherit 1"),
+        (f"{one}: inherit auto against 0", f"{one}, inherit 0", f"{one}, inherit auto"),
+        (f"{many}: inherit 1 against 0", f"{many}, inherit 0", f"{many}, inherit 1"),
+        (f"{many}: inherit auto against 0", f"{many}, inherit 0", f"{many}, inherit auto"),
+        (
+            "all of it, inherit 1, against none of it",
+            f"{one}, inherit 0",
+            f"{many}, inherit 1",
+        ),
+        ("the quickest against none of it", f"{one}, inherit 0", ""),
     ):
-        ways = list(_WAYS)
-        cells.append([name, *(f"{t[ways[slow]] / t[ways[fast]]:.2f}" for t in times.values())])
+        quickest = lambda t, fast=fast: t[fast] if fast else min(t.values())
+        cells.append([name, *(f"{t[slow] / quickest(t):.2f}" for t in times.values())])
     return markdown(header, cells)

@@ -123,7 +123,8 @@ def _gap(generator: Generator, options: Options, a: Clip, b: Clip) -> float:
         guidance=options.guidance,
     )
     text, serials = text_ids(generator.model, a.prompt)[None], key_frame_serials(keys_a.shape[1])
-    tokens, other = (pack(text, keys, serials, sampler.sequence) for keys in (keys_a, keys_b))
+    gap = generator.model.config.key_frame_stride
+    tokens, other = (pack(text, keys, serials, sampler.sequence, gap) for keys in (keys_a, keys_b))
     place = int(np.flatnonzero(tokens[0] != other[0])[0])
     state = generator.engine.start(sampler, [(a.seed, KEY_FRAMES)])
     network = nnx.merge(generator.model.graph, generator.model.params)
@@ -197,7 +198,10 @@ def _time_forced(generator: Generator, prompts: list[str]) -> list[dict[str, Any
         for text, frames, known in [clips[0], *clips]:  # the first once more: it may compile
             given = frames[:rows].copy()
             given[:, 2:][~known[:rows] | (share == 0)] = FREE
-            tokens = pack(text[:rows], given, interpolation_serials(insert), sequence)
+            tokens = pack(
+                text[:rows], given, interpolation_serials(insert), sequence,
+                generator.model.config.key_frame_stride,
+            )  # fmt: skip
             state = generator.engine.start(sampler, [(0, i) for i in range(rows)])
             stats = Stats()
             generator.engine.decode(state, sampler, stats, tokens=tokens, guesses=guesses)

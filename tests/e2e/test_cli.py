@@ -64,7 +64,7 @@ def refuse(capsys, args: list[str], *words: str) -> None:
         (["generate", PROMPT, "--out", "OUT/a.mp4", "--scale", "0"], ["--scale", "0"]),
         (["generate", "", "--out", "OUT/a.mp4"], ["empty"]),
         (["generate", " . ", "--out", "OUT/a.mp4"], ["empty"]),
-        (["generate", "red " * 13, "--out", "OUT/a.mp4"], ["13", "12"]),
+        (["generate", "red " * 13, "--out", "OUT/a.mp4"], ["13", "11"]),
         (["generate", "a", "b", "--out", "OUT/a.mp4"], ["folder", "--format"]),
         (["generate", "--prompts", "OUT/none.txt", "--out", "OUT/x"], ["none.txt"]),
         (["interpolate", "OUT/none.mp4", "--out", "OUT/a.mp4"], ["none.mp4"]),
