@@ -4,9 +4,11 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
-from jax.sharding import SingleDeviceSharding
+from jax.sharding import Mesh, NamedSharding, SingleDeviceSharding
 
+from fv_jax.models import sequence_parallel, sharding
 from fv_jax.models.layers import NORM_EPSILON
 from fv_jax.ops.decay import log_decays
 from fv_jax.ops.kernels import chunk, window
@@ -97,3 +99,36 @@ def test_a_decoding_step_on_a_v5e_is_held_up_by_memory_alone(tokens, slots):
     for name, moved in module.kernels().items():
         cycles = schedule.read_kernel(written_schedules(), name).cycles
         assert cycles < moved / hlo.V5E.memory * hlo.V5E.clock, name
+
+
+def test_heads_and_tokens_on_several_chips_are_kernels_of_what_each_chip_holds():
+    mesh = Mesh(np.reshape(described_devices("v5e:2x2"), (2, 2)), ("tensor", "sequence"))
+    layout = sharding.Layout(mesh, {"heads": ("tensor",), "tokens": ("sequence",)})
+    on_chips = lambda axes, *shape, dtype=jnp.bfloat16: jax.ShapeDtypeStruct(
+        shape, dtype, sharding=NamedSharding(mesh, layout.spec(axes))
+    )
+    by_token = ("rows", "tokens", "heads", None)
+    table = on_chips(by_token[:2], 2, 1024, K // 2, dtype=jnp.float32)
+
+    def both(q, k, v, state, start, rope):
+        def run(q, k, v, state):
+            arguments = q, k, v, log_decays(H), state, start, start + 1024, None, rope
+            return sequence_parallel.chunkwise(*arguments, chunk=256)
+
+        outputs, pull = jax.vjp(run, q, k, v, state)
+        return outputs, pull(outputs)
+
+    with sharding.using(layout):
+        lowered = jax.jit(both).lower(
+            *(on_chips(by_token, 2, 1024, H, n) for n in (K, K, E)),
+            on_chips(("rows", "heads"), 2, H, K, E, dtype=jnp.float32),
+            on_chips(("rows",), 2, dtype=jnp.int32),
+            ((table, table), (table, table)),
+        )
+    module = hlo.Module(lowered.compile().as_text())
+    assert len(module.kernels()) == 2
+    assert "all-gather" in module.collectives()  # the states of the parts
+    own = {f"bf16[2,512,{H // 2 * n}]" for n in (K, E)}
+    lines = [i for lines in module.computations.values() for i in lines]
+    given = [i.rest for i in lines if i.name in module.kernels()]
+    assert all(shape in rest for rest in given for shape in own)
