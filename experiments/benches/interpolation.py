@@ -7,6 +7,8 @@ the middle) and the linear blend of both. The tokenizer's own loss is the ceilin
 
 Where the model was trained on the gap between the first and the last frame, too, all frames between
 these two are made, level by level: the one in the middle, and then all of them.
+
+    cost   a minute on two CPU cores
 """
 
 import dataclasses

@@ -7,6 +7,8 @@ clips, all of them and one alone. Each is trained on as a user would, with sever
 PSNR is what the training prints, of clips held out (of one clip: of frames held out). Codes are
 counted over frames of all clips of the folder. Patches are alike if no value differs by much; of
 those that are not alike no code should have most.
+
+    cost   63 minutes of CPU time: 21 trainings of three
 """
 
 import dataclasses

@@ -9,6 +9,8 @@ the same reading says of real clips that only went through the tokenizer: the ce
 shapes-FVD (`shapes/distance.py`, no FVD of any paper) compares each set with 1,024 real clips of
 the same pairs; in brackets what as many other real ones get. It depends on their number, so sets
 of different sizes cannot be compared with each other.
+
+    cost   80 s of CPU time
 """
 
 import dataclasses

@@ -9,6 +9,8 @@ is trained on other clips than it is judged by.
     inherited    share of all ids of the frame in the middle of the gap
     wrong        share of these whose true id is another
     predictor    share that it inherits with at most as many wrong, and at most 0.5% wrong
+
+    cost   2 minutes on two CPU cores
 """
 
 import dataclasses
