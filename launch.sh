@@ -5,6 +5,7 @@
 #   ./launch.sh test        set-up, then every fast test (arguments go to pytest); `test --newest`
 #                           with the newest versions that are allowed, on the newest Python here
 #   ./launch.sh test-slow   the tests that take minutes
+#   ./launch.sh test-browser  the page of `fv studio` in Chromium (Debian's chromium, chromium-driver)
 #   ./launch.sh test-tpu    compile for a TPU slice without one (installs libtpu, 200 MB)
 #   ./launch.sh docs        the pages as a site, in out/site; every link is checked
 #   ./launch.sh fv ARGS     the command line, e.g. ./launch.sh fv generate --help
@@ -19,7 +20,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-usage() { sed -n '2,18s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,19s/^# \{0,1\}//p' "$0"; }
 
 # Wrong usage: one line, and the exit code that `fv` has for it.
 refuse() {
@@ -92,7 +93,7 @@ test_newest() {
     fi
     "$home/bin/python" -m pip install --disable-pip-version-check -q --upgrade \
         --upgrade-strategy eager -e ".[dev]"
-    exec "$home/bin/python" -m pytest -m "not slow and not tpu" "${spread[@]}" "$@"
+    exec "$home/bin/python" -m pytest -m "not slow and not tpu and not browser" "${spread[@]}" "$@"
 }
 
 # In a folder of its own: installed beside jax, libtpu would look for a TPU at every start.
@@ -236,8 +237,9 @@ command="${1:-help}"
 case "$command" in
     demo) setup; demo "$@" ;;
     test) [ "${1:-}" != --newest ] || test_newest "$@"
-        setup; exec .venv/bin/python -m pytest -m "not slow and not tpu" "${spread[@]}" "$@" ;;
+        setup; exec .venv/bin/python -m pytest -m "not slow and not tpu and not browser" "${spread[@]}" "$@" ;;
     test-slow) setup; exec .venv/bin/python -m pytest -m slow "$@" ;;
+    test-browser) setup; exec .venv/bin/python -m pytest -m browser tests/studio "$@" ;;
     test-tpu) setup; test_tpu "$@" ;;
     docs) build_docs ;;
     fv) setup; exec .venv/bin/fv "$@" ;;

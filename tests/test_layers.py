@@ -16,7 +16,7 @@ FLOORS = {
     "generation": 4, "shapes": 4, "interop": 4,
     "data": 5,
     "training": 6, "evaluation": 6,
-    "reporting": 7, "planning": 7,
+    "reporting": 7, "planning": 7, "studio": 7,
     "cli": 8,
     "__init__": 9, "__main__": 9,
 }  # fmt: skip
@@ -51,7 +51,7 @@ def room(module: str) -> str:
 def test_every_file_has_a_floor_and_there_are_few_rooms():
     rooms = {room(module) for module in MODULES}
     assert rooms <= FLOORS.keys(), f"give {sorted(rooms - FLOORS.keys())} a floor"
-    assert len(rooms) <= 24
+    assert len(rooms) <= 25
 
 
 def test_imports_point_down():

@@ -90,6 +90,30 @@ class Interpolate:
 
 
 @dataclasses.dataclass(frozen=True)
+class Studio:
+    """Open a page that shows how videos come about: key frames, what is inherited, streams.
+
+    It is for this machine alone, unless --host and --token are given; docs/studio.md has the HTTP
+    interface.
+
+    Example: fv studio --port 8000
+    """
+
+    model: str = "shapes"
+    """A shipped model's name, a model folder (here, gs:// or s3://), or hf:OWNER/NAME[@REVISION] of
+    a hub."""
+    port: int = 8000
+    """Where it listens; 0 for any that is free."""
+    host: str = "127.0.0.1"
+    """The address; another one than this machine's own needs a --token."""
+    token: str = ""
+    """A secret that everybody who asks must send: http://HOST:PORT/?token=TOKEN opens the page."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.port < 2**16, f"port must be in 0..65535, got {self.port}")
+
+
+@dataclasses.dataclass(frozen=True)
 class Inspect:
     """Look through a source of clips: how many, how long, what is wrong; and a contact sheet.
 

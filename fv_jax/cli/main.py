@@ -17,6 +17,7 @@ from fv_jax.files import user_cache
 COMMANDS: dict[str, tuple[type, str]] = {
     "generate": (commands.Generate, "fv_jax.cli.generate:generate"),
     "interpolate": (commands.Interpolate, "fv_jax.cli.interpolate:interpolate"),
+    "studio": (commands.Studio, "fv_jax.cli.studio:studio"),
     "data inspect": (commands.Inspect, "fv_jax.cli.data:inspect"),
     "tokenize": (commands.Tokenize, "fv_jax.cli.tokenize:tokenize"),
     "train": (commands.Train, "fv_jax.cli.train:train"),

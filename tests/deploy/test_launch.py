@@ -247,7 +247,7 @@ def test_the_newest_versions_are_tested_in_an_environment_of_their_own(project):
     install, tests = done.stdout.splitlines()
     assert install.startswith("-m pip install ")
     assert "--upgrade --upgrade-strategy eager -e .[dev]" in install
-    assert tests.startswith("-m pytest -m not slow and not tpu --numprocesses auto")
+    assert tests.startswith("-m pytest -m not slow and not tpu and not browser --numprocesses auto")
     assert tests.endswith(" tests/ops -x")
 
 
@@ -258,6 +258,7 @@ def test_help_shows_every_command(project):
         "demo",
         "test",
         "test-slow",
+        "test-browser",
         "test-tpu",
         "docs",
         "fv",
