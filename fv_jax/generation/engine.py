@@ -52,7 +52,7 @@ from fv_jax.sequence.vocab import FREE
 
 KEY_FRAMES, BETWEEN = 0, 1  # stages, folded into a request's key
 Look = Callable[[Int[np.ndarray, "B F P"], int], None]  # ids, FREE where open; steps so far
-_PIECE = 0.04  # seconds
+_PIECE = 0.08  # seconds
 _MOST_COMPILED = 128  # programs; the one that was used longest ago goes first
 _MEASURED_WINDOW, _MEASURED_ROWS, _MEASUREMENTS = 64, 16, 5
 

@@ -5,11 +5,11 @@ prompt -> text ids -> key frames (recurrent decoding) -> frames between them -> 
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from fv_jax.array_types import Frames
 from fv_jax.config.model import Options
 from fv_jax.generation import drafts, pretrained
 from fv_jax.generation.engine import KEY_FRAMES, Engine
@@ -122,20 +122,18 @@ class Generator:
 
         `watch` is shown the ids while they are decided; what it raises ends the work.
         """
-        stats, engine = Stats(), self.engine_for(plan.options)
-        keys, between = self._key_frames(engine, plan, self._given(plan, stats), stats, watch)
-        videos = [VideoIds.of_key_frames(grid) for grid in keys]
-        filled = interpolate(engine, plan, videos, stats, given=between, watch=watch)
+        stats = Stats()
+        filled = self.sample(plan, stats, watch)
         with stats("decode"):
             pixels = [self.model.frames.decode(frames.ids) for frames in filled]
-        summary: dict[str, Any] = stats.summary(len(videos))
-        return [
-            Clip(
-                shown, frames.ids.astype(np.int32), frames.key_frame, frames.inherited,
-                request.prompt, request.seed, plan.video_fps, summary,
-            )
-            for shown, frames, request in zip(pixels, filled, plan.requests)
-        ]  # fmt: skip
+        return clips_of(plan, filled, pixels, stats)
+
+    def sample(self, plan: Plan, stats: Stats, watch: Watch | None = None) -> list[VideoIds]:
+        """What `run` makes, but for the pixels; `stats` is told what it costs."""
+        engine = self.engine_for(plan.options)
+        keys, between = self._key_frames(engine, plan, self._given(plan, stats), stats, watch)
+        videos = [VideoIds.of_key_frames(grid) for grid in keys]
+        return interpolate(engine, plan, videos, stats, given=between, watch=watch)
 
     def _given(self, plan: Plan, stats: Stats) -> Int[np.ndarray, "B given P"]:
         """The ids of the first frames, or of the given ones, in time order."""
@@ -188,3 +186,17 @@ class Generator:
             )  # fmt: skip
         inserted = codes[:, between].reshape(rows, -1, *sequence.frame_grid)
         return grids(codes), inserted if in_a_row else None
+
+
+def clips_of(
+    plan: Plan, videos: Sequence[VideoIds], pixels: Sequence[Frames], stats: Stats
+) -> list[Clip]:
+    """The finished videos of a plan."""
+    summary = stats.summary(len(videos))
+    return [
+        Clip(
+            shown, video.ids.astype(np.int32), video.key_frame, video.inherited, request.prompt,
+            request.seed, plan.video_fps, summary,
+        )
+        for shown, video, request in zip(pixels, videos, plan.requests)
+    ]  # fmt: skip

@@ -5,7 +5,7 @@ import io
 import shlex
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,14 @@ import numpy as np
 from jaxtyping import Int
 from PIL import Image
 
-from fv_jax.array_types import Frames
 from fv_jax.config.model import Options
-from fv_jax.generation.generator import Generator
+from fv_jax.generation.gaps import Gaps
+from fv_jax.generation.generator import Generator, clips_of
 from fv_jax.generation.plan import Plan, frames_a_gap, plan_interpolation, plan_videos
 from fv_jax.generation.pretrained import Model
 from fv_jax.generation.progress import Progress
 from fv_jax.generation.skip_mask import regions, ring
+from fv_jax.generation.stats import Stats
 from fv_jax.media.clip import Clip
 from fv_jax.media.writers import save_clip
 from fv_jax.sequence.vocab import FREE
@@ -52,6 +53,7 @@ class Videos(Job):
         # Not decided: -1, as FREE is.
         grid = generator.model.config.sequence.frame_grid
         self._known = np.full((len(self.plan.requests), self._frames, *grid), FREE, np.int32)
+        self._stats = Stats()
         self.pixels: dict[tuple[int, int], np.ndarray] = {}
         self.clips: list[Clip] = []
 
@@ -64,11 +66,14 @@ class Videos(Job):
             insert=plan.insert, grid=model.config.sequence.frame_grid, size=model.frame_size,
             notes=plan.notes, command=command_line(self._asked, model.name),
         )  # fmt: skip
-        self.clips = self._generator.run(plan, self._look)
-        left = [f for f in range(self._frames) if (0, f) not in self.pixels]
-        for video, clip in enumerate(self.clips):
-            self._tell_ids(video, range(self._frames), clip.ids)
-            self._tell_pixels(video, left, clip.frames[left])
+        filled = self._generator.sample(plan, self._stats, self._look)
+        self._tell_ids(range(len(filled)), range(self._frames), np.stack([v.ids for v in filled]))
+        self._whole([f for f in range(self._frames) if (0, f) not in self.pixels])
+        pixels = [
+            np.stack([self.pixels[video, frame] for frame in range(self._frames)])
+            for video in range(len(filled))
+        ]
+        self.clips = clips_of(plan, filled, pixels, self._stats)
         self.tell("stats", **self.clips[0].stats)
         return
         yield
@@ -81,10 +86,10 @@ class Videos(Job):
         if seen.steps == 0:
             self.tell("batch", level=level)
         if seen.gaps is None:
-            for video, ids in enumerate(seen.ids):
-                self._tell_ids(video, range(0, self._frames, self._step), ids)
+            keys = range(0, self._frames, self._step)
+            self._tell_ids(range(len(seen.ids)), keys, seen.ids)
             if (seen.ids != FREE).all():
-                self._whole_key_frames()
+                self._whole([*keys])
         else:
             self._gaps(seen)
         decided = int((self._known != FREE).sum()) - before
@@ -96,42 +101,50 @@ class Videos(Job):
         assert gaps is not None
         count = self.plan.insert[gaps.level] + 1
         step = self._step // frames_a_gap(self.plan.insert[: gaps.level])
+        firsts = [number * step for number in gaps.number]
+        frames = [[first + step // count * i for i in range(1, count)] for first in firsts]
+        if seen.steps == 0:
+            self._masks(gaps, frames)
+            if gaps.level == 0 and (0, 0) not in self.pixels:  # they were all given
+                for video, first, a, b in zip(gaps.video, firsts, gaps.a, gaps.b):
+                    self._tell_ids([video], [first, first + step], np.stack([a, b])[None])
+                self._whole([*range(0, self._frames, self._step)])
+        for video, inserted, ids in zip(gaps.video, frames, seen.ids):
+            self._tell_ids([video], inserted, ids[None])
+
+    def _masks(self, gaps: Gaps, frames: list[list[int]]) -> None:
         radius = ring(self._generator.model.frames.reach, gaps.a.shape[1:])
-        for row, (video, number) in enumerate(zip(gaps.video, gaps.number)):
-            first = number * step
-            frames = [first + step // count * i for i in range(1, count)]
-            if seen.steps == 0:
-                self._tell_ids(video, [first, first + step], np.stack([gaps.a[row], gaps.b[row]]))
-                mask = regions(gaps.a[row], gaps.b[row], radius)
-                places = np.select([mask.different, mask.unstable], [DIFFERENT, UNSTABLE], STABLE)
-                for frame, inherited in zip(frames, gaps.inherited[:, row]):
-                    digits = np.where(inherited, INHERITED, places)
-                    self.tell("mask", video=video, frame=frame, places=_digits(digits))
-            self._tell_ids(video, frames, seen.ids[row])
-        if seen.steps == 0 and gaps.level == 0:
-            self._whole_key_frames()
+        for row, (video, inserted) in enumerate(zip(gaps.video, frames)):
+            mask = regions(gaps.a[row], gaps.b[row], radius)
+            places = np.select([mask.different, mask.unstable], [DIFFERENT, UNSTABLE], STABLE)
+            for frame, inherited in zip(inserted, gaps.inherited[:, row]):
+                digits = "".join(map(str, np.where(inherited, INHERITED, places).flat))
+                self.tell("mask", video=video, frame=frame, places=digits)
 
-    def _whole_key_frames(self) -> None:
-        """Pixels of the key frames, before what lies between them is sampled."""
-        keys = [*range(0, self._frames, self._step)]
-        if (0, 0) in self.pixels:
+    def _whole(self, frames: list[int]) -> None:
+        """Pixels of frames whose ids are all known."""
+        if not frames:
             return
-        for video, ids in enumerate(self._known):
-            self._tell_pixels(video, keys, self._generator.model.frames.decode(ids[keys]))
+        ids = self._known[:, frames]
+        with self._stats("decode"):
+            pixels = self._generator.model.frames.decode(ids.reshape(-1, *ids.shape[2:]))
+        for video, pictures in enumerate(np.split(pixels, len(ids))):
+            self.pixels |= {(video, frame): one for frame, one in zip(frames, pictures)}
+            self.tell("pixels", video=video, frames=frames, png=png(np.concatenate(pictures, 1)))
 
-    def _tell_ids(self, video: int, frames: Any, ids: Int[np.ndarray, "_ h w"]) -> None:
-        for frame, grid in zip(frames, ids):
-            new = np.flatnonzero((grid != FREE) & (self._known[video, frame] == FREE))
-            if len(new):
-                self._known[video, frame].flat[new] = grid.flat[new]
-                values = grid.flat[new].tolist()
-                self.tell("ids", video=video, frame=frame, places=new.tolist(), ids=values)
-
-    def _tell_pixels(self, video: int, frames: list[int], pixels: Frames) -> None:
-        for frame, picture in zip(frames, pixels):
-            self.pixels[video, frame] = picture
-        if frames:
-            self.tell("pixels", video=video, frames=frames, png=png(np.concatenate([*pixels], 1)))
+    def _tell_ids(
+        self, videos: Sequence[int], frames: Sequence[int], ids: Int[np.ndarray, "B F h w"]
+    ) -> None:
+        """Those that were not known before."""
+        here = np.ix_(videos, frames)
+        new = (ids != FREE) & (self._known[here] == FREE)
+        self._known[here] = np.where(new, ids, self._known[here])
+        for row, column in zip(*np.nonzero(new.any(axis=(2, 3)))):
+            places = np.flatnonzero(new[row, column])
+            self.tell(
+                "ids", video=videos[row], frame=frames[column], places=places.tolist(),
+                ids=ids[row, column].flat[places].tolist(),
+            )  # fmt: skip
 
     def so_far(self, video: int) -> dict[str, Any]:
         """Ids and pixels of one video, null where they are not there yet."""
@@ -209,7 +222,3 @@ def png(pixels: np.ndarray) -> str:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
     return base64.b64encode(buffer.getvalue()).decode()
-
-
-def _digits(places: np.ndarray) -> str:
-    return "".join(map(str, places.reshape(-1).tolist()))

@@ -23,7 +23,8 @@ from fv_jax.tokenizers.patch_autoencoder import PatchAutoencoder
 from fv_jax.tokenizers.quantizer import FSQ, hysteresis
 from fv_jax.weights.tensors import params_from_tensors, read_safetensors, write_params
 
-_BATCH = 64  # frames per compiled call; smaller inputs are padded, so that there is one trace
+# Frames per compiled call, of many and of few; what is left is padded: there are two traces.
+_BATCH, _FEW = 64, 8
 
 
 class FSQTokenizer(FrameTokenizer):
@@ -177,4 +178,4 @@ def _integer_keys(tree):
 
 
 def _batched(function, inputs: np.ndarray) -> np.ndarray:
-    return batched(function, inputs, _BATCH if len(inputs) > 8 else 8)
+    return batched(function, inputs, _BATCH if len(inputs) >= _BATCH else _FEW)
