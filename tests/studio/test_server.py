@@ -101,6 +101,24 @@ def test_what_is_told_builds_the_videos_up_key_frames_first(made):
             assert off.max() <= 1
 
 
+def test_levels_are_told_one_after_the_other(client, generator):
+    options = {**OPTIONS, "insert": [1, 1]}
+    told = events(client, make(client, options=options)["events"])
+    (clip,) = generator.generate([PROMPT], options=Options(**{**options, "insert": (1, 1)}))
+    ids, order = np.full((9, 16), -1), []
+    for name, data in told:
+        if name == "ids":
+            ids[data["frame"], data["places"]] = data["ids"]
+            order.append(data["frame"])
+        elif name == "mask":
+            inherited = [place == "3" for place in data["places"]]
+            np.testing.assert_array_equal(inherited, clip.inherited[data["frame"]].reshape(-1))
+    np.testing.assert_array_equal(ids, clip.ids.reshape(9, -1))
+    assert [data["level"] for name, data in told if name == "batch"] == [-1, 0, 1]
+    level = [0 if frame % 4 == 0 else 1 if frame % 2 == 0 else 2 for frame in order]
+    assert level == sorted(level)
+
+
 def test_masks_say_of_each_place_what_it_is(made):
     _, told, clips = made
     masks = [data for name, data in told if name == "mask"]
