@@ -404,7 +404,7 @@ def test_a_page_that_goes_away_ends_what_it_asked_for(page, address, monkeypatch
     page.execute_script(KEEP_ID)
     page.execute_script("document.getElementById('temperature').value = 0.7")  # to be compiled
     the(page, "make").click()
-    until(lambda: text(page, "status").startswith("Preparing"))
+    until(lambda: text(page, "status").startswith(("Beginning", "Key frames")))
     made = page.execute_script("return made")
     page.get("about:blank")
 

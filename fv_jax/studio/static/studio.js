@@ -251,7 +251,7 @@ async function make() {
     plan: here(planned),
     batch: here(({ level }) => {
       mine.batches.push({ level, at: performance.now(), decided: 0, steps: 0 });
-      $("status").textContent = level < 0 ? "Key frames …" : `Filling the gaps, level ${level + 1} …`;
+      $("status").textContent = `${stage(level)}: what is new here is compiled once …`;
     }),
     ids: here((data) => mine.queue.push(...data.places.map((place, i) => ({ video: data.video, frame: data.frame, place, id: data.ids[i] })))),
     mask: here(({ video, frame, places }) => mine.films[video]?.setMask(frame, places)),
@@ -262,6 +262,7 @@ async function make() {
     }),
     steps: here(({ level, steps, decided }) => {
       const batch = mine.batches.at(-1), more = steps - batch.steps;
+      if (steps) $("status").textContent = `${stage(level)} …`;
       if (more > 0) mine.bars.push({ rate: decided / more, level });
       Object.assign(batch, { steps, decided: batch.decided + decided });
       chart();
@@ -273,6 +274,8 @@ async function make() {
     canceled: here(() => over("Stopped.", false)),
   });
 }
+
+const stage = (level) => level < 0 ? "Key frames" : `Filling the gaps, level ${level + 1}`;
 
 function layOut(plan) {
   const films = plan.seeds.map((seed) => new Film(plan, model, atlas, `seed ${seed}`));
@@ -302,7 +305,7 @@ function planned(plan) {
     });
   $("notes").replaceChildren(...plan.notes.map((note) => Object.assign(document.createElement("li"), { textContent: note })));
   $("scrub").disabled = $("play").disabled = $("copy-command").disabled = false;
-  $("status").textContent = "Preparing: settings that are new here are compiled once …";
+  $("status").textContent = "Beginning …";
   follow = true;
   setPlaying(false);
   go(0);
