@@ -65,7 +65,7 @@ def test_of_a_command(name):
     outer = r"sampling\.options|options|settings|changes|sampling|places|weights"
     found = [(flag(name, outer), count) for name, count in numbers(parse(kind, needed))]
     assert bool(found) == (
-        name in ("generate", "interpolate", "data inspect", "tokenize", "evaluate")
+        name in ("generate", "interpolate", "data inspect", "tokenize", "evaluate", "studio")
     )
     if found:
         check(lambda words: parse(kind, [*needed, *words]), found)

@@ -46,7 +46,8 @@ def test_without_the_extra_it_says_what_to_install(capsys, monkeypatch):
 
 
 def test_it_serves_until_a_signal_comes():
-    command = [sys.executable, "-m", "fv_jax", "studio", "--port", "0"]
+    # In the background of a shell Ctrl-C is ignored.
+    command = ["env", "--default-signal=INT", sys.executable, *"-m fv_jax studio --port 0".split()]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             line = process.stdout.readline()
