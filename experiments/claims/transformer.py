@@ -19,6 +19,7 @@ from experiments.baselines import autoregressive
 from experiments.baselines.attention import Cache, Transformer
 from fv_jax.config.model import Options, RetNetConfig
 from fv_jax.generation.engine import Engine
+from fv_jax.generation.window_size import StepTime
 from fv_jax.models.retnet import RetNet, rope_tables
 from fv_jax.sequence.packing import unpack
 from fv_jax.sequence.vocab import FREE, Vocab
@@ -95,7 +96,7 @@ class TransformerEngine(Engine):
     """An `Engine` that samples token by token with a KV cache, without guidance."""
 
     def __init__(self, model: Any, params: Any, config: RetNetConfig):
-        self.model = model
+        self.model, self._step_time = model, StepTime(0.0, 1.0)  # a token at a time
         sequence = model.config.sequence
         self._params, self._graph = folded(
             params, config, Vocab(sequence).size, sequence.frame_codes
@@ -108,9 +109,8 @@ class TransformerEngine(Engine):
         fold = functools.partial(functools.reduce, jax.random.fold_in)
         return jnp.stack([fold(rest, jax.random.key(s)) for s, *rest in keys])
 
-    def decode(self, state, sampler, stats, *, tokens, guesses, read=0, left_out=None):
-        """As `Engine.decode`, from the beginning of a sequence."""
-        del guesses, read
+    def decode(self, state, sampler, stats, *, tokens, **more):
+        """As `Engine.decode`, from the beginning of a sequence; it has no use for `more`."""
         known = int((tokens == FREE).any(axis=0).argmax()) // sampler.sequence.stride
         with stats("sample"):
             whole = autoregressive.cached(

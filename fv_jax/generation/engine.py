@@ -176,11 +176,12 @@ class Engine:
             look: is shown the ids while they are decided, at first and at last, too.
         """
         sequence = sampler.sequence
-        start, free = read * sequence.stride, (tokens == FREE).any(axis=0)
+        start = read * sequence.stride
         if left_out is not None:
             places, fed, prefix = feed(tokens, left_out, sequence.stride)
         else:
             places, fed = None, tokens.size - len(tokens) * start
+            free = (tokens == FREE).any(axis=0)
             # The token before an id is fed where the id is sampled.
             prefix = max(int(free.argmax() if free.any() else len(free)) - 1 - start, 0)
         arrays = (state, tokens, guesses, places)

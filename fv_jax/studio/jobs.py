@@ -5,6 +5,7 @@ and what lies before it, so streams and videos go on side by side. Listeners rea
 told, each at its own pace, and nobody waits for them.
 """
 
+import abc
 import asyncio
 import contextlib
 import json
@@ -34,7 +35,7 @@ class Canceled(Exception):
     """Nobody wants the job any more; raised inside it."""
 
 
-class Job:
+class Job(abc.ABC):
     """Something that takes turns on the thread, and tells how it goes.
 
     Attributes:
@@ -56,9 +57,9 @@ class Job:
         self._alone_since: float | None = None
         self._canceled = False
 
+    @abc.abstractmethod
     def turns(self) -> Iterator[None]:
         """The work, a turn for each `next`; runs on the thread."""
-        raise NotImplementedError
 
     @property
     def ended(self) -> bool:

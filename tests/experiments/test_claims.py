@@ -101,7 +101,7 @@ def test_a_run_is_trained_once_and_both_kinds_generate(tmp_path, monkeypatch):
         first = runs.trained(variant, 0, "tiny")
         names = {path.name for path in (tmp_path / "claims" / "tiny").iterdir()}
         assert f"{variant.name}-0" in names
-        monkeypatch.setattr(runs, "fit", None)  # it must not be called again
+        monkeypatch.setattr(runs, "train", None)  # it must not be called again
         again = runs.trained(variant, 0, "tiny")
         monkeypatch.undo()
         monkeypatch.setattr(runs, "OUT", tmp_path)
