@@ -79,16 +79,13 @@ def train(command: Train) -> int:
     with cluster.leaving_on_failure():
         # Before the data, which may take long to read.
         check_batch(make_layout(config.run.mesh), config.run.batch_size, config.run.accumulate)
-        if buckets.is_bucket(home) and jax.process_count() > 1:
-            raise ValueError(
-                f"--run.folder {home}: several processes write a checkpoint together, in a folder "
-                "that all of them see; mount the bucket (docs/scale.md)"
-            )
         task = experiments.build_task(config)
-        with buckets.carried(home) as work:
+        together = lambda: cluster.agree(True)
+        with buckets.carried(home, process=jax.process_index(), ready=together) as work:
             model = loop.train(
-                task, config, work.folder, profile=flags.profile, log=flags.log, saved=work.carry
-            )
+                task, config, work.folder, profile=flags.profile, log=flags.log, saved=work.carry,
+                shared=not buckets.is_bucket(home),
+            )  # fmt: skip
     if cluster.is_first():
         print(
             f"trained weights: {model}\ngo on with: {task.next_command(model)}".replace(

@@ -6,6 +6,9 @@ fetched first, and what grows, a run's folder or tokens, grows in the copy and i
     fetch     the store -> the copy, for what has changed since it was last here
     carried   fetch, work in the copy, and carry what has changed -> the store
 
+Of several processes that train together the first carries; each other has a copy of its own, as the
+place was when they began.
+
 For each file the version that the store names and the copy's size and time of change are kept
 beside the copy. Where both sides have changed a file, the store's counts; what only the copy has,
 such as a checkpoint that could not be carried, is carried the next time.
@@ -18,7 +21,7 @@ import functools
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +42,13 @@ def local(place: str) -> str:
     return str(_fetched(place)) if is_bucket(place) else place
 
 
-def copy_of(place: str) -> Path:
+def copy_of(place: str, process: int = 0) -> Path:
     """Where the copy of a place in a store lies, whether it is there or not."""
-    return user_cache() / "buckets" / place.replace("://", "/")
+    return _copies(process) / place.replace("://", "/")
+
+
+def _copies(process: int) -> Path:
+    return user_cache() / (f"buckets-{process}" if process else "buckets")
 
 
 def fetch(place: str) -> Path:
@@ -58,8 +65,17 @@ def fetch(place: str) -> Path:
 
 
 @contextlib.contextmanager
-def carried(place: str | Path) -> Iterator["Carrier"]:
+def carried(
+    place: str | Path, *, process: int = 0, ready: Callable[[], object] = lambda: None
+) -> Iterator["Carrier"]:
     """A folder to work in; what has changed in it is carried to its place when the block ends.
+
+    Args:
+        place: a folder, which is then itself worked in, or of a store.
+        process: which one this is of several that call this together. What others than the first
+            (0) change is carried nowhere.
+        ready: called by all of them, to return when the first has: its place then has all that an
+            earlier run could not carry.
 
     Raises:
         ValueError: another process of this machine works there; else as `fetch`.
@@ -68,10 +84,17 @@ def carried(place: str | Path) -> Iterator["Carrier"]:
     if not is_bucket(place):
         yield Carrier(Path(place), None)
         return
-    copy = _Copy(str(place))
+    copy = _Copy(str(place), process)
     with only_process_in(copy.about):
+        if process:
+            ready()
+            copy.fetch()
+            yield Carrier(copy.home, None)
+            return
         copy.fetch()
         carrier = Carrier(copy.home, copy)
+        carrier.carry()
+        ready()
         try:
             yield carrier
         except BaseException:
@@ -112,12 +135,12 @@ def _fetched(place: str) -> Path:
 class _Copy:
     """What is known of a copy: `about/index.json` has version, bytes and ns of every file."""
 
-    def __init__(self, place: str):
-        self.place, self.home = place.rstrip("/"), copy_of(place.rstrip("/"))
+    def __init__(self, place: str, process: int = 0):
+        self.place, self.home = place.rstrip("/"), copy_of(place.rstrip("/"), process)
         if not self.place.partition("://")[2].strip("/") or ".." in place.split("/"):
             raise ValueError(f"{place!r} names no bucket; a place is {place[:5]}BUCKET/PATH")
         name = hashlib.sha256(self.place.encode()).hexdigest()[:16]
-        self.about = user_cache() / "buckets" / "index" / name
+        self.about = _copies(process) / "index" / name
         try:
             self.known = json.loads((self.about / "index.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):  # none, or not whole

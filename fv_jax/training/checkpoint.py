@@ -39,6 +39,7 @@ from tqdm import tqdm
 from fv_jax.config.model import to_json
 from fv_jax.training import integrity
 from fv_jax.training.distributed import agree, is_first, same_everywhere
+from fv_jax.training.mesh import to_host
 from fv_jax.training.state import TrainState
 
 # How a full disk or a lost one shows: tensorstore raises ValueErrors, jax RuntimeErrors.
@@ -50,7 +51,8 @@ class Checkpointer:
     """Saves in the background, keeps the newest few, restores the newest that is whole.
 
     With several processes all of them make one for the same folder, on a file system they share,
-    and call its methods at the same steps.
+    and call its methods at the same steps. Where they share none, each has a copy of the folder as
+    it is when they begin, and the first alone writes, what it gathers from all.
 
     orbax's `CheckpointManager` is not used: after a save that failed it forgets checkpoints, and
     raises the old error again at the next.
@@ -61,6 +63,7 @@ class Checkpointer:
         keep_every: beside them those whose step is a multiple of this stay; 0 for none.
         saved: called in the background when one is whole, such as to carry it elsewhere; an
             `OSError` of it is told, and that is all.
+        shared: whether the processes have one folder, and not a copy each.
 
     Raises:
         ValueError: the processes do not see the same checkpoints.
@@ -68,12 +71,13 @@ class Checkpointer:
 
     def __init__(
         self, folder: Path, *, keep: int, keep_every: int = 0,
-        saved: Callable[[], None] = lambda: None,
+        saved: Callable[[], None] = lambda: None, shared: bool = True,
     ):  # fmt: skip
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder.resolve()
         self._keep, self._keep_every, self._saved = keep, keep_every, saved
         self._first = is_first()
+        self._apart = not shared and jax.process_count() > 1
         if self._first:
             integrity.remove_unfinished(self._folder)
         self._steps = sorted(int(p.name) for p in self._folder.iterdir() if p.name.isdigit())
@@ -109,8 +113,14 @@ class Checkpointer:
         step = int(state.step)
         if step in self._steps:
             return
+        tree = _tree(state)
+        if self._apart:
+            tree = to_host(tree)
+            if not self._first:
+                self._saving = step, self._thread.submit(lambda: None)
+                return
         items = ocp.args.Composite(
-            state=ocp.args.StandardSave(_tree(state)),
+            state=ocp.args.StandardSave(tree),
             data=ocp.args.JsonSave(data.get_state()),
             config=ocp.args.JsonSave(to_json(config)),
             shapes=ocp.args.JsonSave(_shapes(state)),
@@ -186,14 +196,20 @@ class Checkpointer:
     def _new_writer(self) -> ocp.AsyncCheckpointer:
         # Where folders cannot be made, threads that wait for asynchronous ones keep the process
         # from ending for minutes. Several processes cannot do without: one would miss the others.
+        who = ocp.options.MultiprocessingOptions()
+        if self._apart:
+            me = jax.process_index()
+            who = ocp.options.MultiprocessingOptions(
+                primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process {me}"
+            )
         options = ocp.options.AsyncOptions(
             timeout_secs=_TIMEOUT_S,
             post_finalization_callback=self._seal,
-            create_directories_asynchronously=jax.process_count() > 1,
+            create_directories_asynchronously=jax.process_count() > 1 and not self._apart,
         )
-        items = ocp.CompositeOptions(async_options=options)
+        items = ocp.CompositeOptions(async_options=options, multiprocessing_options=who)
         handler = ocp.CompositeCheckpointHandler(composite_options=items)
-        return ocp.AsyncCheckpointer(handler, async_options=options)
+        return ocp.AsyncCheckpointer(handler, async_options=options, multiprocessing_options=who)
 
     def _seal(self) -> None:
         """The first process does this when all is written but the folder's name."""

@@ -78,6 +78,7 @@ class Task(Protocol):
 def train(
     task: Task, config: Any, folder: Path, *, profile: bool = False,
     log: Sequence[str] = ("tensorboard",), saved: Callable[[], None] = lambda: None,
+    shared: bool = True,
 ) -> Path:  # fmt: skip
     """Train until `config.run.steps`, continuing what `folder` holds.
 
@@ -88,6 +89,7 @@ def train(
         profile: write a trace of a few steps.
         log: where numbers and pictures go beside log.jsonl: names of `writers.WRITERS`.
         saved: called in the background when a checkpoint is whole.
+        shared: whether it is one folder for all processes; see `Checkpointer`.
 
     Returns:
         The folder of the exported weights.
@@ -98,11 +100,13 @@ def train(
         Interrupted: Ctrl-C, after saving; `Terminated` of SIGTERM.
     """
     with only_process_in(folder) if is_first() else contextlib.nullcontext():
-        return _Run(task, config, folder, saved).train(profile, log)
+        return _Run(task, config, folder, saved, shared).train(profile, log)
 
 
 class _Run:
-    def __init__(self, task: Task, config: Any, folder: Path, saved: Callable[[], None]):
+    def __init__(
+        self, task: Task, config: Any, folder: Path, saved: Callable[[], None], shared: bool
+    ):
         run: RunConfig = config.run
         self.task, self.config, self.folder, self.run = task, config, folder, run
         self.layout = make_layout(run.mesh)
@@ -111,7 +115,7 @@ class _Run:
         self.rows = rows_of_process(self.layout, run.batch_size)
         self.checkpoints = Checkpointer(
             folder / "checkpoints", keep=run.keep_checkpoints, keep_every=run.keep_every,
-            saved=saved,
+            saved=saved, shared=shared,
         )  # fmt: skip
         self.data = iter(task.data(self.rows))
         if self.checkpoints.latest_step() is None:

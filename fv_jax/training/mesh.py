@@ -182,7 +182,8 @@ def to_host(tree: Params) -> Params:
     """Whole NumPy arrays of a sharded tree, on the first process; None elsewhere.
 
     All processes must call it. The arrays are copies: a step donates what it is given. Leaf by
-    leaf: a device holds one whole leaf at a time.
+    leaf: a device holds one whole leaf at a time, and no process runs ahead of the others, whose
+    exchanges on CPUs would then wait for each other.
     """
     return jax.tree.map(_leaf_to_host, tree)
 
@@ -191,7 +192,7 @@ def _leaf_to_host(leaf: jax.Array) -> np.ndarray | None:
     if not leaf.is_fully_addressable:
         sharding: Sharding = leaf.sharding
         whole = NamedSharding(sharding.mesh, PartitionSpec())  # type: ignore[attr-defined]
-        leaf = _everywhere(whole)(leaf).addressable_data(0)
+        leaf = jax.block_until_ready(_everywhere(whole)(leaf)).addressable_data(0)
     return np.array(leaf) if jax.process_index() == 0 else None
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 
+import fake_buckets
 import launcher
 import numpy as np
 import pytest
@@ -116,3 +117,28 @@ def test_two_processes_go_on_from_one_and_both_stop_and_save_at_sigterm(project,
     saved = int(output.split("stopped at step ")[1].split(";")[0])
     assert (folder / "checkpoints" / str(saved)).is_dir()
     assert saved == max(losses(folder))
+
+
+def test_two_processes_train_in_a_bucket_and_go_on_from_it_elsewhere(project, alone, tmp_path):
+    options = ["--run.folder", "gs://mine/run", *TWO, "--run.mesh.data", "1", "--run.mesh.fsdp=-1"]
+
+    def go(machines):
+        """What is said, and the losses in the bucket, of a run where no copy of it is."""
+        settings = environment(project) | {"XDG_CACHE_HOME": str(tmp_path / machines)}
+        done = launcher.launch(project, "local", "tiny.py", *options, **settings)
+        assert done.returncode == 0, done.stdout + done.stderr
+        (tmp_path / "log.jsonl").write_bytes(store.files["mine/run/log.jsonl"])
+        return done.stdout, losses(tmp_path)
+
+    with fake_buckets.running("gs") as store:
+        said, first = go("here")
+        assert "trained weights: gs://mine/run/model" in said
+        saved = {name.split("/")[3]: name for name in store.files if "/checkpoints/" in name}
+        assert saved.keys() == {"3", "6"}
+        for name in [name for name in store.files if "/checkpoints/6/" in name]:
+            del store.files[name]
+        said, second = go("there")
+        assert "continuing at step 3" in said
+    for found in (first, second):
+        assert sorted(found) == [1, 2, 3, 4, 5, 6]
+        np.testing.assert_allclose([*found.values()], [*alone.values()], rtol=1e-5)
