@@ -30,11 +30,11 @@ from fv_jax.config.training import ExpectedData, NetworkExperiment, OptimizerCon
 
 _SMALL = RetNetConfig(
     width=192, layers=4, heads=6, value_width=384, hidden=256, angles="even",
-    memory_tokens=(8.0, 4096.0), chunk=155,
+    memory_tokens=(8.0, 4096.0), chunk=155, nearby=32,
 )  # fmt: skip
 _LARGE = RetNetConfig(
     width=512, layers=12, heads=8, value_width=1024, hidden=688, angles="even",
-    memory_tokens=(8.0, 8192.0), chunk=256, matmul_dtype="bfloat16",
+    memory_tokens=(8.0, 8192.0), chunk=256, nearby=64, matmul_dtype="bfloat16",
 )  # fmt: skip
 
 
@@ -62,6 +62,8 @@ def get_config(preset: Literal["cpu", "gpu"] = "cpu") -> NetworkExperiment:
             sample_every=600 if small else 2000, checkpoint_every=100 if small else 500,
         ),
         interpolation_text_drop=0.5,
+        skip=(0.3, 0.6),
+        skip_given=True,
         loss_chunk=6144,
         expected=ExpectedData(
             clips=clips, frame_grid=(20, 20), frame_codes=6144,

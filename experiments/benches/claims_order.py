@@ -78,6 +78,7 @@ def _psnr(trained: Trained, count: int, batch_size: int = 16) -> np.ndarray:
         made, _ = engine.decode(
             engine.start(sampler, [(i,) for i in numbers]), sampler, Stats(), tokens=tokens,
             guesses=drafts.nothing(tokens.shape[1] // sequence.stride, sequence),
+            order=interpolation_serials(insert),
         )  # fmt: skip
         inserted = made[:, 2 if reordered else 1 :].reshape(-1, *sequence.frame_grid)
         pixels = task.frames.decode(inserted).reshape(batch_size, insert, *true.shape[2:])

@@ -35,7 +35,8 @@ from fv_jax.generation.window_size import buffer_size
 from fv_jax.models import decode_cache, sharding
 from fv_jax.models.heads import in_steps
 from fv_jax.models.layers import NORM_EPSILON
-from fv_jax.models.retnet import Decoder, RetNet, Tables, log_decays
+from fv_jax.models.retnet import Decoder, RetNet, log_decays
+from fv_jax.models.tables import Tables
 from fv_jax.ops import retention
 from fv_jax.ops.kernels import chunk
 from fv_jax.planning import hlo, schedule
@@ -283,7 +284,7 @@ def _step(rows: int, tokens: int, kernels: bool, chip) -> Step:
 
     def step(weights, embedding, head, lazy, ids, kept):
         *blocks, norm = nnx.merge(*graphs, weights)
-        tables = Tables(embedding, None, head, config.matmul_dtype)
+        tables = Tables(embedding, None, head, None, config.matmul_dtype)
         decoder = Decoder(config, tables, tuple(blocks), norm)
         hidden, new = decode_cache.window(decoder, ids, lazy)
         lazy = decode_cache.commit(decoder, lazy, new, kept)

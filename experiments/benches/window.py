@@ -180,14 +180,13 @@ def _time_forced(generator: Generator, prompts: list[str]) -> list[dict[str, Any
     """Median milliseconds of inserting frames when none or most of their ids are known."""
     insert = inserted(generator.model, Options())[0]
     sequence = generator.model.config.sequence
-    guesses = drafts.neighboring_frame(insert, sequence)
+    guesses, order = drafts.neighboring_frame(insert, sequence), interpolation_serials(insert)
     rng, clips = np.random.default_rng(0), []
     for seed, prompt in enumerate(prompts):
         ids = generator.generate([prompt], seed=seed, options=Options(inherit=0.0))[0].ids
         gaps = (len(ids) - 1) // (insert + 1)
         starts = np.arange(gaps) * (insert + 1)
-        order = [0, insert + 1, *range(1, insert + 1)]  # A, B, 1 .. n
-        frames = ids.reshape(len(ids), -1)[starts[:, None] + order]
+        frames = ids.reshape(len(ids), -1)[starts[:, None] + np.asarray(order) - 1]
         text = np.repeat(text_ids(generator.model, prompt)[None], gaps, axis=0)
         clips.append((text, frames, rng.uniform(size=frames[:, 2:].shape) < _FORCED))
 
@@ -199,12 +198,14 @@ def _time_forced(generator: Generator, prompts: list[str]) -> list[dict[str, Any
             given = frames[:rows].copy()
             given[:, 2:][~known[:rows] | (share == 0)] = FREE
             tokens = pack(
-                text[:rows], given, interpolation_serials(insert), sequence,
+                text[:rows], given, order, sequence,
                 generator.model.config.key_frame_stride,
             )  # fmt: skip
             state = generator.engine.start(sampler, [(0, i) for i in range(rows)])
             stats = Stats()
-            generator.engine.decode(state, sampler, stats, tokens=tokens, guesses=guesses)
+            generator.engine.decode(
+                state, sampler, stats, tokens=tokens, guesses=guesses, order=order
+            )
             taken.append(stats.summary(1)["seconds"]["sample"])
         return 1e3 * statistics.median(taken[1:])
 

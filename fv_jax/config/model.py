@@ -105,6 +105,9 @@ class RetNetConfig:
     code_levels: tuple[int, ...] = ()
     """FSQ levels of the frame codes, if ids are also read and scored level by level: codes that
     look alike then share what is learned of them. () for none."""
+    nearby: int = 0
+    """Channels of each id around the predicted place in the two frames nearest in time, which the
+    network is told (`models/nearby.py`; beyond the paper); 0 where it must find them."""
     shared_start: bool = True
     """Start all embedding rows with one common random vector, so that a distance alone can be found
     (`models/retnet.py`); trained weights are not told by it."""
@@ -113,7 +116,10 @@ class RetNetConfig:
     float32 (float64 when the inputs are)."""
 
     def __post_init__(self) -> None:
-        at_least(self, width=1, layers=1, heads=1, value_width=1, hidden=1, chunk=1, slots=0)
+        at_least(
+            self, width=1, layers=1, heads=1, value_width=1, hidden=1, chunk=1, slots=0,
+            nearby=0,
+        )  # fmt: skip
         for name in ("width", "value_width"):
             value = getattr(self, name)
             require(

@@ -307,7 +307,7 @@ class NetworkExperiment:
     start: str = ""
     """Model folder (or shipped model) whose weights the training starts from; "" for random ones.
     Its network and sequence must be the same, but that blocks may name gaps in a slot that its
-    texts left free."""
+    texts left free, and that the network may read ids nearby."""
     model: RetNetConfig = RetNetConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     run: RunConfig = RunConfig()

@@ -19,6 +19,7 @@ from jaxtyping import UInt16
 from fv_jax.config.model import SequenceConfig
 from fv_jax.config.training import NetworkExperiment
 from fv_jax.generation.skip_mask import inheritable, regions
+from fv_jax.sequence.nearby import codes_nearby, neighbors
 from fv_jax.sequence.packing import (
     given_order,
     given_serials,
@@ -29,7 +30,7 @@ from fv_jax.sequence.packing import (
     pad_text,
 )
 from fv_jax.sequence.skipping import compact
-from fv_jax.sequence.vocab import PAD
+from fv_jax.sequence.vocab import PAD, Vocab
 from fv_jax.tokenizers.text import TextTokenizer
 
 _ENOUGH = 2**53  # rows; grain counts batches in floats, and overflows with a row each
@@ -57,6 +58,9 @@ class RowMaker:
     A row that lacks stable ids (`NetworkExperiment.skip`) is `tokens` [S], `positions` [S + 1] as
     `sequence/skipping.py` has them, and `weight` float32 for what is predicted after each of the
     last tokens: from the first one on that an inserted id can follow.
+
+    For a network that reads them there is `nearby` int32 [T, 18] (`sequence/nearby.py`), too: the
+    codes around what comes after each token.
 
     Attributes:
         experiment: says which tasks, and how often.
@@ -103,23 +107,23 @@ class RowMaker:
                 serials = given_serials(given, count)
             room = len(frames) - 1 - order.max()
             first = int(rng.integers(room + 1)) if room else 0
-            return self._row(text, frames[first + order], serials, e.key_frame_stride, given=given)
+            return self._row(text, frames, first, order, serials, e.key_frame_stride, given=given)
         # Drawn in proportion to the frames inserted, which are what the loss sees.
         choices = [pair for pair in e.insertions if kind.inserted in (None, pair[1])]
         share = np.asarray([n for _, n in choices], float)
         gap, n = choices[rng.choice(len(share), p=share / share.sum())]
         first = int(rng.integers(len(frames) - gap))
-        order = first + np.asarray([0, gap, *(np.arange(1, n + 1) * (gap // (n + 1)))])
+        order = np.asarray([0, gap, *(np.arange(1, n + 1) * (gap // (n + 1)))])
         if kind.length:
-            return self._short_row(text, frames[order], gap, kind.length, rng)
-        return self._row(text, frames[order], interpolation_serials(n), gap, given=2)
+            return self._short_row(text, frames, first, order, gap, kind.length, rng)
+        return self._row(text, frames, first, order, interpolation_serials(n), gap, given=2)
 
-    def _short_row(self, text, frames, gap, size, rng) -> dict[str, np.ndarray]:
+    def _short_row(self, text, clip, first, order, gap, size, rng) -> dict[str, np.ndarray]:
         """A row of `size` tokens that lacks a random share of its stable ids, or what it must.
 
         What still does not fit is cut off at the end.
         """
-        s, whole = self.sequence, whole_frames(self.experiment)
+        s, whole, frames = self.sequence, whole_frames(self.experiment), clip[first + order]
         tokens = self._packed(text, frames, interpolation_serials(len(frames) - 2), gap)
         a, b = frames[:2].astype(np.int32).reshape(2, *s.frame_grid)
         stable = regions(a, b, self.radius).stable
@@ -134,22 +138,33 @@ class RowMaker:
         following = row.positions[0, 1:]
         weight = np.append(predicted, False)[following] & (np.arange(1, size + 1) < row.length[0])
         # The first id that can be predicted follows a header, after whole frames and headers.
-        first = whole * s.stride + (2 - whole) * s.header + s.header - 1
-        weight = weight[first // self.parts * self.parts :]
+        start = whole * s.stride + (2 - whole) * s.header + s.header - 1
+        weight = weight[start // self.parts * self.parts :]
         return {
             "tokens": row.tokens[0], "positions": row.positions[0],
-            "weight": weight.astype(np.float32),
+            "weight": weight.astype(np.float32), **self._nearby(tokens, order, following),
         }  # fmt: skip
+
+    def _nearby(self, tokens, order, following) -> dict[str, np.ndarray]:
+        """The codes around the places in the whole row that follow each token of what is left."""
+        if not self.experiment.model.nearby:
+            return {}
+        places = neighbors([int(time) for time in order], self.sequence)
+        places = np.pad(places, ((0, 1), (0, 0)), constant_values=-1)
+        places = places[np.minimum(following, len(tokens))]
+        return {"nearby": codes_nearby(tokens, places, Vocab(self.sequence).frame_start)}
 
     def _packed(self, text, frames, serials, gap) -> np.ndarray:
         return pack(text[None], frames[None].astype(np.int32), serials, self.sequence, gap)[0]
 
-    def _row(self, text, frames, serials, gap, *, given: int) -> dict[str, np.ndarray]:
-        tokens = self._packed(text, frames, serials, gap)
+    def _row(self, text, clip, first, order, serials, gap, *, given: int) -> dict[str, np.ndarray]:
+        tokens = self._packed(text, clip[first + order], serials, gap)
         weight = np.zeros(self.blocks, np.float32)
         weight[given : len(serials)] = 1
-        padding = self.blocks * self.sequence.stride - len(tokens)
-        return {"tokens": np.pad(tokens, (0, padding), constant_values=PAD), "weight": weight}
+        length = self.blocks * self.sequence.stride
+        nearby = self._nearby(tokens, order, np.arange(1, length + 1))
+        tokens = np.pad(tokens, (0, length - len(tokens)), constant_values=PAD)
+        return {"tokens": tokens, "weight": weight, **nearby}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ import hashlib
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -46,6 +46,7 @@ from fv_jax.generation.window_size import (
 )
 from fv_jax.models.retnet import Decoder
 from fv_jax.provenance import machine
+from fv_jax.sequence.nearby import neighbors
 from fv_jax.sequence.packing import unpack
 from fv_jax.sequence.skipping import kept_places
 from fv_jax.sequence.vocab import FREE
@@ -139,7 +140,7 @@ class Engine:
                 state = self.start(sampler, [(0, row) for row in range(rows)])
                 jax.block_until_ready(state)
                 begin = time.perf_counter()
-                self.decode(state, sampler, Stats(), tokens=tokens, guesses=guesses)
+                self.decode(state, sampler, Stats(), tokens=tokens, guesses=guesses, order=(0, 1))
                 taken.append(time.perf_counter() - begin)
             # Other work on the machine only adds to it.
             return min(taken[1:]) / -(-tokens.shape[1] // window)
@@ -158,6 +159,7 @@ class Engine:
         *,
         tokens: Int[np.ndarray, "B T"],
         guesses: Int[np.ndarray, " T"],
+        order: Sequence[int],
         read: int = 0,
         left_out: Bool[np.ndarray, "B T"] | None = None,
         look: Look | None = None,
@@ -170,6 +172,7 @@ class Engine:
             stats: told what it costs.
             tokens: whole blocks of vocabulary ids, or FREE.
             guesses: see `sampler.decode_tokens`.
+            order: when each block's frame is, in any unit of time.
             read: blocks that the state has seen. What follows them up to the first FREE is read by
                 one chunkwise call.
             left_out: known tokens that the network is to do without; then nothing may be read.
@@ -184,7 +187,8 @@ class Engine:
             free = (tokens == FREE).any(axis=0)
             # The token before an id is fed where the id is sampled.
             prefix = max(int(free.argmax() if free.any() else len(free)) - 1 - start, 0)
-        arrays = (state, tokens, guesses, places)
+        known = neighbors(order, sequence) if self.model.config.network.nearby else None
+        arrays = (state, tokens, guesses, places, known)
         shape = (read, prefix, tokens.shape, jax.tree.structure(places))
         weights, settings = self.model.params, {"graph": self.model.graph, "sampler": sampler}
         settings |= {"read": start, "prefix": prefix}

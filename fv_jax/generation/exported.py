@@ -30,6 +30,7 @@ from fv_jax.generation.plan import inserted
 from fv_jax.generation.policies import Sampling
 from fv_jax.generation.pretrained import Model
 from fv_jax.generation.sampler import Sampler, decode_tokens, start
+from fv_jax.sequence.nearby import neighbors
 from fv_jax.sequence.packing import interpolation_serials, key_frame_serials, pack
 from fv_jax.sequence.vocab import FREE, PAD, Vocab
 from fv_jax.tokenizers.fsq import FSQTokenizer, decode_ids
@@ -119,6 +120,8 @@ def _sampler(
     # Key frames, and what the first level puts between them: both name the same gap.
     blank = pack(text, free, serials, sequence, model.config.key_frame_stride)
     first = Vocab(sequence).frame_start
+    # Serial numbers count time, of key frames and between them.
+    around = neighbors(serials, sequence) if model.config.network.nearby else None
 
     def sample(text, known: list, words: tuple[Any, ...]):
         blocks = jnp.asarray(blank).reshape(len(serials), sequence.stride)
@@ -127,7 +130,7 @@ def _sampler(
             blocks = blocks.at[block, sequence.header :].set(grid.reshape(-1) + first)
         tokens, _, _ = decode_tokens(
             network, sampler, start(network, sampler, [words]), blocks.reshape(1, -1),
-            jnp.asarray(guesses), prefix=len(known) * sequence.stride + sequence.header - 1,
+            jnp.asarray(guesses), None, around, prefix=len(known) * sequence.stride + sequence.header - 1,
         )  # fmt: skip
         grids = tokens.reshape(blocks.shape)[:, sequence.header :] - first
         return grids.reshape(-1, *sequence.frame_grid)

@@ -155,10 +155,11 @@ class Generator:
         sequence, options = self.model.config.sequence, plan.options
         rows, known = given.shape[:2]
         in_a_row = plan.given_frames is not None
-        serials = key_frame_serials(plan.key_frames)
+        serials, order = key_frame_serials(plan.key_frames), range(plan.key_frames)
         if in_a_row:  # as interpolation orders them: the last one second
             given = given[:, given_order(known, 2)]
             serials = given_serials(known, plan.key_frames)
+            order = given_order(known, plan.key_frames)
         count = len(serials)
         codes = np.pad(given, ((0, 0), (0, count - known), (0, 0)), constant_values=FREE)
         between = slice(2, known) if in_a_row else slice(0)
@@ -181,7 +182,7 @@ class Generator:
                 tokens=pack(
                     plan.texts, codes, serials, sequence, self.model.config.key_frame_stride
                 ),
-                guesses=guess(count, sequence),
+                guesses=guess(count, sequence), order=order,
                 look=watch and (lambda codes, steps: watch(Progress(grids(codes), steps))),
             )  # fmt: skip
         inserted = codes[:, between].reshape(rows, -1, *sequence.frame_grid)

@@ -88,13 +88,14 @@ def sample_gaps(
     blocks = np.stack([gaps.a, gaps.b, *known], axis=1)  # [G, n + 2, h, w]
     grids = lambda codes: codes[:, 2:].reshape(-1, *known.shape[:1], *known.shape[2:])
     keys = [(seeds[v], BETWEEN, gaps.level, n) for v, n in zip(gaps.video, gaps.number)]
+    serials = interpolation_serials(insert)  # count time, too
     codes, _ = engine.decode(
         engine.start(sampler, keys), sampler, stats,
         tokens=pack(
             texts[gaps.video], blocks.reshape(*blocks.shape[:2], -1),
-            interpolation_serials(insert), sequence, named,
+            serials, sequence, named,
         ),
-        guesses=_guesses(drafts, insert, sequence),
+        guesses=_guesses(drafts, insert, sequence), order=serials,
         left_out=_left_out(gaps, sequence, skip) if skip else None,
         look=watch and (lambda codes, steps: watch(Progress(grids(codes), steps, gaps))),
     )  # fmt: skip

@@ -37,7 +37,9 @@ from jaxtyping import Array, Bool, Float, Int
 from fv_jax.config.model import SequenceConfig
 from fv_jax.generation.policies import Policy, Sampling, gumbel, position_words
 from fv_jax.models import decode_cache
-from fv_jax.models.retnet import Decoder, Leaf, RetNetState
+from fv_jax.models.retnet import Decoder, RetNetState
+from fv_jax.models.tables import Leaf
+from fv_jax.sequence.nearby import NONE
 from fv_jax.sequence.vocab import FREE, PAD, Vocab
 
 
@@ -136,6 +138,7 @@ class Walk:
         guesses: as `decode_tokens` gets them, [T + W + 1].
         words: random words of all places (`policies.position_words`).
         listed: places that are fed, [B, T + W + 1] int32; None for all.
+        neighbors: the places that each place knows, [T + W + 1, nearby]; None where none is read.
         keys: of the rows.
     """
 
@@ -148,6 +151,7 @@ class Walk:
     guesses: Leaf
     words: Leaf
     listed: Leaf | None
+    neighbors: Leaf | None
     keys: Leaf
 
 
@@ -174,6 +178,7 @@ def decode_tokens(
     tokens: Int[Array, "B T"],
     guesses: Int[Array, " T"],
     feed: Feed | None = None,
+    neighbors: Int[Array, "T nearby"] | None = None,
     *,
     read: int = 0,
     prefix: int = 0,
@@ -189,6 +194,8 @@ def decode_tokens(
             (`generation/drafts.py`).
         feed: the places of known or wanted tokens that the network reads, if it is not all; the
             others are known. The state must be that before any token.
+        neighbors: for a network that reads ids nearby, the places that each place knows
+            (`sequence/nearby.py`).
         read: leading tokens that `state` has seen already; they are here for the guesses.
         prefix: known tokens after these (at most, where `feed` says how many), read by one
             chunkwise call.
@@ -196,7 +203,7 @@ def decode_tokens(
     Returns:
         tokens, the state after the last of them that was fed, and counts.
     """
-    walk = begin(model, sampler, state, tokens, guesses, feed, read=read, prefix=prefix)
+    walk = begin(model, sampler, state, tokens, guesses, feed, neighbors, read=read, prefix=prefix)
     decoder = model.decoder()
     walk = advance(decoder, sampler, walk)
     state = settle(decoder, walk)
@@ -210,6 +217,7 @@ def begin(
     tokens: Int[Array, "B T"],
     guesses: Int[Array, " T"],
     feed: Feed | None = None,
+    neighbors: Int[Array, "T nearby"] | None = None,
     *,
     read: int = 0,
     prefix: int = 0,
@@ -224,6 +232,8 @@ def begin(
     # Past the end lie known tokens, so that a window may reach over it.
     tokens = jnp.pad(tokens, ((0, 0), (0, window + 1)))
     guesses = jnp.pad(guesses, (0, window + 1), constant_values=-1)
+    if neighbors is not None:
+        neighbors = jnp.pad(neighbors, ((0, window + 1), (0, 0)), constant_values=-1)
     at, end = jnp.full((rows,), read + prefix), jnp.full((rows,), length)
     if feed is not None:
         past = jnp.arange(length + window + 1) - feed.length[:, None]
@@ -231,17 +241,20 @@ def begin(
         # What is sampled last follows what is fed last.
         listed = jnp.where(past > 0, length + jnp.minimum(past, window) - 1, listed)
         at, end = at if feed.known is None else feed.known, feed.length
-    if prefix and (feed is None or feed.known is None):
-        known = readings(sampler, tokens[:, read : read + prefix], read + jnp.arange(prefix)[None])
-        _, net = model.chunkwise(known, net)
-    elif prefix:
-        first = listed[:, : prefix + 1]
+    if prefix:
+        plain = feed is None or feed.known is None
+        first = jnp.broadcast_to(read + jnp.arange(prefix + 1), (rows, prefix + 1))
+        first = first if plain else listed[:, : prefix + 1]
         known = readings(sampler, _look_up(tokens, first[:, :-1]), first[:, :-1])
-        _, net = model.chunkwise(known, net, _every(sampler, at), _every(sampler, first))
+        nearby = _nearby(sampler, tokens, neighbors, first[:, 1:])
+        ragged = () if plain else (_every(sampler, at), _every(sampler, first))
+        _, net = model.chunkwise(known, net, *ragged, nearby=nearby)
     none = jnp.zeros((rows,), jnp.int32)
     lazy = decode_cache.begin(model, net, sampler.buffer)
     counts = Counts(jnp.zeros((), jnp.int32), none, none)
-    return Walk(lazy, tokens, tokens, at, counts, end, guesses, words, listed, state.keys)
+    return Walk(
+        lazy, tokens, tokens, at, counts, end, guesses, words, listed, neighbors, state.keys
+    )
 
 
 def advance(decoder: Decoder, sampler: Sampler, walk: Walk, most: Any = None) -> Walk:
@@ -266,11 +279,15 @@ def advance(decoder: Decoder, sampler: Sampler, walk: Walk, most: Any = None) ->
         copied = jnp.where(source < 0, FREE, _look_up(drafts, jnp.maximum(source, 0)))
         offered = jnp.where(offered == FREE, copied, offered)
         some = offered != FREE
+        following = (at + 1, places[:, 1:])
 
         fed = readings(sampler, jnp.maximum(offered[:, :window], 0), places[:, :window])
         positions = None if listed is None else every(places)
-        hidden, keys_values = decode_cache.window(decoder, fed, lazy, positions)
-        logits = guided(sampler, decoder.tables.logits(hidden).astype(jnp.float32))
+        # What a later frame of the window knows may be among its guesses.
+        view = tokens if walk.neighbors is None else put(tokens, offered[:, 1:], *following)
+        nearby = _nearby(sampler, view, walk.neighbors, places[:, 1:])
+        hidden, keys_values = decode_cache.window(decoder, fed, lazy, positions, nearby)
+        logits = guided(sampler, decoder.tables.logits(hidden, nearby).astype(jnp.float32))
         noise = gumbel(_look_up(walk.words, places[:, 1:, None]), logits.shape[-1])
         sampled = sampler.policy(logits, noise) + vocab.frame_start
         right = jnp.where(here[:, 1:] == FREE, sampled, here[:, 1:])
@@ -278,7 +295,6 @@ def advance(decoder: Decoder, sampler: Sampler, walk: Walk, most: Any = None) ->
         holds = jnp.cumprod(offered[:, 1:window] == right[:, : window - 1], axis=1)
         kept = jnp.minimum(1 + holds.sum(axis=1, dtype=jnp.int32), end - at)
         among = jnp.arange(window)
-        following = (at + 1, places[:, 1:])
         tokens = put(tokens, jnp.where(among < kept[:, None], right, here[:, 1:]), *following)
         # What was sampled beyond a miss is a guess, if all it has read was known or guessed.
         guided_by = jnp.cumprod(some[:, :window], axis=1) > 0
@@ -313,6 +329,19 @@ def _look_up(values: Array, places: Int[Array, "B W *_"]) -> Array:
     return jnp.take_along_axis(values, places, axis=1)
 
 
+def _nearby(
+    sampler: Sampler, tokens: Int[Array, "B T"], neighbors: Int[Array, "T nearby"] | None,
+    places: Int[Array, "B W"],
+) -> Int[Array, "R W nearby"] | None:  # fmt: skip
+    """The codes around places, as far as they are decided; `NONE` where there are none."""
+    if neighbors is None:
+        return None
+    there = neighbors[places]
+    ids = jax.vmap(lambda row, at: row[jnp.maximum(at, 0)])(tokens, there)
+    codes = jnp.maximum(ids - Vocab(sampler.sequence).frame_start, NONE)
+    return _every(sampler, jnp.where(there < 0, NONE, codes))
+
+
 def _every(sampler: Sampler, x: Array) -> Array:
     """Rows of tokens as rows of the network."""
     return jnp.tile(x, (sampler.readings, *[1] * (x.ndim - 1)))
@@ -345,6 +374,7 @@ def decode(
     tokens: Array,
     guesses: Array,
     feed: Feed | None = None,
+    neighbors: Array | None = None,
     *,
     graph: nnx.GraphDef,
     sampler: Sampler,
@@ -353,7 +383,9 @@ def decode(
 ) -> tuple[Int[Array, "B T"], DecodeState, Counts]:
     """`decode_tokens`, jitted, with the model given as parameters and graph."""
     model = nnx.merge(graph, params)
-    return decode_tokens(model, sampler, state, tokens, guesses, feed, read=read, prefix=prefix)
+    return decode_tokens(
+        model, sampler, state, tokens, guesses, feed, neighbors, read=read, prefix=prefix
+    )
 
 
 @functools.partial(jax.jit, static_argnames=("graph", "sampler", "read", "prefix"))
@@ -363,6 +395,7 @@ def begin_watched(
     tokens: Array,
     guesses: Array,
     feed: Feed | None = None,
+    neighbors: Array | None = None,
     *,
     graph: nnx.GraphDef,
     sampler: Sampler,
@@ -371,7 +404,7 @@ def begin_watched(
 ) -> Walk:
     """`begin`, jitted."""
     model = nnx.merge(graph, params)
-    return begin(model, sampler, state, tokens, guesses, feed, read=read, prefix=prefix)
+    return begin(model, sampler, state, tokens, guesses, feed, neighbors, read=read, prefix=prefix)
 
 
 @functools.partial(jax.jit, static_argnames="graph")

@@ -247,7 +247,8 @@ class Stream(Iterator[StreamedFrame]):
             self._state = self._start()
             seen, read = _CARRIED, 0
         else:
-            seen = read = min(at.made, 1)
+            nearby = self._engine.model.config.network.nearby
+            seen = read = min(at.made, _CARRIED if nearby else 1)
         known = [ids.reshape(-1) for ids in self._keys][len(self._keys) - seen :]
         free = np.full(sequence.frame_tokens, FREE, np.int32)
         serials = key_frame_serials(self._round)[at.made - seen : at.made + 1]
@@ -258,7 +259,7 @@ class Stream(Iterator[StreamedFrame]):
                 self._plan.texts, np.stack([*known, free])[None], serials, sequence,
                 self._engine.model.config.key_frame_stride,
             ),
-            guesses=guess(seen + 1, sequence), read=read,
+            guesses=guess(seen + 1, sequence), order=range(seen + 1), read=read,
         )  # fmt: skip
         key = codes[0, -1].reshape(sequence.frame_grid).astype(np.int32)
         made = [key] if not self._keys else [self._keys[-1], key]
@@ -284,6 +285,7 @@ def fingerprint(model: Model) -> str:
         (config, "inherit", ()),
         (config["sequence"], "gaps", ()),
         (config["network"], "shared_start", True),
+        (config["network"], "nearby", 0),
     ):
         if part[field] == before:
             del part[field]

@@ -34,7 +34,8 @@ from jaxtyping import Array, Float, Int
 from fv_jax.models import sharding
 from fv_jax.models.heads import has_kernel, turn
 from fv_jax.models.layers import NORM_EPSILON, rms_normalize
-from fv_jax.models.retnet import Decoder, Leaf, RetNet, RetNetState, log_decays, rope_of_tokens
+from fv_jax.models.retnet import Decoder, RetNet, RetNetState, log_decays, rope_of_tokens
+from fv_jax.models.tables import Leaf
 from fv_jax.ops import retention
 from fv_jax.ops.kernels import window as kernels
 
@@ -96,16 +97,17 @@ def window(
     tokens: Int[Array, "B W"],
     state: LazyState,
     positions: Int[Array, "B tokens_and_next"] | None = None,
+    nearby: Int[Array, "B W nearby"] | None = None,
 ) -> tuple[Float[Array, "B W D"], KeysValues]:
     """Hidden vectors of the next W tokens, and their k and v for `append` or `commit`.
 
-    `positions` are those of `RetNet.chunkwise`, of the tokens and of what comes after them.
+    `positions` and `nearby` are those of `RetNet.chunkwise`.
     """
     at, rope = rope_of_tokens(
         decoder.config, state.position, tokens.shape[1], decoder.tables.embedding.dtype, positions
     )
     gaps = None if positions is None else at
-    x, keys_values = decoder.tables.embed(tokens, at), []
+    x, keys_values = decoder.tables.embed(tokens, at, nearby), []
     form = _plain_window
     if _has_kernel(decoder.config, state):
         form = functools.partial(kernels.window, epsilon=NORM_EPSILON)

@@ -24,21 +24,13 @@ from jaxtyping import Array, Float, Int
 from fv_jax.config.model import RetNetConfig
 from fv_jax.models import sequence_parallel
 from fv_jax.models.heads import Rope, in_steps
-from fv_jax.models.layers import (
-    Dense,
-    GatedLinearUnit,
-    Projections,
-    RMSNorm,
-    fuse_params,
-    project,
-)
-from fv_jax.models.sharding import constrain, gathered, platform
+from fv_jax.models.layers import Dense, GatedLinearUnit, Projections, RMSNorm, fuse_params
+from fv_jax.models.nearby import NearbyIds
+from fv_jax.models.sharding import constrain, platform
+from fv_jax.models.tables import Leaf, Tables, level_rows
 from fv_jax.ops import decay, retention
 from fv_jax.ops.products import matmul
 from fv_jax.ops.rope import MAX_POSITION, CosSin, angles, cos_sin, even_angles
-
-# A field of a pytree: an array, or whatever JAX puts in its place (shapes, shardings, tracers).
-Leaf = Any
 
 
 @struct.dataclass
@@ -155,6 +147,8 @@ class RetNet(nnx.Module):
             jax.random.normal(rngs.params(), (config.width, codes)) * config.width**-0.5,
             axes=("embed", "codes"),
         )
+        if config.nearby:
+            self.nearby = NearbyIds(config, codes, rngs=rngs)
 
     def init_state(self, batch: int) -> RetNetState:
         """The state before any token."""
@@ -165,11 +159,15 @@ class RetNet(nnx.Module):
         return RetNetState(stacked, jnp.zeros((batch,), jnp.int32))
 
     def parallel(
-        self, tokens: Int[Array, "B T"], positions: Int[Array, "B tokens_and_next"] | None = None
+        self,
+        tokens: Int[Array, "B T"],
+        positions: Int[Array, "B tokens_and_next"] | None = None,
+        nearby: Int[Array, "B T nearby"] | None = None,
     ) -> Float[Array, "B T D"]:
-        """Hidden vectors of whole sequences, all pairs at once; `positions` as in `chunkwise`."""
+        """Hidden vectors of whole sequences, all pairs at once; more of it as in `chunkwise`."""
         state = self.init_state(len(tokens))
-        return self._read(in_steps(retention.parallel), tokens, state, positions=positions)[0]
+        form = in_steps(retention.parallel)
+        return self._read(form, tokens, state, positions=positions, nearby=nearby)[0]
 
     def chunkwise(
         self,
@@ -177,6 +175,7 @@ class RetNet(nnx.Module):
         state: RetNetState,
         length: Int[Array, " B"] | None = None,
         positions: Int[Array, "B tokens_and_next"] | None = None,
+        nearby: Int[Array, "B T nearby"] | None = None,
         *,
         chunk: int | None = None,
         remat: str = "none",
@@ -190,6 +189,8 @@ class RetNet(nnx.Module):
             positions: where tokens are left out, the global position of each, from the state's on
                 and increasing over the real ones, and of the token that comes after them; padding
                 may have any. None means one after the other.
+            nearby: where the network reads them (`RetNetConfig.nearby`), the codes around the place
+                that each token predicts (`sequence/nearby.py`), -1 for none.
             chunk: tokens per chunk; None means the config's.
             remat: what the backward pass computes again, see `scan_layers`.
 
@@ -199,7 +200,7 @@ class RetNet(nnx.Module):
         """
         size = self.config.chunk if chunk is None else chunk
         form = functools.partial(sequence_parallel.chunkwise, chunk=size)
-        return self._read(form, tokens, state, length, positions, remat)
+        return self._read(form, tokens, state, length, positions, nearby, remat)
 
     def recurrent(
         self,
@@ -207,12 +208,16 @@ class RetNet(nnx.Module):
         state: RetNetState,
         length: Int[Array, " B"] | None = None,
         positions: Int[Array, "B tokens_and_next"] | None = None,
+        nearby: Int[Array, "B T nearby"] | None = None,
     ) -> tuple[Float[Array, "B T D"], RetNetState]:
         """`chunkwise` token by token: in every layer one `lax.scan` over the tokens."""
-        return self._read(in_steps(retention.recurrent), tokens, state, length, positions)
+        return self._read(in_steps(retention.recurrent), tokens, state, length, positions, nearby)
 
     def step(
-        self, tokens: Int[Array, " B"], state: RetNetState
+        self,
+        tokens: Int[Array, " B"],
+        state: RetNetState,
+        nearby: Int[Array, "B nearby"] | None = None,
     ) -> tuple[Float[Array, "B D"], RetNetState]:
         """Hidden vector of the next token of every row, and the state after it.
 
@@ -229,7 +234,8 @@ class RetNet(nnx.Module):
             y, after = retention.step(q[:, 0], k[:, 0], v[:, 0], log_decay, state, start)
             return y[:, None], after
 
-        hidden, state = self._read(in_steps(one), tokens[:, None], state)
+        nearby = None if nearby is None else nearby[:, None]
+        hidden, state = self._read(in_steps(one), tokens[:, None], state, nearby=nearby)
         return hidden[:, 0], state
 
     def _read(
@@ -239,6 +245,7 @@ class RetNet(nnx.Module):
         state: RetNetState,
         length: Int[Array, " B"] | None = None,
         positions: Int[Array, "B tokens_and_next"] | None = None,
+        nearby: Int[Array, "B T nearby"] | None = None,
         remat: str = "none",
     ) -> tuple[Float[Array, "B T D"], RetNetState]:
         """The next tokens by a form in its steps (`models/heads.py`), or what does the same."""
@@ -258,7 +265,7 @@ class RetNet(nnx.Module):
 
             return block(x, retain)
 
-        x = constrain(self.embed(tokens, at), "rows", "tokens", None)
+        x = constrain(self.embed(tokens, at, nearby), "rows", "tokens", None)
         x, r = scan_layers(layer, x, (self.blocks, state.retention), remat)
         return self.norm(x), RetNetState(r, retention.end(state.position, length, gaps))
 
@@ -317,26 +324,32 @@ class RetNet(nnx.Module):
             )
 
     def embed(
-        self, tokens: Int[Array, "B T"], position: Int[Array, "B T"]
-    ) -> Float[Array, "B T D"]:
-        """Embeddings of vocabulary ids, plus those of their slots in a block if there are any."""
-        return self.tables().embed(tokens, position)
+        self, tokens: Int[Array, "B T"], position: Int[Array, "B T"],
+        nearby: Int[Array, "B T nearby"] | None = None,
+    ) -> Float[Array, "B T D"]:  # fmt: skip
+        """Embeddings of vocabulary ids, plus those of their slots in a block and of the ids nearby
+        what they predict, if there are any.
+        """
+        return self.tables().embed(tokens, position, nearby)
 
-    def logits(self, hidden: Float[Array, "*b D"]) -> Float[Array, "*b V"]:
+    def logits(
+        self, hidden: Float[Array, "*b D"], nearby: Int[Array, "*b nearby"] | None = None
+    ) -> Float[Array, "*b V"]:
         """Scores of the frame codes."""
-        return self.tables().logits(hidden)
+        return self.tables().logits(hidden, nearby)
 
-    def tables(self) -> "Tables":
+    def tables(self) -> Tables:
         """What tokens are read and scored with: the codes' levels added to their own rows."""
         embedding, head = self.embedding[...], self.head[...]
         if self.config.code_levels:
-            has_level = jnp.asarray(_level_rows(self.config.code_levels), embedding.dtype)
+            has_level = jnp.asarray(level_rows(self.config.code_levels), embedding.dtype)
             add_up = functools.partial(matmul, has_level)
             text_and_serials = embedding.shape[0] - self.codes
             of_codes = jnp.pad(add_up(self.level_embedding[...]), ((text_and_serials, 0), (0, 0)))
             embedding, head = embedding + of_codes, head + add_up(self.level_head[...]).T
         slots = self.slot_embedding[...] if self.config.slots else None
-        return Tables(embedding, slots, head, self.config.matmul_dtype)
+        nearby = self.nearby if self.config.nearby else None
+        return Tables(embedding, slots, head, nearby, self.config.matmul_dtype)
 
     def decoder(self) -> "Decoder":
         """The same network with its layers apart; make it once, before a decoding loop.
@@ -362,43 +375,6 @@ class RetNet(nnx.Module):
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=["embedding", "slots", "head"], meta_fields=["dtype"],
-)  # fmt: skip
-@dataclasses.dataclass(frozen=True)
-class Tables:
-    """Where tokens enter and leave the network.
-
-    Attributes:
-        embedding: [vocabulary, D].
-        slots: embeddings of a block's slots, [slots, D]; None for none.
-        head: [D, codes].
-        dtype: of the head's matmul.
-    """
-
-    embedding: Leaf
-    slots: Leaf | None
-    head: Leaf
-    dtype: str
-
-    def embed(self, tokens: Int[Array, "*b"], position: Int[Array, "*b"]) -> Float[Array, "*b D"]:
-        """Vectors of vocabulary ids at global positions."""
-        # Whole channels, or every row would be put together from all devices.
-        x = gathered(self.embedding, ("vocabulary", "embed"))[tokens]
-        if self.slots is not None:
-            x = x + gathered(self.slots, ("slots", "embed"))[position % len(self.slots)]
-        return x
-
-    def logits(self, hidden: Float[Array, "*b D"]) -> Float[Array, "*b V"]:
-        """Scores of the frame codes."""
-        return self.scores(hidden, self.head)
-
-    def scores(self, hidden: Float[Array, "*b D"], head: Float[Array, "D V"]) -> Array:
-        """Scores by some columns of the head."""
-        return project(hidden, head, self.dtype)
-
-
-@functools.partial(
-    jax.tree_util.register_dataclass,
     data_fields=["tables", "blocks", "norm"], meta_fields=["config"],
 )  # fmt: skip
 @dataclasses.dataclass(frozen=True)
@@ -416,20 +392,6 @@ class Decoder:
     tables: Tables
     blocks: tuple[Block, ...]
     norm: RMSNorm
-
-
-def _level_rows(levels: tuple[int, ...]) -> np.ndarray:
-    """Which rows of the level tables make up each code: 0 or 1, [codes, sum of levels].
-
-    Code c has level c // (product of the levels before) % levels[j] in channel j, as in
-    `tokenizers/quantizer.py`; the channels' rows follow each other.
-    """
-    strides = np.cumprod((1, *levels[:-1]))
-    first_rows = np.cumsum((0, *levels[:-1]))
-    code = np.arange(np.prod(levels))[:, None]
-    has_level = np.zeros((len(code), sum(levels)), np.float32)
-    has_level[code, code // strides % np.asarray(levels) + first_rows] = 1
-    return has_level
 
 
 def scan_layers(layer: Callable, x: Array, stacked, remat: str = "none"):

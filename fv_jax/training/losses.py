@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from fv_jax.config.model import SequenceConfig
-from fv_jax.models.retnet import Tables
 from fv_jax.models.sharding import constrain, gathered
+from fv_jax.models.tables import Tables
 from fv_jax.sequence.vocab import Vocab
 
 
@@ -26,6 +26,7 @@ def frame_loss(
     sequence: SequenceConfig,
     *,
     positions: Int[Array, "B tokens_and_next"] | None = None,
+    nearby: Int[Array, "B T nearby"] | None = None,
     remat: str = "none",
     loss_chunk: int = 4096,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
@@ -37,6 +38,7 @@ def frame_loss(
         weight: how much each block's frame counts; with `positions` how much the prediction after
             each of the last tokens does.
         positions: of the tokens that are left of rows, see `RetNet.chunkwise`.
+        nearby: likewise.
         remat: what the backward pass computes again (`models/retnet.py: scan_layers`).
         loss_chunk: codes that are scored at a time.
 
@@ -44,19 +46,21 @@ def frame_loss(
         The loss, and `accuracy`; `weight` is the number of ids that both are means over.
     """
     rows, length = tokens.shape
-    gaps = {} if positions is None else {"positions": positions}
-    hidden, _ = model.chunkwise(tokens, model.init_state(rows), **gaps, remat=remat)
+    given = {"positions": positions, "nearby": nearby}
+    given = {name: value for name, value in given.items() if value is not None}
+    hidden, _ = model.chunkwise(tokens, model.init_state(rows), **given, remat=remat)
     if positions is None:
         blocks, p = (rows, length // sequence.stride, sequence.stride), sequence.frame_tokens
-        hidden = hidden.reshape(*blocks, -1)[:, :, sequence.header - 1 : -1]
+        of_frames = lambda x: x.reshape(*blocks, -1)[:, :, sequence.header - 1 : -1]
         targets = tokens.reshape(blocks)[:, :, sequence.header :]
     else:  # each token is a frame of its own
         first, p = length - weight.shape[1], 1
-        hidden = hidden[:, first:, None]
+        of_frames = lambda x: x[:, first:, None]
         targets = jnp.pad(tokens[:, 1:], ((0, 0), (0, 1)))[:, first:, None]
     # Padding has no codes; its weight is 0, but the index must be valid.
     targets = jnp.maximum(targets - Vocab(sequence).frame_start, 0)
-    losses, right = cross_entropy(model.tables(), hidden, targets, loss_chunk)
+    nearby = None if nearby is None else of_frames(nearby)
+    losses, right = cross_entropy(model.tables(), of_frames(hidden), targets, loss_chunk, nearby)
     total = jnp.sum(weight) * p
     # A part of a batch may have no frame with weight: it weighs nothing.
     mean = lambda values: jnp.sum(values * weight[..., None]) / jnp.maximum(total, 1)
@@ -64,7 +68,11 @@ def frame_loss(
 
 
 def cross_entropy(
-    tables: Tables, hidden: Float[Array, "B F P D"], targets: Int[Array, "B F P"], chunk: int
+    tables: Tables,
+    hidden: Float[Array, "B F P D"],
+    targets: Int[Array, "B F P"],
+    chunk: int,
+    nearby: Int[Array, "B F P nearby"] | None = None,
 ) -> tuple[Float[Array, "B F P"], Bool[Array, "B F P"]]:
     """Cross-entropy (nats) of the targets, and whether no code scores higher than the target.
 
@@ -73,6 +81,7 @@ def cross_entropy(
         hidden: vectors to score from.
         targets: codes.
         chunk: codes that are scored at a time; the backward pass scores them again.
+        nearby: codes around what is scored, see `RetNet.chunkwise`.
     """
     codes = tables.head.shape[1]
     chunks = -(-codes // chunk)
@@ -87,9 +96,9 @@ def cross_entropy(
     def score(carry, inputs):
         highest, total, of_target = carry
         part, index = inputs
-        logits = tables.scores(hidden, part).astype(_wide(hidden))
-        logits = constrain(logits, "rows", "tokens", None, "codes")
         code = jnp.arange(size) * chunks + index
+        logits = tables.scores(hidden, part, code, nearby).astype(_wide(hidden))
+        logits = constrain(logits, "rows", "tokens", None, "codes")
         logits = jnp.where(code < codes, logits, -jnp.inf)
         peak = jax.lax.stop_gradient(jnp.maximum(highest, logits.max(-1)))
         total = total * jnp.exp(highest - peak) + jnp.exp(logits - peak[..., None]).sum(-1)

@@ -10,7 +10,8 @@ import tiny
 from fv_jax.config.training import NetworkExperiment
 from fv_jax.data.batches import Kind, RowMaker, blocks_of_a_row, kinds, training_batches
 from fv_jax.generation.skip_mask import regions
-from fv_jax.sequence.packing import unpack
+from fv_jax.sequence.nearby import codes_nearby, neighbors
+from fv_jax.sequence.packing import interpolation_serials, key_frame_serials, unpack
 from fv_jax.sequence.vocab import PAD, Vocab
 
 EXPERIMENT = NetworkExperiment(
@@ -338,6 +339,28 @@ def test_a_short_row_lacks_nothing_but_stable_ids(inserted, given):
         assert set(np.unique(row["weight"])) <= {0, 1}
     assert min(left_out) < 0.6
     assert max(left_out) > 0.9
+
+
+@pytest.mark.parametrize("kind", [Kind(0), Kind(3), Kind(3, 60), Kind(1, 40)])
+def test_rows_of_a_network_that_reads_them_have_the_ids_nearby(kind):
+    """Found again in the whole row, whose frames hold what this row lacks."""
+    model, s = dataclasses.replace(tiny.NETWORK, nearby=3), tiny.sequence()
+    maker = rows_of(**SKIP, skip_given=True, model=model)
+    clip = Moving().draw(0, np.random.default_rng(1))
+    row = maker(clip, np.random.default_rng(0), kind)
+    assert set(rows_of(**SKIP)(clip, np.random.default_rng(0), kind)) == {*row} - {"nearby"}
+    whole = maker(clip, np.random.default_rng(0), Kind(kind.inserted))["tokens"]
+    if kind.length:  # its positions say where it stands in the row that lacks nothing
+        following = row["positions"][1:]
+        np.testing.assert_array_equal(row["tokens"][:20], whole[:20])
+    else:
+        following = np.arange(1, len(row["tokens"]) + 1)
+    order = key_frame_serials(4) if not kind.inserted else interpolation_serials(kind.inserted)
+    places = neighbors(order, s)
+    places = np.pad(places, ((0, len(whole) + 1 - len(places)), (0, 0)), constant_values=-1)
+    want = codes_nearby(whole, places[following], Vocab(s).frame_start)
+    np.testing.assert_array_equal(row["nearby"], want)
+    assert (row["nearby"] >= 0).any()
 
 
 def test_rows_of_a_network_that_knows_several_gaps_name_them():

@@ -55,7 +55,7 @@ def test_a_shape_is_compiled_once():
     for seed in range(2):
         engine.decode(
             engine.start(sampler, [(seed,)]), sampler, stats,
-            tokens=tokens, guesses=np.full(tokens.shape[1], -1, np.int32),
+            tokens=tokens, guesses=np.full(tokens.shape[1], -1, np.int32), order=(0, 1),
         )  # fmt: skip
     assert len(engine._compiled) == 1
     assert stats.summary(1)["forced"] == 2 * tokens.size
@@ -71,7 +71,7 @@ def test_what_stands_before_the_first_id_to_be_sampled_is_read_at_once():
     tokens = pack(texts, codes, [1, 2, 3], sequence)
     guesses, seeds, stats = np.full(tokens.shape[1], -1, np.int32), [(0,), (1,)], Stats()
     made, _ = engine.decode(
-        engine.start(sampler, seeds), sampler, stats, tokens=tokens, guesses=guesses
+        engine.start(sampler, seeds), sampler, stats, tokens=tokens, guesses=guesses, order=(0, 1)
     )
     first = sequence.stride + sequence.header + 3
     assert stats.summary(1)["steps"] == tokens.shape[1] - (first - 1)

@@ -26,7 +26,7 @@ class Recorder(Engine):
     def start(self, sampler, keys):
         return keys
 
-    def decode(self, state, sampler, stats, *, tokens, guesses, left_out, look):
+    def decode(self, state, sampler, stats, *, tokens, guesses, order, left_out, look):
         self.calls.append((state, sampler, tokens, guesses))
         self.left_out.append(left_out)
         codes = unpack(tokens, sampler.sequence)[2]

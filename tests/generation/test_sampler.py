@@ -14,6 +14,7 @@ from fv_jax.generation import drafts
 from fv_jax.generation.engine import feed
 from fv_jax.generation.policies import Sampling, position_noise
 from fv_jax.generation.sampler import DecodeState, Sampler, decode, start
+from fv_jax.sequence.nearby import codes_nearby, neighbors
 from fv_jax.sequence.skipping import compact
 from fv_jax.sequence.vocab import FREE, PAD, Vocab
 
@@ -26,9 +27,10 @@ GREEDY, SAMPLED = Sampling(temperature=0.0), Sampling(temperature=1.0, top_k=8, 
 SEEDS = [(11, 0), (12, 0)]
 
 
-def make(equal_logits=False):
+def make(equal_logits=False, nearby=0):
     """A network of the test's own float type."""
-    network = tiny.retnet(vocabulary=Vocab(SEQUENCE).size, codes=SEQUENCE.frame_codes)
+    config = dataclasses.replace(tiny.NETWORK, nearby=nearby)
+    network = tiny.retnet(config, Vocab(SEQUENCE).size, SEQUENCE.frame_codes)
     if equal_logits:
         for head in (network.head, network.level_head):
             head[...] = jnp.zeros_like(head[...])
@@ -44,6 +46,11 @@ def inputs(known=1, blocks=M, rows=B, seed=0):
     return tokens[:rows, :blocks].reshape(rows, -1).astype(np.int32)
 
 
+def around(tokens):
+    """The places that each place knows, as if all blocks were key frames."""
+    return jnp.asarray(neighbors(range(tokens.shape[1] // STRIDE), SEQUENCE))
+
+
 def run(
     tokens, policy=SAMPLED, *, network=None, window=1, guesses=None, seeds=SEEDS, guidance=1.0,
     buffer=0, **more,
@@ -56,10 +63,20 @@ def run(
     if guesses is None:
         guesses = drafts.previous_frame(tokens.shape[1] // STRIDE, SEQUENCE)
     tokens, state, counts = decode(
-        params, state, jnp.asarray(tokens), jnp.asarray(guesses),
+        params, state, jnp.asarray(tokens), jnp.asarray(guesses), more.pop("feed", None),
+        around(tokens) if network.config.nearby else None,
         graph=graph, sampler=sampler, **more,
     )  # fmt: skip
     return np.asarray(tokens), state, counts
+
+
+def as_trained(tokens, following=None):
+    """The codes nearby what follows each token, of whole rows or of what is left of them."""
+    places = np.pad(around(tokens), ((0, 1), (0, 0)), constant_values=-1)
+    if following is None:
+        following = np.broadcast_to(np.arange(1, tokens.shape[1] + 1), tokens.shape)
+    rows = zip(tokens, np.minimum(following, tokens.shape[1]))
+    return jnp.asarray([codes_nearby(row, places[at], START) for row, at in rows])
 
 
 def free(tokens):
@@ -67,33 +84,37 @@ def free(tokens):
 
 
 @pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("nearby", [0, 3])
 @pytest.mark.parametrize(("known", "prefix", "window"), [(1, STRIDE, 1), (1, STRIDE, 4), (0, 0, 3)])
-def test_greedy_decoding_takes_the_parallel_forms_likeliest_codes(known, prefix, window):
-    given = inputs(known)
-    tokens, state, _ = run(given, GREEDY, window=window, prefix=prefix)
+def test_greedy_decoding_takes_the_parallel_forms_likeliest_codes(known, prefix, window, nearby):
+    given, network = inputs(known), make(nearby=nearby)
+    tokens, state, _ = run(given, GREEDY, network=network, window=window, prefix=prefix)
     assert len(np.unique(tokens[free(given)])) > 2
-    network = make()
-    likeliest = network.logits(network.parallel(jnp.asarray(tokens))).argmax(-1) + START
+    seen = as_trained(tokens) if nearby else None
+    hidden = network.parallel(jnp.asarray(tokens), nearby=seen)
+    likeliest = network.logits(hidden, seen).argmax(-1) + START
     np.testing.assert_array_equal(tokens[:, 1:][free(given)[:, 1:]],
                                   likeliest[:, :-1][free(given)[:, 1:]])  # fmt: skip
     assert (state.net.position == tokens.shape[1]).all()
-    _, want = network.chunkwise(jnp.asarray(tokens), network.init_state(B))
+    _, want = network.chunkwise(jnp.asarray(tokens), network.init_state(B), nearby=seen)
     tiny.assert_close(state.net.retention, want.retention, "float64")
 
 
+@pytest.mark.parametrize("nearby", [0, 3])
 @pytest.mark.parametrize("guidance", [1.0, 2.5])
-def test_window_guesses_and_batch_change_nothing(guidance):
-    given = inputs()
+def test_window_guesses_and_batch_change_nothing(guidance, nearby):
+    given, network = inputs(), make(nearby=nearby)
     given[0, STRIDE * 2 + 6] = START + 3  # rows differ in what is forced
-    plain = run(given, guidance=guidance)[0]
+    plain = run(given, network=network, guidance=guidance)[0]
     rng = np.random.default_rng(3)
     places = np.arange(given.shape[1])
     anything = np.where(places > 0, rng.integers(0, np.maximum(places, 1)), -1).astype(np.int32)
     for window, rows, buffer in ((2, B, 0), (4, 1, 10), (STRIDE, B, STRIDE)):
         for guesses in (None, anything, np.full_like(anything, -1)):
             tokens, state, _ = run(
-                given[:rows], window=window, guesses=guesses, guidance=guidance, buffer=buffer
-            )
+                given[:rows], network=network, window=window, guesses=guesses, guidance=guidance,
+                buffer=buffer,
+            )  # fmt: skip
             np.testing.assert_array_equal(tokens, plain[:rows])
             assert (state.net.position == given.shape[1]).all()
 
@@ -367,17 +388,19 @@ def run_without(tokens, left_out, policy=SAMPLED, rows=slice(None), **more):
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("window", [1, 3])
 @pytest.mark.parametrize("whole", [1, 2])
-def test_ids_that_are_fed_are_what_the_network_predicts_without_the_others(whole, window):
-    given, left_out = lacking(whole=whole)
-    made, _, _ = run_without(given, left_out, GREEDY, window=window)
+@pytest.mark.parametrize("nearby", [0, 3])
+def test_ids_that_are_fed_are_what_the_network_predicts_without_the_others(whole, window, nearby):
+    (given, left_out), network = lacking(whole=whole), make(nearby=nearby)
+    made, _, _ = run_without(given, left_out, GREEDY, window=window, network=network)
     np.testing.assert_array_equal(made[~free(given)], given[~free(given)])
     assert len(np.unique(made[free(given)])) > 2
-    few, network = compact(made, left_out, made.shape[1]), make()
+    few = compact(made, left_out, made.shape[1])
+    seen = as_trained(made, few.positions[:, 1:]) if nearby else None
     hidden, _ = network.chunkwise(
         jnp.asarray(few.tokens), network.init_state(4), jnp.asarray(few.length),
-        jnp.asarray(few.positions),
+        jnp.asarray(few.positions), seen,
     )  # fmt: skip
-    likeliest = np.asarray(network.logits(hidden).argmax(-1)) + START
+    likeliest = np.asarray(network.logits(hidden, seen).argmax(-1)) + START
     for row in range(4):
         for i in range(few.length[row] - 1):
             place = few.positions[row, i + 1]
@@ -386,10 +409,10 @@ def test_ids_that_are_fed_are_what_the_network_predicts_without_the_others(whole
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.5])
-@pytest.mark.parametrize("whole", [1, 2])
-def test_windows_guesses_and_batch_change_nothing_where_ids_are_left_out(whole, guidance):
-    given, left_out = lacking(whole=whole)
-    plain, counts, _ = run_without(given, left_out, guidance=guidance)
+@pytest.mark.parametrize(("whole", "nearby"), [(1, 0), (2, 0), (1, 3)])
+def test_windows_guesses_and_batch_change_nothing_where_ids_are_left_out(whole, nearby, guidance):
+    (given, left_out), network = lacking(whole=whole), make(nearby=nearby)
+    plain, counts, _ = run_without(given, left_out, guidance=guidance, network=network)
     assert not (plain == FREE).any()
     guesses = drafts.neighboring_frame(2, SEQUENCE)
     for window, rows, buffer in (
@@ -398,7 +421,7 @@ def test_windows_guesses_and_batch_change_nothing_where_ids_are_left_out(whole, 
         for some in (guesses, np.full_like(guesses, -1)):
             made, fewer, _ = run_without(
                 given, left_out, rows=rows, window=window, guesses=some, guidance=guidance,
-                buffer=buffer,
+                buffer=buffer, network=network,
             )  # fmt: skip
             np.testing.assert_array_equal(made, plain[rows])
             assert int(fewer.steps) <= int(counts.steps)

@@ -1,5 +1,6 @@
 """The loss: cross-entropy of frame ids in blocks with weight, and of nothing else."""
 
+import dataclasses
 import functools
 
 import jax
@@ -10,6 +11,7 @@ import tiny
 from flax import nnx
 
 from fv_jax.config.model import SequenceConfig
+from fv_jax.sequence.nearby import FRAMES, TAPS
 from fv_jax.sequence.packing import key_frame_serials, pack, pad_text
 from fv_jax.sequence.skipping import compact
 from fv_jax.sequence.vocab import PAD, Vocab
@@ -112,6 +114,23 @@ def test_what_is_left_out_is_no_target_and_what_follows_it_is():
     got, metrics = jax.jit(run)(params, *arrays)
     assert float(got) == pytest.approx(want / weight.sum(), rel=1e-5)
     assert float(metrics["weight"]) == pytest.approx(weight.sum(), rel=1e-6)
+
+
+def test_scores_count_the_ids_nearby():
+    config = dataclasses.replace(tiny.NETWORK, nearby=3)
+    model = tiny.retnet(config, Vocab(CONFIG).size, CONFIG.frame_codes)
+    tokens, rng = rows(), np.random.default_rng(0)
+    nearby = jnp.asarray(rng.integers(-1, 12, (*tokens.shape, FRAMES * TAPS)))
+    scores = model.logits(model.parallel(tokens, nearby=nearby), nearby)
+    log_p = jax.nn.log_softmax(scores)[:, :-1]
+    codes = tokens[:, 1:] - Vocab(CONFIG).frame_start
+    of_codes = jnp.take_along_axis(log_p, jnp.maximum(codes, 0)[..., None], axis=-1)
+    want = -of_codes[codes >= 0].mean()
+    for chunk in (12, 5):
+        got, _ = frame_loss(
+            model, tokens, jnp.ones((2, M)), CONFIG, nearby=nearby, loss_chunk=chunk
+        )
+        assert float(got) == pytest.approx(float(want), rel=1e-5)
 
 
 def test_a_model_that_knows_nothing_loses_log_of_the_codebook():

@@ -13,6 +13,7 @@ from fv_jax.data.batches import blocks_of_a_row, kinds
 from fv_jax.generation import pretrained
 from fv_jax.models.retnet import RetNet
 from fv_jax.models.sharding import of_params
+from fv_jax.sequence.nearby import FRAMES, TAPS
 from fv_jax.sequence.vocab import Vocab
 from fv_jax.training.losses import frame_loss
 from fv_jax.training.mesh import resolved
@@ -63,17 +64,20 @@ class NetworkLoss:
         del key
         return frame_loss(
             nnx.merge(self._graph, params), batch["tokens"], batch["weight"], self.sequence,
-            positions=batch.get("positions"), remat=self.config.remat,
-            loss_chunk=self.config.loss_chunk,
+            positions=batch.get("positions"), nearby=batch.get("nearby"),
+            remat=self.config.remat, loss_chunk=self.config.loss_chunk,
         )  # fmt: skip
 
     def batch_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes of the largest batch of all processes."""
         rows, length = self.config.run.batch_size, self.blocks * self.sequence.stride
-        return {
+        shapes = {
             "tokens": jax.ShapeDtypeStruct((rows, length), jnp.int32),
             "weight": jax.ShapeDtypeStruct((rows, self.blocks), jnp.float32),
         }
+        if self.network.nearby:
+            shapes["nearby"] = jax.ShapeDtypeStruct((rows, length, FRAMES * TAPS), jnp.int32)
+        return shapes
 
     def _model(self, key: jax.Array) -> RetNet:
         s = self.sequence

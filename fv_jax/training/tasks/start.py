@@ -4,10 +4,12 @@ import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
+from flax import nnx
 
 from fv_jax.config.model import RetNetConfig, SequenceConfig, to_json
 from fv_jax.config.training import NetworkExperiment
 from fv_jax.generation import pretrained
+from fv_jax.models.nearby import NearbyIds
 from fv_jax.sequence.vocab import Vocab
 from fv_jax.training.tasks.network_data import frame_ids
 from fv_jax.training.tasks.network_loss import network_config, sequence_config
@@ -38,9 +40,24 @@ def model_to_start_from(config: NetworkExperiment) -> pretrained.Model | None:
         text_vocabulary=model.text.size,
         text_tokens=config.text_tokens or model.config.sequence.text_tokens,
     )
-    model = _with_gaps(model, sequence)
-    check_fits(config, model, network_config(config, sequence, ids.levels), sequence)
+    network = network_config(config, sequence, ids.levels)
+    model = _with_nearby(_with_gaps(model, sequence), network)
+    check_fits(config, model, network, sequence)
     return model
+
+
+def _with_nearby(model: pretrained.Model, network: RetNetConfig) -> pretrained.Model:
+    """The model with weights for the ids nearby, where it has none: it goes on as it was."""
+    before = model.config.network
+    if before.nearby or not network.nearby:
+        return model
+    config = dataclasses.replace(before, nearby=network.nearby)
+    weights = NearbyIds(config, model.config.sequence.frame_codes, rngs=nnx.Rngs(0))
+    return dataclasses.replace(
+        model,
+        config=dataclasses.replace(model.config, network=config),
+        params={**model.params, "nearby": nnx.to_pure_dict(nnx.state(weights, nnx.Param))},
+    )
 
 
 def _with_gaps(model: pretrained.Model, sequence: SequenceConfig) -> pretrained.Model:

@@ -5,6 +5,7 @@ import json
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
@@ -227,6 +228,24 @@ def test_a_training_whose_blocks_name_gaps_starts_from_a_model_whose_blocks_do_n
     serials = old[vocab.serial_start : vocab.gap_start]
     np.testing.assert_array_equal(embedding[vocab.gap(4)], serials.mean(0))
     np.testing.assert_array_equal(task.start["head"], before.params["head"])
+
+
+def test_a_training_whose_network_reads_ids_nearby_starts_from_one_that_does_not(
+    folder, config, tmp_path
+):
+    model = dataclasses.replace(config.model, nearby=3)
+    task = network_task(
+        dataclasses.replace(config, start=str(folder / "model"), model=model), tmp_path
+    )
+    before = Generator.load(str(folder / "model")).model.params
+    started = dict(task.start)
+    assert not started.pop("nearby")["pointer"].any()
+    assert jax.tree.all(jax.tree.map(np.array_equal, started, before))
+    batch = jax.tree.map(jnp.asarray, next(task.data(range(4))))
+    loss, _ = task.loss(task.start, batch, jax.random.key(0))
+    plain = network_task(dataclasses.replace(config, start=str(folder / "model")), tmp_path)
+    del batch["nearby"]
+    assert loss == pytest.approx(float(plain.loss(before, batch, jax.random.key(0))[0]), rel=1e-6)
 
 
 @pytest.fixture

@@ -1,0 +1,58 @@
+"""What stands around a place in the frames nearest in time, read directly (beyond the paper).
+
+Retention finds "the same patch, one frame ago" among hundreds of tokens by its distance alone, and
+learns it anew for every code. Here each prediction is told the ids around its place in two frames
+(`sequence/nearby.py`), in two ways:
+
+    x      = embed(token) + W_out silu(W_in [embeddings of the 18 ids])
+    logits = hidden W_head,  plus hidden w_f at the id that stands at the place itself in frame f
+
+The second is a pointer (arXiv:1506.03134): an id is copied by one weight, whichever it is. Both
+begin at zero, so a network that was trained without goes on as it was.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from fv_jax.config.model import RetNetConfig
+from fv_jax.models.layers import Dense, project
+from fv_jax.models.sharding import gathered
+from fv_jax.sequence.nearby import FRAMES, TAPS
+
+_HIDDEN = 4  # times the channels of an id
+
+
+class NearbyIds(nnx.Module):
+    """Weights of both ways."""
+
+    def __init__(self, config: RetNetConfig, codes: int, *, rngs: nnx.Rngs):
+        """`config.nearby` channels for each of `codes` codes."""
+        c, width = config.nearby, config.width
+        self.dtype = config.matmul_dtype
+        self.codes = nnx.Param(jax.random.normal(rngs.params(), (codes, c)), axes=("codes", None))
+        self.mix = Dense(
+            FRAMES * TAPS * c, _HIDDEN * c, dtype=self.dtype, gain=1.0, rngs=rngs,
+            axes=(None, "hidden"),
+        )  # fmt: skip
+        self.out = nnx.Param(jnp.zeros((_HIDDEN * c, width)), axes=("hidden", "embed"))
+        self.pointer = nnx.Param(jnp.zeros((width, FRAMES)), axes=("embed", None))
+
+    def vectors(self, nearby: Int[Array, "*b nearby"]) -> Float[Array, "*b D"]:
+        """What is added to the embeddings of the tokens before."""
+        some = (nearby >= 0)[..., None]
+        x = jnp.where(some, self.codes[...][jnp.maximum(nearby, 0)], 0)
+        x = jax.nn.silu(self.mix(x.reshape(*nearby.shape[:-1], -1)))
+        return project(x, gathered(self.out[...], ("hidden", "embed")), self.dtype)
+
+    def with_copies(
+        self, scores: Float[Array, "*b V"], codes: Int[Array, " V"], hidden: Float[Array, "*b D"],
+        nearby: Int[Array, "*b nearby"],
+    ) -> Float[Array, "*b V"]:  # fmt: skip
+        """Scores of some codes, with what the ids at the place itself get."""
+        more = project(hidden, gathered(self.pointer[...], ("embed", None)), self.dtype)
+        for frame in range(FRAMES):
+            there = nearby[..., frame * TAPS + TAPS // 2, None] == codes
+            scores = scores + jnp.where(there, more[..., frame, None], 0).astype(scores.dtype)
+        return scores
