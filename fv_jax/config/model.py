@@ -14,6 +14,7 @@ PerLevel = int | tuple[int, ...]
 Share = float | Literal["auto"]
 DTYPES = ("float32", "bfloat16")
 ANGLES = ("geometric", "even")
+NEARBY_FRAMES, NEARBY_TAPS = 2, 9  # ids that stand nearby: 3 x 3 in each of two frames
 
 
 def require(ok: bool, message: str) -> None:

@@ -130,7 +130,8 @@ def _sampler(
             blocks = blocks.at[block, sequence.header :].set(grid.reshape(-1) + first)
         tokens, _, _ = decode_tokens(
             network, sampler, start(network, sampler, [words]), blocks.reshape(1, -1),
-            jnp.asarray(guesses), None, around, prefix=len(known) * sequence.stride + sequence.header - 1,
+            jnp.asarray(guesses), None, around,
+            prefix=len(known) * sequence.stride + sequence.header - 1,
         )  # fmt: skip
         grids = tokens.reshape(blocks.shape)[:, sequence.header :] - first
         return grids.reshape(-1, *sequence.frame_grid)

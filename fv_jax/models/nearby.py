@@ -16,10 +16,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from fv_jax.config.model import RetNetConfig
+from fv_jax.config.model import NEARBY_FRAMES, NEARBY_TAPS, RetNetConfig
 from fv_jax.models.layers import Dense, project
 from fv_jax.models.sharding import gathered
-from fv_jax.sequence.nearby import FRAMES, TAPS
 
 _HIDDEN = 4  # times the channels of an id
 
@@ -33,11 +32,11 @@ class NearbyIds(nnx.Module):
         self.dtype = config.matmul_dtype
         self.codes = nnx.Param(jax.random.normal(rngs.params(), (codes, c)), axes=("codes", None))
         self.mix = Dense(
-            FRAMES * TAPS * c, _HIDDEN * c, dtype=self.dtype, gain=1.0, rngs=rngs,
+            NEARBY_FRAMES * NEARBY_TAPS * c, _HIDDEN * c, dtype=self.dtype, gain=1.0, rngs=rngs,
             axes=(None, "hidden"),
         )  # fmt: skip
         self.out = nnx.Param(jnp.zeros((_HIDDEN * c, width)), axes=("hidden", "embed"))
-        self.pointer = nnx.Param(jnp.zeros((width, FRAMES)), axes=("embed", None))
+        self.pointer = nnx.Param(jnp.zeros((width, NEARBY_FRAMES)), axes=("embed", None))
 
     def vectors(self, nearby: Int[Array, "*b nearby"]) -> Float[Array, "*b D"]:
         """What is added to the embeddings of the tokens before."""
@@ -52,7 +51,7 @@ class NearbyIds(nnx.Module):
     ) -> Float[Array, "*b V"]:  # fmt: skip
         """Scores of some codes, with what the ids at the place itself get."""
         more = project(hidden, gathered(self.pointer[...], ("embed", None)), self.dtype)
-        for frame in range(FRAMES):
-            there = nearby[..., frame * TAPS + TAPS // 2, None] == codes
+        for frame in range(NEARBY_FRAMES):
+            there = nearby[..., frame * NEARBY_TAPS + NEARBY_TAPS // 2, None] == codes
             scores = scores + jnp.where(there, more[..., frame, None], 0).astype(scores.dtype)
         return scores

@@ -43,7 +43,7 @@ class Tables:
         self, tokens: Int[Array, "*b"], position: Int[Array, "*b"],
         nearby: Int[Array, "*b nearby"] | None = None,
     ) -> Float[Array, "*b D"]:  # fmt: skip
-        """Vectors of vocabulary ids at global positions, and of the ids nearby what they predict."""
+        """Vectors of ids at global positions, and of the ids nearby what they predict."""
         # Whole channels, or every row would be put together from all devices.
         x = gathered(self.embedding, ("vocabulary", "embed"))[tokens]
         if self.slots is not None:

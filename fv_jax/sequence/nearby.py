@@ -17,11 +17,11 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
+from fv_jax.config.model import NEARBY_FRAMES as FRAMES
+from fv_jax.config.model import NEARBY_TAPS as TAPS
 from fv_jax.config.model import SequenceConfig
 from fv_jax.sequence.vocab import FREE
 
-FRAMES = 2
-TAPS = 9  # of each frame, row by row
 NONE = -1  # in place of a code
 
 

@@ -9,9 +9,10 @@ import pytest
 import tiny
 from flax import nnx
 
+from fv_jax.config.model import NEARBY_FRAMES as FRAMES
+from fv_jax.config.model import NEARBY_TAPS as TAPS
 from fv_jax.models import decode_cache
 from fv_jax.models.retnet import RetNet
-from fv_jax.sequence.nearby import FRAMES, TAPS
 
 CONFIG = dataclasses.replace(tiny.NETWORK, nearby=3)
 B, T, CODES = 2, 8, 12

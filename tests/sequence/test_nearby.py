@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from fv_jax.config.model import NEARBY_FRAMES as FRAMES
+from fv_jax.config.model import NEARBY_TAPS as TAPS
 from fv_jax.config.model import SequenceConfig
-from fv_jax.sequence.nearby import FRAMES, TAPS, codes_nearby, neighbors
+from fv_jax.sequence.nearby import codes_nearby, neighbors
 from fv_jax.sequence.packing import given_order, interpolation_serials
 from fv_jax.sequence.vocab import FREE, PAD, Vocab
 

@@ -10,8 +10,9 @@ import pytest
 import tiny
 from flax import nnx
 
+from fv_jax.config.model import NEARBY_FRAMES as FRAMES
+from fv_jax.config.model import NEARBY_TAPS as TAPS
 from fv_jax.config.model import SequenceConfig
-from fv_jax.sequence.nearby import FRAMES, TAPS
 from fv_jax.sequence.packing import key_frame_serials, pack, pad_text
 from fv_jax.sequence.skipping import compact
 from fv_jax.sequence.vocab import PAD, Vocab

@@ -7,13 +7,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from fv_jax.config.model import RetNetConfig, SequenceConfig
+from fv_jax.config.model import NEARBY_FRAMES, NEARBY_TAPS, RetNetConfig, SequenceConfig
 from fv_jax.config.training import NetworkExperiment
 from fv_jax.data.batches import blocks_of_a_row, kinds
 from fv_jax.generation import pretrained
 from fv_jax.models.retnet import RetNet
 from fv_jax.models.sharding import of_params
-from fv_jax.sequence.nearby import FRAMES, TAPS
 from fv_jax.sequence.vocab import Vocab
 from fv_jax.training.losses import frame_loss
 from fv_jax.training.mesh import resolved
@@ -76,7 +75,9 @@ class NetworkLoss:
             "weight": jax.ShapeDtypeStruct((rows, self.blocks), jnp.float32),
         }
         if self.network.nearby:
-            shapes["nearby"] = jax.ShapeDtypeStruct((rows, length, FRAMES * TAPS), jnp.int32)
+            shapes["nearby"] = jax.ShapeDtypeStruct(
+                (rows, length, NEARBY_FRAMES * NEARBY_TAPS), jnp.int32
+            )
         return shapes
 
     def _model(self, key: jax.Array) -> RetNet:
