@@ -24,6 +24,11 @@ _VALUE = re.compile(
 _NAMED = re.compile(r"^[\u2500-\u257f ] {5}([^\s\u2500-\u257f].*?)[\u2500-\u257f ]*$")
 _HELP = re.compile(r"For full helptext, run:? (.+?--help)")
 _CHOICE = re.compile(r"invalid choice '(.*?)' for argument '(.*?)'\. Expected one of \((.*?)\)")
+# What Python says of words that are no numbers.
+_NO_NUMBER = {
+    r"invalid literal for int\(\) with base 10: (.*)": "whole number",
+    r"could not convert string to float: (.*)": "number",
+}
 _READING = tyro.constructors.ConstructorRegistry()
 
 
@@ -160,9 +165,11 @@ def _by_flag(kind: Any, where: str, what: str) -> str:
         where: a flag, names of fields with dots between, or the outermost dataclass's name.
         what: the error's text, such as "RunConfig.steps must be >= 1, got 0".
     """
+    for pattern, kind_of_number in _NO_NUMBER.items():
+        what = re.sub(pattern, rf"must be a {kind_of_number}, got \1", what)
     if where.startswith("-"):
         return f"{where}: {what}"
-    found = re.match(r"(?:[A-Z]\w*\.)?([a-z]\w*)(?=[ =])", what)
+    found = re.match(r"(?:[A-Z]\w*\.)?([a-z]\w*)(?=[ =:])", what)
     path = where.split(".") if "." in where or where in _fields(kind) else []
     if found is None or (flag := _flag(kind, [*path, found[1]])) is None:
         return what

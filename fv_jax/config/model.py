@@ -10,6 +10,8 @@ import types
 import typing
 from typing import Any, Literal
 
+from fv_jax.config.registry import require_known
+
 PerLevel = int | tuple[int, ...]
 Share = float | Literal["auto"]
 DTYPES = ("float32", "bfloat16")
@@ -127,10 +129,7 @@ class RetNetConfig:
                 value % self.heads == 0,
                 f"RetNetConfig.{name} must be divisible by heads={self.heads}, got {value}",
             )
-        require(
-            self.angles in ANGLES,
-            f"RetNetConfig.angles must be one of {ANGLES}, got {self.angles!r}",
-        )
+        require_known("RetNetConfig.angles", self.angles, ANGLES)
         least = 6 if self.angles == "even" else 4
         require(
             self.key_dim % 2 == 0 and self.key_dim >= least,
@@ -144,10 +143,7 @@ class RetNetConfig:
                 f"RetNetConfig.memory_tokens must be (min, max) with 0 < min <= max, "
                 f"got {self.memory_tokens}",
             )
-        require(
-            self.matmul_dtype in DTYPES,
-            f"RetNetConfig.matmul_dtype must be one of {DTYPES}, got {self.matmul_dtype!r}",
-        )
+        require_known("RetNetConfig.matmul_dtype", self.matmul_dtype, DTYPES)
 
     @property
     def key_dim(self) -> int:
@@ -317,10 +313,8 @@ def from_json(kind: type, values: dict[str, Any]) -> Any:
         ValueError: a field that `kind` does not have, or a missing one without a default.
     """
     hints = typing.get_type_hints(kind)
-    unknown = sorted(set(values) - set(hints))
-    require(
-        not unknown, f"{kind.__name__} has no field {', '.join(unknown)}; it has {', '.join(hints)}"
-    )
+    for name in values:
+        require_known(f"fields of {kind.__name__}", name, hints)
     try:
         return kind(**{name: _value(hints[name], value) for name, value in values.items()})
     except TypeError as error:

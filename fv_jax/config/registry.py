@@ -14,6 +14,12 @@ def choices(word: str, known: Iterable[str]) -> str:
     return f"{meant}there are: {', '.join(known) or 'none'}"
 
 
+def require_known(what: str, word: str, known: Iterable[str]) -> None:
+    """Raise `ValueError` unless a word is one of those that `what` may be."""
+    if word not in (known := list(known)):
+        raise ValueError(f"{what}: no {word!r}; {choices(word, known)}")
+
+
 class Registry(Mapping[str, Any]):
     """A mapping from names to things, such as classes, that costs no import until one is used.
 

@@ -6,6 +6,7 @@ Like those of `config.py` they are frozen, check themselves, and turn to and fro
 import dataclasses
 
 from fv_jax.config.model import RetNetConfig, TokenizerConfig, at_least, require
+from fv_jax.config.registry import require_known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -356,9 +357,7 @@ class NetworkExperiment:
     expected: ExpectedData | None = None
 
     def __post_init__(self) -> None:
-        require(
-            self.remat in REMAT, f"NetworkExperiment.remat must be one of {REMAT}, got {self.remat}"
-        )
+        require_known("NetworkExperiment.remat", self.remat, REMAT)
         at_least(self, loss_chunk=1)
         at_least(
             self, text_tokens=0, serial_numbers=1, key_frames=1, key_frame_stride=1, size=1,

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from fv_jax.config.model import at_least, require
-from fv_jax.config.registry import choices
+from fv_jax.config.registry import choices, require_known
 from fv_jax.evaluation.metrics import METRICS
 
 Profile = Literal["repo", "magvit"]
@@ -90,15 +90,10 @@ class Protocol:
             self, given_frames=0, frames=0, size=0, real_count=0, fake_count=0, windows=1, crops=1,
             best_of=1, repeats=1, i3d_epsilon=0,
         )  # fmt: skip
-        unknown = [name for name in self.metrics if name not in METRICS]
-        require(
-            bool(self.metrics) and not unknown,
-            f"metrics must be some of {', '.join(METRICS)}, got {', '.join(unknown) or 'none'}",
-        )
-        require(
-            self.profile in PROFILES,
-            f"no profile {self.profile!r}; there are: {', '.join(PROFILES)}",
-        )
+        require(bool(self.metrics), f"metrics must be some of {', '.join(METRICS)}, got none")
+        for name in self.metrics:
+            require_known("metrics", name, METRICS)
+        require_known("profile", self.profile, PROFILES)
         require(
             not self.frames or self.given_frames < self.frames,
             f"given_frames must be below frames={self.frames}, got {self.given_frames}",

@@ -25,6 +25,7 @@ from jaxtyping import Array, Float, Int
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from fv_jax.config.registry import require_known
 from fv_jax.models.layers import rms_normalize
 from fv_jax.ops import retention
 from fv_jax.ops.decay import inverse_root_sum, masked_powers
@@ -67,11 +68,7 @@ class TorchscaleConfig:
     vocab_size: int = -1
 
     def __post_init__(self) -> None:
-        if self.activation_fn not in _ACTIVATIONS:
-            raise ValueError(
-                f"activation_fn must be one of {', '.join(_ACTIVATIONS)}, "
-                f"got {self.activation_fn!r}"
-            )
+        require_known("activation_fn", self.activation_fn, _ACTIVATIONS)
         heads = self.decoder_retention_heads
         if self.decoder_embed_dim % (2 * heads) or self.decoder_value_embed_dim % heads:
             raise ValueError(
@@ -181,9 +178,10 @@ class TorchscaleRetNet:
                 1; ids out of range.
         """
         tokens = np.asarray(tokens)
-        if form not in (forms := _WITH_ABS_SUM if abs_sum_norm else retention.FORMS):
-            flag = " with abs_sum_norm" if abs_sum_norm else ""
-            raise ValueError(f"form must be one of {', '.join(forms)}{flag}, got {form!r}")
+        forms, flag = (retention.FORMS, "")
+        if abs_sum_norm:
+            forms, flag = _WITH_ABS_SUM, " with abs_sum_norm"
+        require_known(f"form{flag}", form, forms)
         if chunk < 1:
             raise ValueError(f"chunk must be >= 1, got {chunk}")
         if tokens.ndim != 2 or not tokens.size:

@@ -17,6 +17,7 @@ from av.video.stream import VideoStream
 from PIL import GifImagePlugin, Image
 
 from fv_jax.array_types import Frame, Frames
+from fv_jax.config.registry import choices
 from fv_jax.files import replacing
 from fv_jax.media.clip import Clip
 from fv_jax.media.montage import montage, save_png
@@ -31,7 +32,7 @@ def check_output(path: Path) -> None:
     if path.suffix.lower() not in FORMATS:
         raise ValueError(
             f"cannot tell the format of {str(path)!r} from its suffix; "
-            f"expected one of {', '.join(FORMATS)}"
+            f"{choices(path.suffix.lower(), FORMATS)}"
         )
 
 

@@ -32,6 +32,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float
 
+from fv_jax.config.registry import require_known
 from fv_jax.metrics import i3d_network
 from fv_jax.metrics.device_batches import DeviceBatches, on_every
 from fv_jax.metrics.i3d_network import LEAST_FRAMES, SIDE
@@ -85,8 +86,7 @@ class I3D:
                 (rgb_imagenet, optical flow, other classes), an epsilon outside [0, 1), or no
                 such resize.
         """
-        if resize not in RESIZES:
-            raise ValueError(f"resize must be one of {', '.join(RESIZES)}, got {resize!r}")
+        require_known("resize", resize, RESIZES)
         if not 0 <= bn_epsilon < 1:
             raise ValueError(f"bn_epsilon must be in [0, 1), got {bn_epsilon:g}")
         source = "the mapping of weights" if isinstance(weights, Mapping) else str(weights)

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from fv_jax.array_types import Frames
+from fv_jax.config.registry import choices, require_known
 
 FRAME_SIZE = 64
 NUM_FRAMES = 17
@@ -98,8 +99,7 @@ def clip(split: str, index: int) -> ShapeClip:
     Raises:
         ValueError: an unknown split or a negative index.
     """
-    if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}; expected one of {', '.join(SPLITS)}")
+    require_known("split", split, SPLITS)
     if index < 0:
         raise ValueError(f"clip index must be >= 0, got {index}")
     rng = np.random.Generator(np.random.Philox(key=[zlib.crc32(split.encode()), index]))
@@ -173,5 +173,5 @@ def background(name: str) -> Float[np.ndarray, "Y X 3"]:
     elif name == "checks":
         mask, dark, light = cell[:, None] ^ cell[None, :], (16, 24, 18), (56, 70, 60)
     else:
-        raise ValueError(f"unknown background {name!r}; expected one of {', '.join(BACKGROUNDS)}")
+        raise ValueError(f"background: no {name!r}; {choices(name, BACKGROUNDS)}")
     return np.where(mask[..., None] == 1, light, dark).astype(np.float32)

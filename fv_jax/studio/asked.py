@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from fv_jax.config.model import Options, from_json
+from fv_jax.config.registry import require_known
 from fv_jax.generation.plan import MOST_SEED, frames_a_gap, inserted, key_frames
 from fv_jax.generation.pretrained import Model
 
@@ -130,5 +131,5 @@ def _check_text(name: str, text: Any) -> None:
 
 
 def _refuse_unknown(values: dict[str, Any], known: list[str], what: str) -> None:
-    if unknown := sorted(set(values) - set(known)):
-        raise ValueError(f"{what} has no {', '.join(unknown)}; it may have {', '.join(known)}")
+    for name in values:
+        require_known(what, name, known)

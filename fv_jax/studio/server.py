@@ -22,6 +22,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from fv_jax.config.registry import require_known
 from fv_jax.generation.generator import Generator
 from fv_jax.studio import asked as asking
 from fv_jax.studio.about import about
@@ -114,8 +115,7 @@ class Studio:
         """A file's frames, for `first_frames` or `interpolate`."""
         use, count = request.query_params.get("use", "first_frames"), _number(request, "count", 1)
         model = self.generator.model
-        if use not in ("first_frames", "interpolate"):
-            raise ValueError(f"use must be first_frames or interpolate, got {use!r}")
+        require_known("use", use, ("first_frames", "interpolate"))
         if not 1 <= count <= model.config.key_frames:
             raise ValueError(f"count must be in 1..{model.config.key_frames}, got {count}")
         data = await _body(request, MOST_BYTES)

@@ -14,6 +14,7 @@ from jaxtyping import Int
 from PIL import Image
 
 from fv_jax.config.model import Options
+from fv_jax.config.registry import require_known
 from fv_jax.generation.gaps import Gaps
 from fv_jax.generation.generator import Generator, clips_of
 from fv_jax.generation.plan import Plan, frames_a_gap, plan_interpolation, plan_videos
@@ -165,8 +166,7 @@ class Videos(Job):
             ValueError: no such video, format or scale, or it is not done.
         """
         self._require(video)
-        if kind not in FORMATS:
-            raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {kind!r}")
+        require_known("format", kind, FORMATS)
         if not 1 <= scale <= LARGEST:
             raise ValueError(f"scale must be in 1..{LARGEST}, got {scale}")
         if not self.clips:

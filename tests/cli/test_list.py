@@ -82,6 +82,10 @@ def test_shells_can_complete(shell, capsys):
         ("tokenize shapes --out x --tokenizer shaps", "did you mean 'shapes'?"),
         ("evaluate a b --protocol ucf11", "did you mean 'ucf101'?"),
         ("evaluate ucf101 --preset tiyn", "ucf101 has no --preset tiyn; did you mean 'tiny'?"),
+        ("evaluate a b --metrics pnsr", "metrics: no 'pnsr'; did you mean 'psnr'?"),
+        ("generate a --out a.mp5", "from its suffix; did you mean '.mp4'?"),
+        ("train shapes --model.angles evn", "--model.angles: no 'evn'; did you mean 'even'?"),
+        ("data inspect shapes,split=tst", "split: no 'tst'; did you mean 'test'?"),
         ("list model", "no 'model'; did you mean 'models'?"),
     ],
 )

@@ -68,6 +68,7 @@ class Outer:
         ("--inner.steps 0", "--inner.steps must be >= 1, got 0"),
         ("--count 13", "--count must not be 13"),
         ("--count 14", "what it must be is not known"),
+        ("--run.size three", "--run.size: must be a whole number, got 'three'"),
     ],
 )
 def test_a_wrong_value_is_said_of_its_flag(args, line):

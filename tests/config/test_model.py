@@ -95,7 +95,7 @@ def test_configs_are_hashable_and_frozen(config):
 
 @pytest.mark.parametrize(("kind", "fields", "words"), BAD)
 def test_bad_values_are_named_with_what_was_got(kind, fields, words):
-    with pytest.raises(ValueError, match="must") as caught:
+    with pytest.raises(ValueError, match=r"must|: no ") as caught:
         kind(**fields)
     for word in words:
         assert word in str(caught.value)
@@ -141,8 +141,8 @@ def test_a_network_experiment_that_cannot_run_is_refused(fields):
         NetworkExperiment("x", **fields)
 
 
-def test_an_unknown_field_is_refused_by_name_and_the_known_ones_are_listed():
-    with pytest.raises(ValueError, match="no field wdith; it has width, layers"):
+def test_an_unknown_field_is_refused_by_name_with_the_nearest_one():
+    with pytest.raises(ValueError, match=r"no 'wdith'; did you mean 'width'\?"):
         from_json(RetNetConfig, {"wdith": 3})
 
 

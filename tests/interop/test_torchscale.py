@@ -176,7 +176,7 @@ def test_post_norm_needs_no_last_norm_and_differs(altered):
     [
         ({"decoder_layer": 3}, "decoder_layer"),
         ({"moe_freq": 2}, "moe_freq must be 0"),
-        ({"activation_fn": "tanh"}, "activation_fn must be one of"),
+        ({"activation_fn": "tanh"}, "activation_fn: no 'tanh'"),
         ({"decoder_retention_heads": 5}, "heads"),
     ],
 )
@@ -213,12 +213,12 @@ def test_bad_calls_say_what_was_wanted():
     net = torchscale.load(DATA / "a_main.safetensors", OPTIONS)
     tokens = np.zeros((1, 4), np.int32)
     with pytest.raises(
-        ValueError, match="form must be one of parallel, chunkwise, recurrent, got 'serial'"
+        ValueError, match="form: no 'serial'; there are: parallel, chunkwise, recurrent"
     ):
         inspect.unwrap(torchscale.TorchscaleRetNet.forward)(net, tokens, "serial")
     with pytest.raises(ValueError, match="chunk must be >= 1, got 0"):
         net.logits(tokens, "chunkwise", 0)
-    with pytest.raises(ValueError, match="parallel, chunkwise with abs_sum_norm, got 'rec"):
+    with pytest.raises(ValueError, match="form with abs_sum_norm: no 'rec"):
         net.logits(tokens, "recurrent", abs_sum_norm=True)
     with pytest.raises(ValueError, match=r"0\.\.63"):
         net.logits(tokens + 64)

@@ -219,7 +219,7 @@ def test_triangles_stand_upright():
 
 @pytest.mark.parametrize(
     ("split", "index", "message"),
-    [("training", 0, "unknown split 'training'; expected one of train"), ("train", -1, ">= 0")],
+    [("training", 0, "split: no 'training'; did you mean 'train'?"), ("train", -1, ">= 0")],
 )
 def test_unknown_clips_are_refused(split, index, message):
     with pytest.raises(ValueError, match=message):
@@ -227,5 +227,5 @@ def test_unknown_clips_are_refused(split, index, message):
 
 
 def test_an_unknown_background_is_refused():
-    with pytest.raises(ValueError, match="unknown background 'grey'"):
+    with pytest.raises(ValueError, match="background: no 'grey'"):
         scenes.background("grey")

@@ -16,6 +16,7 @@ import zlib
 import numpy as np
 
 from fv_jax.array_types import Frames
+from fv_jax.config.registry import require_known
 from fv_jax.data.sources.base import Entry, Problem
 from fv_jax.media.readers import Array
 
@@ -57,10 +58,9 @@ class Arcade:
         frames: int = 33,
     ):  # fmt: skip
         self.games = tuple(games.split("+")) if games else GAMES
-        if unknown := sorted(set(self.games) - set(GAMES)):
-            raise ValueError(f"arcade has no game {', '.join(unknown)}; it has: {', '.join(GAMES)}")
-        if split not in SPLITS:
-            raise ValueError(f"arcade's split must be one of {', '.join(SPLITS)}, got {split!r}")
+        for game in self.games:
+            require_known("arcade's games", game, GAMES)
+        require_known("arcade's split", split, SPLITS)
         for option, value, least in (("count", count, 1), ("frames", frames, 2)):
             if not least <= value < 2**31:
                 raise ValueError(f"arcade's {option} must be in {least}..2^31 - 1, got {value}")

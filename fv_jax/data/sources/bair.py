@@ -25,6 +25,7 @@ from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 from tensorflow_datasets.proto import tf_example_generated_pb2 as tf_example
 
+from fv_jax.config.registry import require_known
 from fv_jax.data.sources.base import Entry, Problem
 from fv_jax.data.sources.tfrecord import RecordFile
 from fv_jax.media.readers import Array, ClipError
@@ -67,10 +68,8 @@ class BAIR:
         self.name, self.folder, self.camera, self.fps = name, Path(place), camera, fps
         if not self.folder.is_dir():
             raise FileNotFoundError(f"no folder {place!r}; {_UNPACK}")
-        if split not in SPLITS:
-            raise ValueError(f"bair's split must be train or test, got {split!r}")
-        if camera not in CAMERAS:
-            raise ValueError(f"bair's camera must be {' or '.join(CAMERAS)}, got {camera!r}")
+        require_known("bair's split", split, SPLITS)
+        require_known("bair's camera", camera, CAMERAS)
         if fps <= 0:
             raise ValueError(f"bair's fps must be > 0, got {fps:g}")
         paths = _files(self.folder, split)

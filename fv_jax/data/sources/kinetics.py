@@ -13,6 +13,7 @@ import io
 import os
 from pathlib import Path
 
+from fv_jax.config.registry import require_known
 from fv_jax.data.sources.base import UNTITLED, Entry, Problem
 from fv_jax.files import read_text
 from fv_jax.media.video_file import VideoFile
@@ -38,8 +39,7 @@ class Kinetics600:
         self.name, self.folder, self.split = name, Path(place), split
         if not self.folder.is_dir():
             raise FileNotFoundError(f"no folder {place!r}; give the one with Kinetics-600's clips")
-        if split not in SPLITS:
-            raise ValueError(f"kinetics600's split must be train, val or test, got {split!r}")
+        require_known("kinetics600's split", split, SPLITS)
         files, table = _look_through(self.folder, split)
         self._clips: list[tuple[str, str, Path]] = []
         self.problems: list[Problem] = []

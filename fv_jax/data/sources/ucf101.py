@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from fv_jax.config.registry import require_known
 from fv_jax.data.sources.base import Entry, Problem
 from fv_jax.files import read_text
 from fv_jax.media.video_file import VIDEO_SUFFIXES, VideoFile
@@ -38,8 +39,7 @@ class UCF101:
         self.name, self.folder, self.split = name, Path(place), split
         if not self.folder.is_dir():
             raise FileNotFoundError(f"no folder {place!r}; {_UNPACK}")
-        if split not in SPLITS:
-            raise ValueError(f"ucf101's split must be one of {', '.join(SPLITS)}, got {split!r}")
+        require_known("ucf101's split", split, SPLITS)
         if list not in (1, 2, 3):
             raise ValueError(f"ucf101's list must be 1, 2 or 3, got {list}")
         files, lists, self.problems = _look_through(self.folder)

@@ -191,8 +191,8 @@ def test_two_forms_below_one_folder_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (",camera=image_aux2", "camera must be image_aux1 or image_main, got 'image_aux2'"),
-        (",split=val", "split must be train or test, got 'val'"),
+        (",camera=image_aux2", "camera: no 'image_aux2'; did you mean 'image_aux1'?"),
+        (",split=val", "split: no 'val'; there are: train, test"),
         (",fps=0", "fps must be > 0, got 0"),
     ],
 )

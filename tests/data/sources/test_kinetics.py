@@ -107,7 +107,7 @@ def test_other_csvs_are_refused(tmp_path, text, message):
 
 
 def test_unknown_splits_and_folders_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="split must be train, val or test, got 'valid'"):
+    with pytest.raises(ValueError, match="split: no 'valid'; did you mean 'val'"):
         open_source(f"kinetics600:{tmp_path},split=valid")
     with pytest.raises(FileNotFoundError, match="no folder"):
         open_source(f"kinetics600:{tmp_path}/nowhere")

@@ -126,7 +126,7 @@ def test_missing_clips_and_folders_say_what_to_unpack(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("split=valid", "split must be one of train, test, all, got 'valid'"),
+        ("split=valid", "split: no 'valid'; there are: train, test, all"),
         ("list=4", "list must be 1, 2 or 3, got 4"),
         ("list=one", "list must be a number, got 'one'"),
         ("fold=1", "no option 'fold'; there are: split, list"),
