@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Bool, Int
@@ -41,10 +42,11 @@ from fv_jax.generation.window_size import (
     KEPT_KEY_FRAMES,
     StepTime,
     buffer_size,
+    row_groups,
     window_size,
     without_guesses,
 )
-from fv_jax.models.retnet import Decoder
+from fv_jax.models.retnet import Decoder, RetNetState
 from fv_jax.provenance import machine
 from fv_jax.sequence.nearby import neighbors
 from fv_jax.sequence.packing import unpack
@@ -192,8 +194,17 @@ class Engine:
         shape = (read, prefix, tokens.shape, jax.tree.structure(places))
         weights, settings = self.model.params, {"graph": self.model.graph, "sampler": sampler}
         settings |= {"read": start, "prefix": prefix}
+        parts = [np.arange(len(tokens))]
+        if left_out is not None and look is None and sampler.readings == 1:
+            left = places.length - (prefix if places.known is None else places.known)
+            parts = row_groups(left, self.step_time, sampler.window)
         if look is None:
-            whole, state, counts = self._call(decode, shape, stats, weights, *arrays, **settings)
+            made = []
+            for rows in parts:
+                part = arrays if len(parts) == 1 else _of_rows(rows, *arrays)
+                key = (*shape[:2], part[1].shape, *shape[3:])
+                made.append(self._call(decode, key, stats, weights, *part, **settings))
+            whole, state, counts = made[0] if len(parts) == 1 else _joined(made, parts)
         else:
             look(_decided(tokens, sequence), 0)
             walk = self._call(begin_watched, shape, stats, weights, *arrays, **settings)
@@ -244,6 +255,29 @@ class Engine:
         self._compiled.move_to_end(name)
         with stats("sample"):
             return self._compiled[name](*arrays)
+
+
+def _of_rows(rows: Int[np.ndarray, " rows"], state: DecodeState, tokens, guesses, places, known):
+    """What `decode` takes, of some rows."""
+    net = RetNetState(state.net.retention[:, rows], state.net.position[rows])
+    places = jax.tree.map(lambda x: x[rows], places)
+    return DecodeState(net, state.keys[rows]), tokens[rows], guesses, places, known
+
+
+def _joined(made: list[tuple], parts: list[Int[np.ndarray, " rows"]]) -> tuple:
+    """What `decode` gives for all rows, of what it gave for some of them at a time."""
+    back = np.argsort(np.concatenate(parts))
+    tokens, states, counts = zip(*made)
+    join = lambda values, axis=0: jnp.take(jnp.concatenate(values, axis), back, axis)
+    net = RetNetState(
+        join([s.net.retention for s in states], 1), join([s.net.position for s in states])
+    )
+    state = DecodeState(net, join([s.keys for s in states]))
+    counted = Counts(
+        sum(c.steps for c in counts), join([c.drafted for c in counts]),
+        join([c.accepted for c in counts]),
+    )  # fmt: skip
+    return join(tokens), state, counted
 
 
 def _decided(tokens: Int[np.ndarray, "B T"], sequence: Any) -> Int[np.ndarray, "B F P"]:

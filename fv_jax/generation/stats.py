@@ -31,9 +31,10 @@ class Stats:
     def summary(self, videos: int) -> dict[str, Any]:
         """Totals of the batch, as plain JSON values.
 
-        `steps` are sequential sampler steps. Tokens of all rows: `fed` ran through the network (not
-        those that it does without), of which `sampled` were not known before and `forced` were;
-        `drafted` are guesses that were checked, `accepted` those that held.
+        `steps` are sequential sampler steps; rows that are decoded in groups take theirs one group
+        after the other. Tokens of all rows: `fed` ran through the network (not those that it does
+        without), of which `sampled` were not known before and `forced` were; `drafted` are guesses
+        that were checked, `accepted` those that held.
         """
         seconds = {stage: round(value, 4) for stage, value in self._seconds.items()}
         return {"videos": videos, **self._counts, "seconds": seconds}

@@ -13,6 +13,7 @@ import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
+from jaxtyping import Int
 
 from fv_jax.config.model import SequenceConfig
 
@@ -73,6 +74,26 @@ def window_size(step: StepTime, rows: int, stride: int, kept: Mapping[int, float
     rise = (values[-1] - values[-2]) / (known[-1] - known[-2])
     many += rise * np.maximum(np.log(widths) - known[-1], 0)
     return widths[int(np.argmin([step(w * rows) / m for w, m in zip(widths, many)]))]
+
+
+def row_groups(
+    left: Int[np.ndarray, " B"], step: StepTime, window: int
+) -> list[Int[np.ndarray, " rows"]]:
+    """Which rows are best decoded together: those that are alike in length, in equal groups.
+
+    A group takes as many steps as its longest row needs, and a row that is done costs as much as
+    one that is not. Where a step's time is its tokens' (a CPU), small groups waste less; where it
+    is the same for few and many of them (a GPU), all rows stay together.
+
+    Args:
+        left: tokens of each row that are still to be read.
+        step: what a step takes.
+        window: tokens of a row that a step reads.
+    """
+    order = np.argsort(left, kind="stable")
+    sizes = [n for n in range(1, len(left) + 1) if len(left) % n == 0]
+    ways = [np.split(order, n) for n in sizes]
+    return min(ways, key=lambda way: sum(left[g].max() * step(len(g) * window) for g in way))
 
 
 def buffer_size(window: int, platform: str) -> int:

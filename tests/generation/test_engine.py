@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import tiny
 
@@ -80,3 +81,34 @@ def test_what_stands_before_the_first_id_to_be_sampled_is_read_at_once():
         graph=engine.model.graph, sampler=sampler,
     )  # fmt: skip
     np.testing.assert_array_equal(made, unpack(np.asarray(whole), sequence)[2])
+
+
+def test_rows_that_are_decoded_in_groups_are_as_together():
+    sequence, rng, rows = tiny.sequence(), np.random.default_rng(0), 6
+    texts = np.full((rows, sequence.text_tokens), PAD, np.int32)
+    codes = rng.integers(0, sequence.frame_codes, (rows, 3, sequence.frame_tokens))
+    left_out = (
+        rng.uniform(size=codes[:, 2].shape) < np.linspace(0, 1, rows)[[3, 0, 4, 1, 5, 2], None]
+    )
+    codes[:, 2] = np.where(left_out, codes[:, 0], FREE)
+    tokens = pack(texts, codes, [1, 3, 2], sequence)
+    lacks = np.zeros((rows, 3, sequence.stride), bool)
+    lacks[:, 2, sequence.header :] = left_out
+    results = []
+    for step in (StepTime(1.0, 0.0), StepTime(0.0, 1.0)):
+        engine, stats = Engine(tiny.model(), step), Stats()
+        sampler = engine.sampler(Sampling(), rows, window=2)
+        made, state = engine.decode(
+            engine.start(sampler, [(7, row) for row in range(rows)]), sampler, stats,
+            tokens=tokens, guesses=np.full(tokens.shape[1], -1, np.int32), order=(1, 3, 2),
+            left_out=lacks.reshape(rows, -1),
+        )  # fmt: skip
+        results.append((made, state, stats.summary(1)))
+    (together, state, whole), (apart, other, parts) = results
+    np.testing.assert_array_equal(apart, together)
+    np.testing.assert_array_equal(other.net.position, state.net.position)
+    tiny.assert_close(other.net.retention, state.net.retention, "float32")
+    assert (jax.random.key_data(other.keys) == jax.random.key_data(state.keys)).all()
+    assert parts["steps"] > whole["steps"]
+    for same in ("fed", "sampled", "forced"):
+        assert parts[same] == whole[same]

@@ -1,5 +1,6 @@
 """How wide a window is chosen: by what a step costs, and by what it keeps."""
 
+import numpy as np
 import pytest
 import tiny
 
@@ -8,6 +9,7 @@ from fv_jax.generation.window_size import (
     KEPT_KEY_FRAMES,
     StepTime,
     buffer_size,
+    row_groups,
     window_size,
     without_guesses,
 )
@@ -37,6 +39,15 @@ def test_the_width_is_the_one_with_the_least_time_a_kept_token():
         assert window_size(BETWEEN, rows, 77, KEPT_KEY_FRAMES) in cost
         best = min(cost, key=cost.__getitem__)
         assert cost[window_size(BETWEEN, rows, 77, KEPT_KEY_FRAMES)] <= cost[best]
+
+
+def test_rows_that_are_alike_decode_together_where_a_token_costs_more_than_a_step():
+    left, both = np.asarray([9, 1, 8, 2]), lambda groups: [sorted(g.tolist()) for g in groups]
+    assert both(row_groups(left, StepTime(1.0, 0.0), 1)) == [[0, 1, 2, 3]]
+    assert both(row_groups(left, StepTime(0.0, 1.0), 1)) == [[1], [3], [2], [0]]
+    # Four tokens a step and one more for the step: 45 together, 28 in pairs, 40 one by one.
+    assert both(row_groups(left, StepTime(1.0, 1.0), 1)) == [[1, 3], [0, 2]]
+    assert both(row_groups(np.asarray([5, 5, 5]), StepTime(1.0, 1.0), 4)) == [[0, 1, 2]]
 
 
 def test_without_guesses_only_headers_are_kept_together():
