@@ -6,7 +6,7 @@
 #                           with the newest versions that are allowed, on the newest Python here
 #   ./launch.sh test-slow   the tests that take minutes
 #   ./launch.sh test-browser  the page of `fv studio` in Chromium (Debian's chromium, chromium-driver)
-#   ./launch.sh test-tpu    compile for a TPU slice without one (installs libtpu, 200 MB)
+#   ./launch.sh test-tpu    compile for a TPU slice without one (installs libtpu, 0.7 GB)
 #   ./launch.sh docs        the pages as a site, in out/site; every link is checked
 #   ./launch.sh fv ARGS     the command line, e.g. ./launch.sh fv generate --help
 #   ./launch.sh setup       only the set-up; `setup cuda12`, `cuda13` or `tpu` for that device
@@ -66,7 +66,7 @@ setup() {
         uv pip install --python .venv/bin/python "${packages[@]}"
         uv pip install -q --python .venv/bin/python --no-deps -e .
     else
-        echo "launch.sh: installing into .venv with pip (1.3 GB in the end; a minute or two)"
+        echo "launch.sh: installing into .venv with pip (1.6 GB in the end; a minute or two)"
         [ -x .venv/bin/pip ] || "$(find_python)" -m venv --clear .venv
         .venv/bin/pip install --disable-pip-version-check --progress-bar on -q "${packages[@]}"
         .venv/bin/pip install --disable-pip-version-check -q --no-deps -e .

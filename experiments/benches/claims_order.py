@@ -4,6 +4,8 @@ Two networks of one size and budget, trained on interpolation alone and on the s
 paper's order (A, B, then what lies between), and plain left to right (A, then the same frames,
 without B). Judged by the three inserted frames of unseen clips: loss, PSNR against the true frames
 (ids decoded; the tokenizer's own loss is in both), most likely ids, captions given.
+
+    cost   half an hour of a CPU core (estimated): 6 trainings of 800 steps
 """
 
 import dataclasses

@@ -5,6 +5,8 @@ tokenize` made (made here first, apart from the time). The last row is what trai
 rows of both tasks with their texts. (grain's shuffle comes on top: 0.02 ms a row for 10,000 clips,
 but 5 ms for five.) The last column compares with what one H200 takes at 40% MFU, training the
 paper's network (`ucf101.py`).
+
+    cost   28 s of CPU time
 """
 
 import dataclasses

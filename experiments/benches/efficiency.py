@@ -17,6 +17,8 @@ the last size it finished.
 
 `--preset tiny` has the widths of the shipped model and fits two CPU cores in ten minutes;
 `--preset paper` has 302 M parameters without embeddings, in bfloat16, for a GPU.
+
+    cost   ten minutes on two CPU cores; `--preset paper`: an hour of a GPU (estimated)
 """
 
 import dataclasses

@@ -12,6 +12,8 @@ Three parts, all in one run of one process:
 
 Beside each decode time stands the time that its bytes would take at the machine's measured copy
 speed: a decoded token must read every weight once, and read and write the state (`RetNet.step`).
+
+    cost   three minutes on two CPU cores (estimated)
 """
 
 import dataclasses

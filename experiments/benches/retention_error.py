@@ -6,6 +6,8 @@ norm, for heads 0, 5, 8 and 15 (half-lives of 22, 709, 5,678 and 726,817 tokens)
 
 `LIMITS` is twice what the same variant was measured at elsewhere (PyTorch, one thread); a row
 beyond it fails the bench.
+
+    cost   16 s of CPU time
 """
 
 import dataclasses

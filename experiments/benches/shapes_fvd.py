@@ -9,6 +9,8 @@ that no clip has); some cannot be: clips run backwards and other colours of the 
 real clips, and the measure compares sets.
 
 Beside it: how well the network reads what it was trained to read, on unseen clips.
+
+    cost   106 s of CPU time
 """
 
 import dataclasses

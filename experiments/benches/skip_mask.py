@@ -11,6 +11,8 @@ taken 4, 8, 15 and 30 frames apart, all such pairs, and their ids compared:
 
 The drafts' shares are what a model that knew the true video would accept, so a bound for real ones.
 The picture shows masks only, no pixels: the clips' rights are their owners'.
+
+    cost   two minutes on two CPU cores (estimated), after half an hour of `fv train tokenizer_160`
 """
 
 import dataclasses

@@ -10,6 +10,8 @@
                     server's memory is read each second
 
 It is one server process and one of clients, on 127.0.0.1.
+
+    cost   two and a half minutes on two CPU cores, half of it with 50 clients (estimated)
 """
 
 import dataclasses

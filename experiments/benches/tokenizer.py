@@ -2,6 +2,8 @@
 
 Reconstruction over whole frames and over the patches that the object touches, use of the
 codebook, and what skip mask and drafts live on: ids that stay where pixels stay.
+
+    cost   22 s of CPU time
 """
 
 import dataclasses

@@ -5,6 +5,8 @@ codebook, and what skip mask and drafts live on: ids that stay where the picture
 without the hysteresis of `encode_clips`. Consecutive frames are compared patch by patch; a
 constant tokenizer would keep perfectly still, so the share of ids that change where the picture
 does stands beside it.
+
+    cost   a minute on two CPU cores (estimated), after half an hour of `fv train tokenizer_160`
 """
 
 import dataclasses

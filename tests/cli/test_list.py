@@ -1,5 +1,6 @@
 """`fv list`, `--help` and `--version`: what there is can be found without reading the source."""
 
+import re
 import subprocess
 import sys
 
@@ -28,6 +29,17 @@ def test_everything_is_listed_with_a_line(capsys, monkeypatch):
     assert "8x8 ids a frame" in text
     assert "cost: 1,500 steps of 24 rows (77 tokens each): 6.5 minutes on two CPU cores" in text
     assert "ucf101:PLACE,split=train,list=1" in text
+
+
+@pytest.mark.parametrize("kind", ["experiments", "benches", "models"])
+def test_everything_says_what_it_costs(kind, capsys):
+    _, *lines = shown(capsys, "list", kind).splitlines()
+    things = [thing for thing in re.split(r"\n(?=  \S)", "\n".join(lines)) if thing.strip()]
+    assert len(things) >= 1
+    for thing in things:
+        cost = re.search(r"\n +cost: (.+)", thing)
+        assert cost, f"no line `    cost   ..` in the docstring of {thing.split()[0]}"
+        assert re.search(r"\d|minute|hour", cost[1])
 
 
 def test_only_what_is_asked_for_and_models_that_were_trained_here(capsys, tmp_path, monkeypatch):
