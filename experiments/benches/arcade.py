@@ -100,7 +100,8 @@ def _tokenizer(generator: Generator, real, unseen) -> dict[str, float]:
 
 def _games(generator: Generator, each: int) -> dict[str, float]:
     names = [game.replace("_", " ") for game in GAMES]
-    judge = _judge(_clips(GAMES, "train", 12), names)
+    real = [(name, video[::4]) for name, video in _clips(GAMES, "train", 12)]
+    judge = game_judge(real, names)
     index = names.index
     told = lambda clips: float(np.mean([judge(video) == index(name) for name, video in clips]))
     values = {"classifier, real unseen clips": told(_clips(GAMES, "test", 6))}
@@ -118,11 +119,14 @@ def _games(generator: Generator, each: int) -> dict[str, float]:
     return values
 
 
-def _judge(clips, names: list[str]):
-    """A function that says which game a clip shows, by its frames' mean log probabilities."""
+def game_judge(clips, names: list[str]):
+    """A function that says which game a video shows, by its frames' mean log probabilities.
+
+    It learns from `clips`, the name of the game and some frames [F, 160, 160, 3] of each.
+    """
     small = lambda video: video.reshape(-1, 20, 8, 20, 8, 3).mean((2, 4)).reshape(len(video), -1)
-    x = jnp.asarray(np.concatenate([small(video[::4]) for _, video in clips]) / 255)
-    y = jnp.asarray([names.index(name) for name, video in clips for _ in video[::4]])
+    x = jnp.asarray(np.concatenate([small(video) for _, video in clips]) / 255)
+    y = jnp.asarray([names.index(name) for name, video in clips for _ in video])
     params = {"w": jnp.zeros((x.shape[1], len(names))), "b": jnp.zeros(len(names))}
     optimizer = optax.adamw(1e-3, weight_decay=1e-2)
 
