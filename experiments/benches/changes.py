@@ -14,8 +14,8 @@ says; `arcade`: share that a classifier of real frames takes for the game that w
 and the likeliest ids and places; beside copying the given frame.
 
 Sampling is timed in CPU time of one core, five key frames of the first seed's networks: an id at a
-time, and with windows of 8 or 16 and guesses, which the networks that are fed all ids can have.
-"Later alone" is with the first frame given. Sequential steps count a header as one.
+time, and with windows of 8 and guesses, which the networks that are fed all ids can have. "Later
+alone" is with the first frame given. Sequential steps count a header as one.
 """
 
 import dataclasses
@@ -47,7 +47,7 @@ from fv_jax.shapes import scenes
 from fv_jax.shapes.adherence import agreement, read
 
 _BATCH = 16
-_WINDOWS = (1, 8, 16)
+_WINDOW = 8
 _PARTS = 8  # of a training: a rounding of its steps
 
 
@@ -115,7 +115,7 @@ def _scores(run: Trained, settings: Settings) -> dict[str, Any]:
     last = run.curve[max(run.curve)]
     frames = run.task.frames
     captions, told = _asked(run, settings.videos)
-    made = _sampled(run, captions, window=8)
+    made = _sampled(run, captions, window=_WINDOW)
     videos = [frames.decode(codes) for codes in _grids(run, made.frames)]
     found = {
         "parameters": parameters(run.params),
@@ -127,7 +127,7 @@ def _scores(run: Trained, settings: Settings) -> dict[str, Any]:
     texts, true = _clips(run, settings.clips)
     first = frames.encode(true[:, 0]).reshape(len(true), -1)
     for how, temperature in (("sampled", 1.0), ("likeliest", 0.0)):
-        made = _sampled(run, texts, window=8, temperature=temperature, given=first)
+        made = _sampled(run, texts, window=_WINDOW, temperature=temperature, given=first)
         for n in (1, 2):
             pixels = frames.decode(_grids(run, made.frames[:, n]))
             found[f"key frame {n + 1}, {how}, dB"] = _decibels(true[:, n], pixels)
@@ -205,8 +205,9 @@ def _times(run: Trained, repeats: int) -> dict[str, float]:
     texts, true = _clips(run, _BATCH)
     given = run.task.frames.encode(true[:, 0]).reshape(_BATCH, -1)
     for batch in (1, _BATCH):
-        for window in (1,) if run.task.way == "changes" else _WINDOWS:
-            for part, first in (("all", None), ("later alone", given[:batch])):
+        parts = [("all", None), ("later alone", given[:1])][: 1 + (batch == 1)]
+        for window in (1,) if run.task.way == "changes" else (1, _WINDOW):
+            for part, first in parts:
                 taken, steps = [], []
                 for n in range(repeats + 1):
                     start = time.process_time()
