@@ -14,8 +14,8 @@ says; `arcade`: share that a classifier of real frames takes for the game that w
 and the likeliest ids and places; beside copying the given frame.
 
 Sampling is timed in CPU time of one core, five key frames of the first seed's networks: an id at a
-time, and with windows of 8 and guesses, which the networks that are fed all ids can have. "Later
-alone" is with the first frame given. Sequential steps count a header as one.
+time, and with windows of 8 and guesses, which the networks that are fed all ids can have.
+Sequential steps count a header as one.
 """
 
 import dataclasses
@@ -82,17 +82,15 @@ def run(settings: Settings) -> None:
             way: max(round(settings.seconds / seconds[way] / _PARTS), 1) * _PARTS for way in WAYS
         }
         found: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
-        times: dict[str, dict[str, float]] = {}
         for seed in settings.seeds:
             for way in WAYS:
                 run = trained(name, way, seed, steps[way])
                 if settings.only_train:
                     continue
-                found[way].append(_kept(run, settings, lambda run=run: _scores(run, settings)))
-                if seed == settings.seeds[0] and settings.repeats:
-                    times[way] = _times(run, settings.repeats)
+                repeats = settings.repeats if seed == settings.seeds[0] else 0
+                found[way].append(_kept(run, settings, repeats))
         values[name] = {
-            "step seconds": seconds, "steps": steps, "scores": found, "times": times,
+            "step seconds": seconds, "steps": steps, "scores": found,
             "copying": {} if settings.only_train else _copied(name, settings.clips),
         }  # fmt: skip
     if not settings.only_train:
@@ -100,13 +98,15 @@ def run(settings: Settings) -> None:
         record("changes", settings, {"measures": values}, "\n\n".join(tables))
 
 
-def _kept(run: Trained, settings: Settings, scores: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Scores that lie beside the run, if they are of this training and as many videos."""
+def _kept(run: Trained, settings: Settings, repeats: int) -> dict[str, Any]:
+    """Scores that lie beside the run, if they are of this training and as much of it."""
     path = Path(run.task.config.run.folder) / "scores.json"
-    asked = [max(run.curve), settings.videos, settings.clips]
-    if path.exists() and json.loads(path.read_text(encoding="utf-8"))["asked"] == asked:
-        return json.loads(path.read_text(encoding="utf-8"))["found"]
-    found = scores()
+    asked = [max(run.curve), settings.videos, settings.clips, repeats]
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if before["asked"] == asked:
+            return before["found"]
+    found = {**_scores(run, settings), "times": _times(run, repeats) if repeats else {}}
     write_text(path, json.dumps({"asked": asked, "found": found}, indent=1) + "\n")
     return found
 
@@ -201,25 +201,21 @@ def _sampled(
 
 def _times(run: Trained, repeats: int) -> dict[str, float]:
     """CPU milliseconds a video, and steps one after the other."""
+    texts, _ = _clips(run, _BATCH)
     found = {}
-    texts, true = _clips(run, _BATCH)
-    given = run.task.frames.encode(true[:, 0]).reshape(_BATCH, -1)
     for batch in (1, _BATCH):
-        parts = [("all", None), ("later alone", given[:1])][: 1 + (batch == 1)]
         for window in (1,) if run.task.way == "changes" else (1, _WINDOW):
-            for part, first in parts:
-                taken, steps = [], []
-                for n in range(repeats + 1):
-                    start = time.process_time()
-                    made = _sampled(
-                        run, texts[:batch], window=window, given=first, batch=batch,
-                        first_seed=n * batch,
-                    )  # fmt: skip
-                    taken.append((time.process_time() - start) / batch)
-                    steps.append(made.steps)
-                how = f"{part}, batch {batch}, W = {window}"
-                found[f"{how}, ms"] = 1e3 * statistics.median(taken[1:])
-                found[f"{how}, steps"] = statistics.mean(steps[1:])
+            taken, steps = [], []
+            for n in range(repeats + 1):
+                start = time.process_time()
+                made = _sampled(
+                    run, texts[:batch], window=window, batch=batch, first_seed=n * batch
+                )
+                taken.append((time.process_time() - start) / batch)
+                steps.append(made.steps)
+            how = f"batch {batch}, W = {window}"
+            found[f"{how}, ms"] = 1e3 * statistics.median(taken[1:])
+            found[f"{how}, steps"] = statistics.mean(steps[1:])
     return found
 
 
@@ -249,9 +245,10 @@ def _table(name: str, values: dict[str, Any]) -> str:
     }
     for measure in (m for m in scores["dense"][0] if m.endswith("dB")):
         of_all[measure] = lambda way, m=measure: show(way, lambda f: f[m])
-    for key in values["times"].get("dense", {}):
+    times = {way: scores[way][0]["times"] for way in WAYS}
+    for key in times["dense"]:
         of_all[f"sampling: {key}"] = lambda way, k=key: (
-            f"{values['times'][way][k]:.4g}" if k in values["times"][way] else ""
+            f"{times[way][k]:.4g}" if k in times[way] else ""
         )
     lines = [[measure, *(cell(way) for way in WAYS)] for measure, cell in of_all.items()]
     copying = ", ".join(f"{key} {value:.2f} dB" for key, value in values["copying"].items())
