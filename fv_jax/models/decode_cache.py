@@ -32,7 +32,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from fv_jax.models import sharding
-from fv_jax.models.heads import has_kernel, turn
+from fv_jax.models.heads import kernels_of, turn
 from fv_jax.models.layers import NORM_EPSILON, rms_normalize
 from fv_jax.models.retnet import Decoder, RetNet, RetNetState, log_decays, rope_of_tokens
 from fv_jax.models.tables import Leaf
@@ -109,8 +109,8 @@ def window(
     gaps = None if positions is None else at
     x, keys_values = decoder.tables.embed(tokens, at, nearby), []
     form = _plain_window
-    if _has_kernel(decoder.config, state):
-        form = functools.partial(kernels.window, epsilon=NORM_EPSILON)
+    if platform := _kernels_of(decoder.config, state):
+        form = functools.partial(kernels.window, epsilon=NORM_EPSILON, platform=platform)
     for block, r, (keys, values) in zip(decoder.blocks, state.retention, state.recent):
 
         def retain(q, k, v, log_decay, r=r, keys=keys, values=values):
@@ -193,7 +193,9 @@ def fold(decoder: Decoder, state: LazyState) -> LazyState:
     gammas = log_decays(decoder.config)
     left = state.position[:, None] - 1 - state.recent_positions
     passed = state.position - state.folded
-    form = kernels.fold if _has_kernel(decoder.config, state) else _plain_fold
+    form = _plain_fold
+    if platform := _kernels_of(decoder.config, state):
+        form = functools.partial(kernels.fold, platform=platform)
     folded = tuple(
         form(k, v, gammas, r, left, passed) for r, (k, v) in zip(state.retention, state.recent)
     )
@@ -213,11 +215,13 @@ def settle(decoder: Decoder, state: LazyState) -> RetNetState:
     return RetNetState(jnp.stack(state.retention), state.position)
 
 
-def _has_kernel(config, state: LazyState) -> bool:
+def _kernels_of(config, state: LazyState) -> str | None:
     layout = sharding.current()
     alone = layout is None or layout.mesh.size == 1
     rows, short = len(state.position), 0 < state.capacity <= kernels.MOST_SLOTS
-    return short and alone and has_kernel(rows, config.heads, config.key_dim, config.value_dim)
+    if not (short and alone):
+        return None
+    return kernels_of(rows, config.heads, config.key_dim, config.value_dim)
 
 
 def _plain_window(q, k, v, log_decay, r, recent_k, recent_v, *places):

@@ -1,13 +1,14 @@
 """What a layer does between its projections: RoPE, retention, the norm of every head; by what."""
 
+import functools
 from collections.abc import Callable
 
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from fv_jax.models import sharding
-from fv_jax.models.layers import rms_normalize
-from fv_jax.ops.kernels import chunk
+from fv_jax.models.layers import NORM_EPSILON, rms_normalize
+from fv_jax.ops.kernels import chunk, chunk_gpu
 from fv_jax.ops.rope import CosSin, apply_rope
 
 Rope = tuple[CosSin, CosSin]  # tables of queries, of keys
@@ -36,10 +37,19 @@ def in_steps(form: Callable) -> Callable:
     return turned_and_normalized
 
 
-def has_kernel(rows: int, heads: int, key_dim: int, value_dim: int) -> bool:
-    """Whether the platform has kernels for retention, and they can take what a device holds."""
+def kernels_of(rows: int, heads: int, key_dim: int, value_dim: int) -> str | None:
+    """The platform, "gpu" or "tpu", if its kernels for retention take what a device holds."""
     layout = sharding.current()
     parts = (layout.parts("rows"), layout.parts("heads")) if layout else (1, 1)
-    even = rows % parts[0] == 0 and heads % parts[1] == 0
-    fits = even and chunk.fits(heads // parts[1], key_dim, value_dim)
-    return fits and sharding.platform() == "tpu"
+    if rows % parts[0] or heads % parts[1]:
+        return None
+    platform, shape = sharding.platform(), (heads // parts[1], key_dim, value_dim)
+    fits = {"gpu": chunk_gpu.fits, "tpu": chunk.fits}
+    return platform if platform in fits and fits[platform](*shape) else None
+
+
+def form_of_kernel(platform: str) -> Callable:
+    """A platform's chunkwise form of a layer as a kernel, called like one of `in_steps`."""
+    if platform == "gpu":
+        return in_steps(chunk_gpu.chunkwise)
+    return functools.partial(chunk.chunkwise, epsilon=NORM_EPSILON)

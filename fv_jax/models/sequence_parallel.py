@@ -20,10 +20,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from fv_jax.models import sharding
-from fv_jax.models.heads import Rope, has_kernel, in_steps, turn
-from fv_jax.models.layers import NORM_EPSILON
+from fv_jax.models.heads import Rope, form_of_kernel, in_steps, kernels_of, turn
 from fv_jax.ops import retention
-from fv_jax.ops.kernels import chunk as kernels
 
 
 def chunkwise(
@@ -47,8 +45,8 @@ def chunkwise(
     layout = sharding.current()
     parts = layout.parts("tokens") if layout else 1
     form = in_steps(functools.partial(retention.chunkwise, chunk=chunk))
-    if kernel := has_kernel(len(q), *q.shape[2:], v.shape[3]):
-        form = functools.partial(kernels.chunkwise, epsilon=NORM_EPSILON)
+    if kernel := kernels_of(len(q), *q.shape[2:], v.shape[3]):
+        form = form_of_kernel(kernel)
     if layout is None or (parts == 1 and not kernel):
         return form(q, k, v, log_decay, state, start, length, positions, rope)
     tokens = q.shape[1]

@@ -13,8 +13,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
-from fv_jax.ops.decay import inverse_root_sum
-from fv_jax.ops.kernels import chunk_tpu
+from fv_jax.ops.kernels import chunk_tpu, distances
 from fv_jax.ops.products import accumulator
 from fv_jax.ops.retention import LogDecay
 from fv_jax.ops.rope import CosSin
@@ -50,12 +49,9 @@ def chunkwise(
     """
     b, t, h, key_dim = q.shape
     dtype = accumulator(q)
-    if positions is None:
-        positions = start[:, None] + jnp.arange(t)
-    missing = -t % size
-    flat = lambda x: jnp.pad(x.reshape(b, t, -1), ((0, 0), (0, missing), (0, 0)))
+    flat = lambda x: jnp.pad(x.reshape(b, t, -1), ((0, 0), (0, -t % size), (0, 0)))
     gamma = jnp.asarray(log_decay, dtype)
-    rows, passed = _rows(gamma, start, length, jnp.pad(positions, ((0, 0), (0, missing))), size)
+    rows, passed = distances.by_token(gamma, start, length, positions, t, size)
     (cos_q, sin_q), (cos_k, sin_k) = rope
     scale = key_dim**-0.5
     turns = jnp.concatenate([cos_q, sin_q, cos_k * scale, sin_k * scale], axis=-1)
@@ -71,22 +67,6 @@ def fits(heads: int, key_dim: int, value_dim: int) -> bool:
     """Whether heads fill whole lanes of a TPU, so that the kernel can be compiled."""
     together = chunk_tpu.heads_together(heads, key_dim)
     return not together * key_dim % chunk_tpu.LANES and not value_dim % chunk_tpu.LANES
-
-
-def _rows(gamma, start, length, positions, size):
-    """`chunk_tpu`'s rows [B, rows, T], and how far each chunk's last real token moves, [B, N]."""
-    b, t = positions.shape
-    real = jnp.arange(t) < length[:, None]
-    # Padding stays where the last real token is: all distances are >= 0.
-    at = jax.lax.cummax(jnp.where(real, positions, start[:, None] - 1), axis=1)
-    pieces = at.reshape(b, -1, size)
-    ends = jnp.concatenate([start[:, None] - 1, pieces[..., -1]], axis=1)
-    since, left = pieces - ends[:, :-1, None], ends[:, 1:, None] - pieces
-    left = jnp.where(real, left.reshape(at.shape).astype(gamma.dtype), chunk_tpu.NEVER)
-    header = jnp.stack([x.astype(gamma.dtype) for x in (at, since.reshape(at.shape), left)], axis=1)
-    header = jnp.pad(header, ((0, 0), (0, chunk_tpu.HEADER - header.shape[1]), (0, 0)))
-    scale = inverse_root_sum(gamma, jnp.maximum(at, 0)).swapaxes(1, 2)
-    return jnp.concatenate([header, scale], axis=1), jnp.diff(ends, axis=1).astype(gamma.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7))

@@ -9,8 +9,7 @@ memory. The state stays in VMEM from turn to turn. Heads whose keys share 128 la
     transposes   of a group's q and k, on chip: RoPE's halves and a head's keys are then rows, which
                  cost nothing to take apart, and what a token is scaled by is one row for all
 
-Rows of `rows`, [8 + H, T]: position; distance to the last token before the chunk; distance to the
-chunk's last real token, `NEVER` for padding; five of nothing; s^(-1/2) of every head.
+`rows` is what `distances.by_token` gives.
 Rows of `turns`, [2 K, T]: cos and sin for q, then for k, K/2 rows each; k's are scaled as k is.
 """
 
@@ -23,11 +22,10 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float
 
+from fv_jax.ops.kernels.distances import HEADER, NEVER
 from fv_jax.ops.products import accumulator, precision
 
 LANES = 128
-HEADER = 8  # rows before those of the heads: a tile's height
-NEVER = 1e30  # a distance after which nothing is left
 VMEM_BYTES = 64 * 2**20  # that a kernel may take; v5e and v6e have 128 MiB, v5p 64
 
 _NN = (((1,), (0,)), ((), ()))

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from fv_jax.ops.decay import inverse_root_sum
-from fv_jax.ops.kernels import window_tpu
-from fv_jax.ops.kernels.chunk_tpu import NEVER
+from fv_jax.ops.kernels import window_gpu, window_tpu
+from fv_jax.ops.kernels.distances import NEVER
 from fv_jax.ops.products import accumulator
 from fv_jax.ops.retention import LogDecay, distances
 
+_BY_PLATFORM = {"gpu": window_gpu, "tpu": window_tpu}
 MOST_SLOTS = 256  # of the buffer, and tokens of a window: beyond, a turn is no small program
 
 
@@ -32,6 +33,7 @@ def window(
     positions: Int[Array, "B W"] | None = None,
     *,
     epsilon: float,
+    platform: str,
     interpret: bool = False,
 ) -> Float[Array, "B W H E"]:
     """y of the next W tokens after the head norm, in the dtype of v.
@@ -41,6 +43,7 @@ def window(
         recent_k / recent_v / recent_positions: of M slots, 1 to `MOST_SLOTS`.
         folded / start / positions: see there.
         epsilon: of the head norm.
+        platform: whose kernel it is, "gpu" or "tpu".
         interpret: run by JAX on any device: slowly, for tests.
     """
     dtype, tokens = accumulator(q), q.shape[1]
@@ -52,7 +55,7 @@ def window(
     since = at[..., None] - recent_positions[:, None]
     age = (at - (folded - 1)[:, None])[..., None].astype(dtype)
     scale = jnp.concatenate([inverse_root_sum(gamma, at), age], axis=-1)
-    y = window_tpu.window(
+    y = _BY_PLATFORM[platform].window(
         _log2(gamma), scale, _masked(within, dtype), _masked(since, dtype), _flat(q), _flat(k),
         _flat(v), _by_key(state), recent_k, recent_v, epsilon=epsilon, interpret=interpret,
     )  # fmt: skip
@@ -67,12 +70,14 @@ def fold(
     left: Int[Array, "B M"],
     passed: Int[Array, " B"],
     *,
+    platform: str,
     interpret: bool = False,
 ) -> Float[Array, "B H K E"]:
     """`ops.retention.fold_slots` of k and v that are flat."""
     gamma = jnp.asarray(log_decay, accumulator(k))
     left, passed = _masked(left, gamma.dtype)[..., None], passed.astype(gamma.dtype)
-    after = window_tpu.fold(_log2(gamma), passed, left, k, v, _by_key(state), interpret=interpret)
+    fold = _BY_PLATFORM[platform].fold
+    after = fold(_log2(gamma), passed, left, k, v, _by_key(state), interpret=interpret)
     return after.reshape(state.shape)
 
 

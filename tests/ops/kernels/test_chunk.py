@@ -1,4 +1,4 @@
-"""The kernel of a layer's retention, run by JAX, against the oracle and against the plain form."""
+"""The kernels of a layer's retention, run by JAX, against the oracle and against the plain form."""
 
 import functools
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fv_jax.models.heads import in_steps
 from fv_jax.models.layers import NORM_EPSILON
 from fv_jax.ops import reference, retention
-from fv_jax.ops.kernels import chunk
+from fv_jax.ops.kernels import chunk, chunk_gpu
 from fv_jax.ops.rope import angles, cos_sin
 
 B, E = 3, 5
@@ -62,13 +62,18 @@ def evaluate(form, arguments):
     )
 
 
-def kernel(size):
+@functools.cache
+def kernel(platform, size):
+    if platform == "gpu":
+        return in_steps(functools.partial(chunk_gpu.chunkwise, size=size, interpret=True))
     return functools.partial(chunk.chunkwise, epsilon=NORM_EPSILON, size=size, interpret=True)
 
 
+every_kernel = pytest.mark.parametrize("platform", ["gpu", "tpu"])
 PLAIN = in_steps(functools.partial(retention.chunkwise, chunk=7))
 
 
+@every_kernel
 @settings(max_examples=6)
 @given(
     tokens=st.integers(1, 20),
@@ -77,23 +82,29 @@ PLAIN = in_steps(functools.partial(retention.chunkwise, chunk=7))
     gaps=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_values_and_gradients_are_those_of_the_plain_form(tokens, size, heads_and_keys, gaps, seed):
+def test_values_and_gradients_are_those_of_the_plain_form(
+    platform, tokens, size, heads_and_keys, gaps, seed
+):
     with jax.enable_x64(True):
         arguments = problem(tokens, *heads_and_keys, gaps=gaps, seed=seed)
-        tiny.assert_close(evaluate(kernel(size), arguments), evaluate(PLAIN, arguments), "float64")
+        got = evaluate(kernel(platform, size), arguments)
+        tiny.assert_close(got, evaluate(PLAIN, arguments), "float64")
 
 
-def test_in_float32_too():
+@every_kernel
+def test_in_float32_too(platform):
     arguments = problem(13, 2, 64, gaps=True, dtype="float32")
-    tiny.assert_close(evaluate(kernel(8), arguments), evaluate(PLAIN, arguments), "float32")
+    got = evaluate(kernel(platform, 8), arguments)
+    tiny.assert_close(got, evaluate(PLAIN, arguments), "float32")
 
 
-def test_agrees_with_the_oracle(x64):
+@every_kernel
+def test_agrees_with_the_oracle(platform, x64):
     arguments = problem(13, 2, 64, gaps=True)
     q, k, v, log_decay, state, start, length, positions, rope = arguments
     # Its own turning and norm are undone: tables of angle 0, and the norm on both sides.
     still = tuple((jnp.ones_like(cos), jnp.zeros_like(sin)) for cos, sin in rope)
-    y, after = kernel(8)(q, k, v, log_decay, state, start, length, positions, still)
+    y, after = kernel(platform, 8)(q, k, v, log_decay, state, start, length, positions, still)
     for row in range(B):
         n = int(length[row])
         for head, gamma in enumerate(GAMMAS[:2]):
@@ -107,8 +118,9 @@ def test_agrees_with_the_oracle(x64):
             tiny.assert_close((y[own], after[row, head]), (want, want_state), "float64")
 
 
+@every_kernel
 @pytest.mark.parametrize("gaps", [False, True])
-def test_bfloat16_is_as_near_to_the_truth_as_the_plain_form_is(gaps, x64):
+def test_bfloat16_is_as_near_to_the_truth_as_the_plain_form_is(platform, gaps, x64):
     low = problem(24, 2, 64, 64, gaps=gaps, dtype="bfloat16")
     wide = jax.tree.map(
         lambda x: x.astype("float64") if jnp.issubdtype(x.dtype, jnp.floating) else x,
@@ -124,24 +136,53 @@ def test_bfloat16_is_as_near_to_the_truth_as_the_plain_form_is(gaps, x64):
             errors.append(float(np.median(off[size > 0] / size[size > 0])))
         return errors
 
-    got, plain = error(evaluate(kernel(8), low)), error(evaluate(PLAIN, low))
+    got, plain = error(evaluate(kernel(platform, 8), low)), error(evaluate(PLAIN, low))
     assert all(a < 1.5 * b for a, b in zip(got, plain)), (got, plain)
 
 
-def test_what_is_in_the_padding_changes_nothing(x64):
+@every_kernel
+def test_what_is_in_the_padding_changes_nothing(platform, x64):
     arguments = problem(13, 2, 64, gaps=True)
     length = arguments[6]
     padding = (jnp.arange(13) >= length[:, None])[..., None, None]
     dirty = tuple(jnp.where(padding, 1e6, x) for x in arguments[:3]) + arguments[3:]
-    clean, dirty = (kernel(8)(*x) for x in (arguments, dirty))
+    clean, dirty = (kernel(platform, 8)(*x) for x in (arguments, dirty))
     np.testing.assert_array_equal(real_only(dirty[0], length), real_only(clean[0], length))
     np.testing.assert_array_equal(dirty[1], clean[1])
     np.testing.assert_array_equal(clean[1][2], arguments[4][2])  # no real token
 
 
 @pytest.mark.parametrize(
-    ("shape", "fit"),
-    [((16, 64, 128), True), ((8, 128, 256), True), ((1, 64, 128), False), ((4, 48, 128), False)],
+    ("fits", "shape", "fit"),
+    [
+        (chunk.fits, (16, 64, 128), True),
+        (chunk.fits, (8, 128, 256), True),
+        (chunk.fits, (1, 64, 128), False),
+        (chunk.fits, (4, 48, 128), False),
+        (chunk_gpu.fits, (1, 64, 128), True),
+        (chunk_gpu.fits, (3, 16, 16), True),
+        (chunk_gpu.fits, (4, 48, 128), False),
+        (chunk_gpu.fits, (4, 8, 128), False),
+    ],
 )
-def test_only_whole_lanes_fit(shape, fit):
-    assert chunk.fits(*shape) is fit
+def test_a_tpu_takes_whole_lanes_and_a_gpu_powers_of_two(fits, shape, fit):
+    assert fits(*shape) is fit
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_is_lowered_for_cuda(dtype):
+    """Triton's rules (powers of 2, what it has no operation for) are known without a GPU."""
+    arguments = problem(70, 2, 32, 64, gaps=True, dtype=dtype)
+    form = in_steps(chunk_gpu.chunkwise)
+    bars = arguments[2], arguments[4]
+
+    def both(q, k, v, state, start, length, positions, rope):
+        run = lambda q, k, v, state: form(
+            q, k, v, arguments[3], state, start, length, positions, rope
+        )
+        outputs, pull = jax.vjp(run, q, k, v, state)
+        return outputs, pull(bars)
+
+    traced = jax.jit(both).trace(*arguments[:3], *arguments[4:])
+    text = traced.lower(lowering_platforms=("cuda",)).as_text()
+    assert text.count("__gpu$xla.gpu.triton") == 4  # two of each pass

@@ -46,6 +46,9 @@ def problem(width, slots, head_count, key_dim, *, gaps, dtype="float64", seed=0,
     }
 
 
+every_kernel = pytest.mark.parametrize("platform", ["gpu", "tpu"])
+
+
 def flat(x):
     return x.reshape(*x.shape[:2], -1)
 
@@ -61,19 +64,21 @@ def plain(p):
     return rms_normalize(y).astype(p["qkv"][2].dtype), after
 
 
-def by_kernels(p):
+def by_kernels(p, platform, interpret=True):
     recent = [flat(x) for x in p["recent"]]
     y = window.window(
         *p["qkv"], p["log_decay"], p["state"], *recent, p["at"], p["folded"], p["start"],
-        p["positions"], epsilon=NORM_EPSILON, interpret=True,
+        p["positions"], epsilon=NORM_EPSILON, platform=platform, interpret=interpret,
     )  # fmt: skip
-    return y, window.fold(*recent, p["log_decay"], p["state"], *distances(p), interpret=True)
+    options = {"platform": platform, "interpret": interpret}
+    return y, window.fold(*recent, p["log_decay"], p["state"], *distances(p), **options)
 
 
 def distances(p):
     return p["start"][:, None] - 1 - p["at"], p["start"] - p["folded"]
 
 
+@every_kernel
 @settings(max_examples=5)
 @given(
     width=st.integers(1, 6),
@@ -82,23 +87,25 @@ def distances(p):
     gaps=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_values_are_those_of_the_plain_forms(width, slots, heads_and_keys, gaps, seed):
+def test_values_are_those_of_the_plain_forms(platform, width, slots, heads_and_keys, gaps, seed):
     with jax.enable_x64(True):
         p = problem(width, slots, *heads_and_keys, gaps=gaps, seed=seed)
-        tiny.assert_close(by_kernels(p), plain(p), "float64")
+        tiny.assert_close(by_kernels(p, platform), plain(p), "float64")
 
 
+@every_kernel
 @pytest.mark.parametrize("width", [1, 3])
-def test_in_float32_too(width):
+def test_in_float32_too(platform, width):
     p = problem(width, 5, 2, 64, gaps=True, dtype="float32")
-    tiny.assert_close(by_kernels(p), plain(p), "float32")
+    tiny.assert_close(by_kernels(p, platform), plain(p), "float32")
 
 
+@every_kernel
 @pytest.mark.parametrize("gaps", [False, True])
 @pytest.mark.parametrize("width", [1, 3])
-def test_agrees_with_the_oracle(width, gaps, x64):
+def test_agrees_with_the_oracle(platform, width, gaps, x64):
     p = problem(width, 6, 2, 64, gaps=gaps)
-    y, after = by_kernels(p)
+    y, after = by_kernels(p, platform)
     for row in range(B):
         held = np.flatnonzero(np.asarray(p["at"])[row] < retention.NEVER)
         for head, gamma in enumerate(GAMMAS[:2]):
@@ -114,26 +121,39 @@ def test_agrees_with_the_oracle(width, gaps, x64):
             tiny.assert_close(y[row, :, head], want, "float64")
 
 
+@every_kernel
 @pytest.mark.parametrize("width", [1, 4])
-def test_bfloat16_rounds_as_the_plain_forms_do(width):
+def test_bfloat16_rounds_as_the_plain_forms_do(platform, width):
     p = problem(width, 8, 2, 64, gaps=True, dtype="bfloat16", value_dim=64)
-    for got, want in zip(by_kernels(p), plain(p)):
+    for got, want in zip(by_kernels(p, platform), plain(p)):
         assert got.dtype == want.dtype
         got, want = (np.asarray(x, np.float32) for x in (got, want))
         # A sum in another order may round to the number beside.
         assert np.abs(got - want).max() <= 2**-7 * np.abs(want).max()
 
 
-def test_what_is_in_slots_that_mean_nothing_changes_nothing():
+@every_kernel
+def test_what_is_in_slots_that_mean_nothing_changes_nothing(platform):
     p = problem(2, 6, 2, 64, gaps=True, dtype="float32")
     unused = (p["at"] == retention.NEVER)[..., None, None]
     dirty = p | {"recent": [jnp.where(unused, 1e6, x) for x in p["recent"]]}
-    for got, want in zip(by_kernels(dirty), by_kernels(p)):
+    for got, want in zip(by_kernels(dirty, platform), by_kernels(p, platform)):
         np.testing.assert_array_equal(got, want)
 
 
-def test_decoding_takes_the_kernels_where_the_platform_has_them(monkeypatch):
-    """A TPU is pretended, whose kernels JAX runs: the same numbers, by other means."""
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("width", [1, 5, 16])
+def test_is_lowered_for_cuda(width, dtype):
+    p = problem(width, 20, 2, 32, gaps=True, dtype=dtype, value_dim=64)
+    arrays = {name: x for name, x in p.items() if name not in ("log_decay", "ahead")}
+    step = lambda x: by_kernels(x | {"log_decay": p["log_decay"]}, "gpu", interpret=False)
+    text = jax.jit(step).trace(arrays).lower(lowering_platforms=("cuda",)).as_text()
+    assert text.count("__gpu$xla.gpu.triton") == 2
+
+
+@every_kernel
+def test_decoding_takes_the_kernels_where_the_platform_has_them(platform, monkeypatch):
+    """A platform is pretended, whose kernels JAX runs: the same numbers, by other means."""
     model = tiny.retnet(vocabulary=40, codes=12)
     decoder, ids = model.decoder(), jax.random.randint(jax.random.key(1), (B, 6), 0, 40)
     calls = []
@@ -150,8 +170,9 @@ def test_decoding_takes_the_kernels_where_the_platform_has_them(monkeypatch):
         return lambda *x, **options: (calls.append(name), run(*x, **options))[1]
 
     want = decoded()
-    monkeypatch.setattr(heads.sharding, "platform", lambda: "tpu")
-    monkeypatch.setattr(heads.chunk, "fits", lambda *shape: True)
+    monkeypatch.setattr(heads.sharding, "platform", lambda: platform)
+    module = {"gpu": heads.chunk_gpu, "tpu": heads.chunk}[platform]
+    monkeypatch.setattr(module, "fits", lambda *shape: True)
     for name in ("window", "fold"):
         monkeypatch.setattr(decode_cache.kernels, name, counted(name))
     tiny.assert_close(decoded(), want, "float32")
