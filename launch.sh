@@ -7,6 +7,7 @@
 #   ./launch.sh test-slow   the tests that take minutes
 #   ./launch.sh test-browser  the page of `fv studio` in Chromium (Debian's chromium, chromium-driver)
 #   ./launch.sh test-tpu    compile for a TPU slice without one (installs libtpu, 0.7 GB)
+#   ./launch.sh bench-gpu   ten minutes of benches on a GPU, into out/gpu
 #   ./launch.sh docs        the pages as a site, in out/site; every link is checked
 #   ./launch.sh fv ARGS     the command line, e.g. ./launch.sh fv generate --help
 #   ./launch.sh setup       only the set-up; `setup cuda12`, `cuda13` or `tpu` for that device
@@ -20,7 +21,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-usage() { sed -n '2,19s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,20s/^# \{0,1\}//p' "$0"; }
 
 # Wrong usage: one line, and the exit code that `fv` has for it.
 refuse() {
@@ -107,6 +108,17 @@ test_tpu() {
         fi
     fi
     exec env JAX_PLATFORMS=cpu PYTHONPATH="$home" .venv/bin/python -m pytest -m tpu "$@"
+}
+
+# What docs/kernels.md wants to know. The last of them goes on where it was stopped.
+bench_gpu() {
+    local bench benches=("kernels --clock --rows 16" "retention --batch 64" "efficiency --preset paper")
+    export XLA_PYTHON_CLIENT_PREALLOCATE=false # PyTorch needs some of the memory
+    for bench in "${benches[@]}"; do
+        # shellcheck disable=SC2086 # words of one command
+        timeout --signal=INT "$((600 - SECONDS > 1 ? 600 - SECONDS : 1))" \
+            .venv/bin/fv bench $bench --out out/gpu "$@" || echo "launch.sh: $bench is not complete" >&2
+    done
 }
 
 # Pages link to each other, and to code, as all of it lies in the tree: so it is laid out for mkdocs.
@@ -241,6 +253,7 @@ case "$command" in
     test-slow) setup; exec .venv/bin/python -m pytest -m slow "$@" ;;
     test-browser) setup; exec .venv/bin/python -m pytest -m browser tests/studio "$@" ;;
     test-tpu) setup; test_tpu "$@" ;;
+    bench-gpu) setup; SECONDS=0; bench_gpu "$@" ;;
     docs) build_docs ;;
     fv) setup; exec .venv/bin/fv "$@" ;;
     setup) setup "$@" ;;

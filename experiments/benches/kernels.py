@@ -14,12 +14,18 @@ and half of the buffer (as full as it is on average) are read, a window's q, k, 
 and so do its k and v into the buffer; once in M / W steps the fold reads the buffer, and reads and
 writes R. The fold is taken as its bound in both.
 
+`--clock` runs the same forms on this machine's device instead, and the window and the fold of one
+layer. On a GPU flash-linear-attention's retention is beside them, if it is installed (the extra
+`fla`, which brings PyTorch); it has neither RoPE nor head norm nor normalizer, so our kernels stand
+there without the first two, too, and its values, normalized, must be ours.
+
     cost   five minutes on two CPU cores (estimated), and libtpu
 """
 
 import contextlib
 import dataclasses
 import functools
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,12 +41,13 @@ from experiments.timing import in_turns
 from fv_jax.config.model import PRESETS
 from fv_jax.generation.window_size import buffer_size
 from fv_jax.models import decode_cache, sharding
-from fv_jax.models.heads import in_steps
-from fv_jax.models.layers import NORM_EPSILON
+from fv_jax.models.heads import form_of_kernel, in_steps
+from fv_jax.models.layers import NORM_EPSILON, rms_normalize
 from fv_jax.models.retnet import Decoder, RetNet, log_decays
 from fv_jax.models.tables import Tables
 from fv_jax.ops import retention
-from fv_jax.ops.kernels import chunk
+from fv_jax.ops.decay import inverse_root_sum
+from fv_jax.ops.kernels import chunk_gpu, window
 from fv_jax.planning import hlo, schedule
 from fv_jax.planning.costs import described_devices, written_schedules
 from fv_jax.reporting.results import markdown, record
@@ -57,9 +64,13 @@ class Settings:
     """What to compile, and where to write it."""
 
     tokens: int = 6656
-    """Tokens of the row."""
+    """Tokens of a row."""
+    rows: int = 1
+    """Rows at once."""
     clock: bool = False
     """Run the row on this machine's device instead, and take the time."""
+    repeats: int = 20
+    """Timed calls of each form by the clock; the median counts."""
     out: Path = Path("out/bench")
     """Where to write; `experiments` records the result in the tree."""
 
@@ -117,7 +128,7 @@ def run(settings: Settings) -> None:
         return
     chip = described_devices("v5e:2x2")[0]
     on_chip = functools.partial(jax.ShapeDtypeStruct, sharding=SingleDeviceSharding(chip))
-    costs = [_matmul(on_chip), *_retention(settings.tokens, on_chip)]
+    costs = [_matmul(on_chip), *_retention(settings, on_chip)]
     peak = _peak()
     rows = [
         [
@@ -134,7 +145,7 @@ def run(settings: Settings) -> None:
         for cost in costs
     ]
     header = [
-        "one row, one layer", "bundles a turn", "turns", "matrix units busy", "cycles",
+        f"{_rows(settings)}, one layer", "bundles a turn", "turns", "matrix units busy", "cycles",
         "cycles of its bytes", "microseconds", "TFLOP/s", "of the peak",
     ]  # fmt: skip
     steps = [_step(*size, kernels, chip) for size in _DECODED for kernels in (False, True)]
@@ -188,8 +199,12 @@ def _matmul(on_chip) -> Cost:
     return cost
 
 
-def _retention(tokens: int, on_chip) -> list[Cost]:
-    forms, arguments, bar = _forms(), *_arguments(tokens, on_chip)
+def _rows(settings: Settings) -> str:
+    return "one row" if settings.rows == 1 else f"{settings.rows} rows"
+
+
+def _retention(settings: Settings, on_chip) -> list[Cost]:
+    forms, arguments, bar = _forms("tpu"), *_arguments(settings, on_chip)
     flops = forward_flops(forms["plain"], *arguments)
     forward = _plain_cycles(forms["plain"], arguments)
     both = _plain_cycles(_gradients(forms["plain"]), (*arguments, bar))
@@ -207,32 +222,34 @@ def _retention(tokens: int, on_chip) -> list[Cost]:
     ]
 
 
-def _forms() -> dict[str, Callable]:
-    """y of a row, by each form: of q, k, v, state and RoPE's tables."""
+def _forms(platform: str) -> dict[str, Callable]:
+    """y of rows, by each form that a platform has: of q, k, v, state and RoPE's tables."""
     config = PRESETS["paper"]
 
     def by(form):
         def value(q, k, v, state, rope):
-            start, length = jnp.zeros(1, jnp.int32), jnp.full(1, q.shape[1], jnp.int32)
+            start, length = jnp.zeros(len(q), jnp.int32), jnp.full(len(q), q.shape[1], jnp.int32)
             y, _ = form(q, k, v, log_decays(config), state, start, length, None, rope)
             return y
 
         return value
 
-    return {
-        "plain": by(in_steps(functools.partial(retention.chunkwise, chunk=config.chunk))),
-        "kernel": by(functools.partial(chunk.chunkwise, epsilon=NORM_EPSILON)),
-    }
+    forms = {"plain": by(in_steps(functools.partial(retention.chunkwise, chunk=config.chunk)))}
+    if platform in ("gpu", "tpu"):
+        forms["kernel"] = by(form_of_kernel(platform))
+    if platform == "gpu":
+        forms["kernel, retention alone"] = by(lambda *x: chunk_gpu.chunkwise(*x[:-1]))
+    return forms
 
 
-def _arguments(tokens: int, make: Callable) -> tuple[tuple, Any]:
+def _arguments(settings: Settings, make: Callable) -> tuple[tuple, Any]:
     """Those of a form, and y's gradient; `make` takes a shape and a dtype."""
-    config = PRESETS["paper"]
+    config, rows = PRESETS["paper"], settings.rows
     heads, key_dim, value_dim = config.heads, config.key_dim, config.value_dim
-    of_tokens = lambda *shape: make((1, tokens, *shape), jnp.bfloat16)
+    of_tokens = lambda *shape: make((rows, settings.tokens, *shape), jnp.bfloat16)
     qkv = (*[of_tokens(heads, key_dim)] * 2, of_tokens(heads, value_dim))
-    state = make((1, heads, key_dim, value_dim), jnp.float32)
-    tables = ((make((1, tokens, key_dim // 2), jnp.float32),) * 2,) * 2
+    state = make((rows, heads, key_dim, value_dim), jnp.float32)
+    tables = ((make((rows, settings.tokens, key_dim // 2), jnp.float32),) * 2,) * 2
     return (*qkv, state, tables), of_tokens(heads, value_dim)
 
 
@@ -245,25 +262,102 @@ def _gradients(value: Callable) -> Callable:
 
 def _by_clock(settings: Settings) -> None:
     """The forms that this machine's device has, on numbers, by the clock."""
-    draw = functools.partial(jax.random.normal, jax.random.key(0))
-    arguments, bar = _arguments(settings.tokens, draw)
-    forms = _forms()
-    if jax.default_backend() != "tpu":
-        del forms["kernel"]
-    calls = {}
+    draw, platform = functools.partial(jax.random.normal, jax.random.key(0)), sharding.platform()
+    arguments, bar = _arguments(settings, draw)
+    forms, calls = _forms(platform), {}
     for name, form in forms.items():
         forward, both = jax.jit(form), jax.jit(_gradients(form))
         calls[f"{name}, forwards"] = functools.partial(forward, *arguments)
         calls[f"{name}, forwards and backwards"] = functools.partial(both, *arguments, bar)
+    if platform == "gpu" and importlib.util.find_spec("fla"):
+        alone = jax.jit(forms["kernel, retention alone"])
+        calls |= _flash_linear_attention(*arguments[:3], bar, y=alone(*arguments))
     flops, peak = forward_flops(forms["plain"], *arguments), peak_flops(jax.devices()[0])
-    seconds = in_turns(calls, 20)
-    rows = []
+    seconds, rows = in_turns(calls, settings.repeats), []
     for name, taken in seconds.items():
         speed = flops * (3 if "backwards" in name else 1) / taken
         share = f"{speed / peak:.0%}" if peak else ""
         rows.append([name, f"{taken * 1e6:.0f}", f"{speed / 1e12:.1f}", share])
-    header = ["one row, one layer, by the clock", "microseconds", "TFLOP/s", "of the peak"]
-    record("kernels", settings, {"seconds": seconds}, markdown(header, rows), variant="clock")
+    header = [f"{_rows(settings)}, one layer, by the clock", "us", "TFLOP/s", "of the peak"]
+    decoding = in_turns(_decoding(platform, draw), settings.repeats)
+    table = markdown(
+        ["decoding, one layer", "us"], [[name, f"{x * 1e6:.0f}"] for name, x in decoding.items()]
+    )
+    values = {"seconds": seconds, "decoding": decoding}
+    record("kernels", settings, values, markdown(header, rows) + "\n" + table, variant="clock")
+
+
+def _flash_linear_attention(q, k, v, y_bar, *, y) -> dict[str, Callable]:
+    """Its chunkwise retention on the same numbers.
+
+    Raises:
+        ValueError: its values, normalized, are not `y`.
+    """
+    import torch
+    from fla.ops.simple_gla import chunk_simple_gla  # its retention has RetNet's decays alone
+
+    inputs = [torch.from_dlpack(x).clone().requires_grad_() for x in (q, k, v)]
+    log_decay = jnp.asarray(log_decays(PRESETS["paper"]), jnp.float32)
+    given, decays = torch.from_dlpack(y_bar), torch.from_dlpack(log_decay)
+
+    def forward():
+        with torch.no_grad():
+            out = chunk_simple_gla(*inputs, g_gamma=decays, scale=1.0)[0]
+        torch.cuda.synchronize()
+        return out
+
+    def both():
+        out = chunk_simple_gla(*inputs, g_gamma=decays, scale=1.0)[0]
+        gradients = torch.autograd.grad(out, inputs, given)
+        torch.cuda.synchronize()
+        return gradients
+
+    scale = inverse_root_sum(log_decay, jnp.arange(q.shape[1]))[..., None]
+    theirs = jnp.from_dlpack(forward().float().contiguous()) * scale
+    off = float(jnp.linalg.norm(theirs - y) / jnp.linalg.norm(theirs))
+    if off > 0.02:
+        raise ValueError(f"flash-linear-attention's values are {off:.1%} away from ours")
+    return {
+        "flash-linear-attention, forwards": forward,
+        "flash-linear-attention, forwards and backwards": both,
+    }
+
+
+def _decoding(platform: str, draw: Callable) -> dict[str, Callable]:
+    """The window and the fold of one layer, by every form that the platform has."""
+    config, calls = PRESETS["paper"], {}
+    heads, key_dim, value_dim = config.heads, config.key_dim, config.value_dim
+    gammas = log_decays(config)
+
+    def plain(q, k, v, state, recent, at, folded, start):
+        y = retention.window(q, k, v, gammas, state, *recent, at, folded, start)
+        left = start[:, None] - 1 - at
+        return rms_normalize(y), retention.fold_slots(*recent, gammas, state, left, start - folded)
+
+    def kernel(q, k, v, state, recent, at, folded, start):
+        flat = [x.reshape(*x.shape[:2], -1) for x in recent]
+        y = window.window(
+            q, k, v, gammas, state, *flat, at, folded, start, epsilon=NORM_EPSILON,
+            platform=platform,
+        )  # fmt: skip
+        left = start[:, None] - 1 - at
+        after = window.fold(*flat, gammas, state, left, start - folded, platform=platform)
+        return y, after
+
+    for rows, tokens in _DECODED:
+        slots = buffer_size(tokens, platform) or 16
+        of = lambda n, *shape, rows=rows: draw((rows, n, heads, *shape), jnp.bfloat16)
+        qkv = of(tokens, key_dim), of(tokens, key_dim), of(tokens, value_dim)
+        state, recent = (
+            draw((rows, heads, key_dim, value_dim)), (of(slots, key_dim), of(slots, value_dim)),
+        )  # fmt: skip
+        at = jnp.broadcast_to(jnp.arange(slots), (rows, slots))
+        folded, start = jnp.zeros(rows, jnp.int32), jnp.full(rows, slots, jnp.int32)
+        forms = {"plain": plain} | ({"kernels": kernel} if platform != "cpu" else {})
+        for name, form in forms.items():
+            call = functools.partial(jax.jit(form), *qkv, state, recent, at, folded, start)
+            calls[f"{name}: {rows} rows, a window of {tokens} and a fold of {slots}"] = call
+    return calls
 
 
 def _step(rows: int, tokens: int, kernels: bool, chip) -> Step:

@@ -6,6 +6,7 @@
 import jax
 import pytest
 
+from experiments.benches.mesh import costs_of
 from fv_jax.config.training import MeshConfig
 from fv_jax.planning.costs import described_devices
 
@@ -37,7 +38,7 @@ def chips():
     ids=["fsdp", "tensor and sequence"],
 )
 def test_the_step_fits_a_chip_and_seldom_waits(chips, mesh, least_mfu):
-    costs = mesh.costs_of(mesh, chips, batch_size=16)
+    costs = costs_of(mesh, chips, batch_size=16)
     assert costs.parameters > 302e6
     assert costs.bytes_per_device < 16 * GIB
     state = costs.weights + costs.average + costs.optimizer
