@@ -10,7 +10,7 @@ Compiling ends early in the second round of serial numbers, so growth of the res
 from frame 200. After the last frame the stream is saved; a stream loaded from the file into
 another `Generator` must then make the same next 20 frames, id by id.
 
-    cost   95 s of CPU time
+    cost   87 s of CPU time
 """
 
 import dataclasses
