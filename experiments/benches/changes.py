@@ -26,7 +26,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from tqdm import tqdm
@@ -57,8 +57,8 @@ _PARTS = 8  # of a training: a rounding of its steps
 class Settings:
     """What to train and measure."""
 
-    sets: tuple[str, ...] = ("shapes", "arcade")
-    """Of clips; `arcade` needs its tokenizer."""
+    data: Literal["shapes", "arcade"] = "shapes"
+    """Clips to train on; `arcade` needs its tokenizer (`fv train arcade_tokenizer`)."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """A training of every way for each."""
     seconds: int = 240
@@ -71,33 +71,32 @@ class Settings:
     """Timed calls; the median counts. 0 for none."""
     only_train: bool = False
     """Train what is not trained, and stop there."""
+    only_score: bool = False
+    """Score what is trained, and say what is not."""
     out: Path = Path("out/bench")
     """Where to write; `experiments` records the result in the tree."""
 
 
 def run(settings: Settings) -> None:
     """Train, score, record: seeds come first, so that a part of them compares all ways."""
-    values: dict[str, Any] = {}
-    for name in settings.sets:
-        seconds = step_seconds(name)
-        steps = {
-            way: max(round(settings.seconds / seconds[way] / _PARTS), 1) * _PARTS for way in WAYS
-        }
-        found: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
-        for seed in settings.seeds:
-            for way in WAYS:
-                run = trained(name, way, seed, steps[way])
-                if settings.only_train:
-                    continue
+    name, seconds = settings.data, step_seconds(settings.data)
+    steps = {way: max(round(settings.seconds / seconds[way] / _PARTS), 1) * _PARTS for way in WAYS}
+    found: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
+    missing = []
+    for seed in settings.seeds:
+        for way in WAYS:
+            if settings.only_score and not is_trained(name, way, seed, steps[way]):
+                missing.append(f"{way}, seed {seed}")
+                continue
+            run = trained(name, way, seed, steps[way])
+            if not settings.only_train:
                 repeats = settings.repeats if seed == settings.seeds[0] else 0
                 found[way].append(_kept(run, settings, repeats))
-        values[name] = {
-            "step seconds": seconds, "steps": steps, "scores": found,
-            "copying": {} if settings.only_train else _copied(name, settings.clips),
-        }  # fmt: skip
-    if not settings.only_train:
-        tables = [f"## {name}\n\n{_table(name, values[name])}" for name in settings.sets]
-        record("changes", settings, {"measures": values}, "\n\n".join(tables))
+    if settings.only_train:
+        return
+    values = {"step seconds": seconds, "steps": steps, "scores": found, "missing": missing}
+    values["copying"] = _copied(name, settings.clips)
+    record("changes", settings, values, _table(settings, values), variant=name)
 
 
 def _kept(run: Trained, settings: Settings, repeats: int) -> dict[str, Any]:
@@ -221,47 +220,49 @@ def _times(run: Trained, repeats: int) -> dict[str, float]:
     return found
 
 
-def _table(name: str, values: dict[str, Any]) -> str:
-    seconds, steps, scores = values["step seconds"], values["steps"], values["scores"]
-    batch, fewest = BUDGETS[name].batch_size, min(steps.values())
+def _table(settings: Settings, values: dict[str, Any]) -> str:
+    seconds, steps = values["step seconds"], values["steps"]
+    scores = {way: found for way, found in values["scores"].items() if found}
+    batch, fewest = BUDGETS[settings.data].batch_size, min(steps[way] for way in scores)
 
     def after(found: dict[str, Any], step: float) -> float:
         """Nats by the curve."""
         curve = sorted((int(at), nats) for at, nats in found["curve"].items())
         return float(np.interp(step, *zip(*curve)))
 
-    show = lambda way, of: spread([of(found) for found in scores[way]])
-    of_all = {
-        "parameters": lambda way: f"{scores[way][0]['parameters']:,}",
-        "CPU s a step": lambda way: f"{seconds[way]:.3f}",
-        "CPU s a clip": lambda way: f"{seconds[way] / batch:.4f}",
-        "steps in equal time": lambda way: f"{steps[way]:,}",
-        "nats a later key frame, equal time": lambda way: show(way, lambda f: f["nats, later"]),
-        "of these for places": lambda way: show(way, lambda f: f["nats, places"]),
-        f"nats a later key frame, {fewest:,} steps": lambda way: show(
-            way, lambda f: after(f, fewest)
-        ),
-        "nats of the first": lambda way: show(way, lambda f: f["nats, first"]),
-        "videos that show their text": lambda way: show(way, lambda f: f["right"]),
-        "tokens fed a video": lambda way: show(way, lambda f: f["tokens fed"]),
-    }
-    for measure in (m for m in scores["dense"][0] if m.endswith("dB")):
-        of_all[measure] = lambda way, m=measure: show(way, lambda f: f[m])
-    times = {way: scores[way][0]["times"] for way in WAYS}
-    for key in times["dense"]:
-        of_all[f"sampling: {key}"] = lambda way, k=key: (
-            f"{times[way][k]:.4g}" if k in times[way] else ""
+    def line(measure: str, of: Callable[[str, dict[str, Any]], float]) -> list[str]:
+        return [measure, *(spread([of(way, f) for f in scores[way]]) for way in scores)]
+
+    lines = [
+        ["parameters", *(f"{scores[way][0]['parameters']:,}" for way in scores)],
+        ["CPU s a step", *(f"{seconds[way]:.3f}" for way in scores)],
+        ["CPU ms a clip", *(f"{1e3 * seconds[way] / batch:.1f}" for way in scores)],
+        ["steps in equal time", *(f"{steps[way]:,}" for way in scores)],
+        line("nats a later key frame, equal time", lambda way, f: after(f, steps[way])),
+        line("of these for places", lambda way, f: f["nats, places"]),
+        line(f"nats a later key frame, {fewest:,} steps", lambda way, f: after(f, fewest)),
+        line("nats of the first", lambda way, f: f["nats, first"]),
+        line("videos that show their text", lambda way, f: f["right"]),
+        line("tokens fed a video", lambda way, f: f["tokens fed"]),
+    ]
+    first = {way: found[0] for way, found in scores.items()}
+    for name in (name for name in next(iter(first.values())) if name.endswith("dB")):
+        lines.append(line(name, lambda way, f, name=name: f[name]))
+    for name in max((f["times"] for f in first.values()), key=len):
+        cells = (first[way]["times"].get(name, "") for way in first)
+        lines.append([f"sampling: {name}", *(f"{x:.4g}" if x != "" else "" for x in cells)])
+    curve = [
+        line(
+            f"{settings.seconds * part / _PARTS:g}",
+            lambda way, f, part=part: after(f, steps[way] * part / _PARTS),
         )
-    lines = [[measure, *(cell(way) for way in WAYS)] for measure, cell in of_all.items()]
-    copying = ", ".join(f"{key} {value:.2f} dB" for key, value in values["copying"].items())
-    parts = [part / _PARTS for part in range(1, _PARTS + 1)]
-    curve = [[f"{seconds['dense'] * steps['dense'] * part:.0f}"] for part in parts]
-    for way in WAYS:
-        for line, part in zip(curve, parts):
-            line.append(show(way, lambda f, step=steps[way] * part: after(f, step)))
-    seeds = len(scores["dense"])
+        for part in range(1, _PARTS + 1)
+    ]
+    header = [f"{way} ({len(found)})" for way, found in scores.items()]
+    copying = ", ".join(f"{name} {value:.2f} dB" for name, value in values["copying"].items())
+    missing = f" Not trained yet: {'; '.join(values['missing'])}." if values["missing"] else ""
     return (
-        f"{seeds} seed(s).\n\n{markdown(['measure', *WAYS], lines)}\nCopying the given frame: "
-        f"{copying}.\n\nNats a later key frame along the training:\n\n"
-        f"{markdown(['CPU s', *WAYS], curve)}"
+        f"{markdown(['measure (seeds)', *header], lines)}\nCopying the given frame: {copying}."
+        f"{missing}\n\nNats a later key frame along the training, by its CPU seconds:\n\n"
+        f"{markdown(['CPU s', *header], curve)}"
     )

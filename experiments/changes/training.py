@@ -190,6 +190,12 @@ def step_seconds(budget: str, rounds: int = 3) -> dict[str, float]:
     return found
 
 
+def is_trained(budget: str, way: str, seed: int, steps: int) -> bool:
+    """Whether the run of so many steps is finished."""
+    done = Path(settings(budget, way, seed, steps).run.folder) / "done"
+    return done.exists() and int(done.read_text(encoding="utf-8")) >= steps
+
+
 def trained(budget: str, way: str, seed: int, steps: int) -> Trained:
     """The run of this way and seed, trained now as far as it is not; one that is done may go on."""
     start = None
@@ -200,12 +206,11 @@ def trained(budget: str, way: str, seed: int, steps: int) -> Trained:
     if start is not None:
         task.start = {**jax.jit(task.init)(jax.random.key(seed)), "network": start}
     folder = Path(config.run.folder)
-    done, weights = folder / "done", folder / "model" / "weights.npz"
-    if not done.exists() or int(done.read_text(encoding="utf-8")) < steps:
+    if not is_trained(budget, way, seed, steps):
         train(task, config, folder, log=())
-        write_text(done, str(steps))  # a run that is stopped leaves weights, too
+        write_text(folder / "done", str(steps))  # a run that is stopped leaves weights, too
     tree = jax.tree.structure(jax.eval_shape(task.init, jax.random.key(0)))
-    with np.load(weights) as file:
+    with np.load(folder / "model" / "weights.npz") as file:
         params = jax.tree.unflatten(tree, [jnp.asarray(file[name]) for name in file.files])
     record = json.loads((folder / "model" / "training.json").read_text(encoding="utf-8"))
     lines = map(json.loads, (folder / "log.jsonl").read_text(encoding="utf-8").splitlines())
