@@ -64,7 +64,7 @@ class Settings:
     seconds: int = 240
     """CPU time of a training, compilation and scoring apart; one that is done may go on."""
     videos: int = 128
-    """Videos that are judged, of each network."""
+    """Videos that are judged, of each network; 0 for nats alone."""
     clips: int = 32
     """Unseen clips whose first frame is given."""
     repeats: int = 5
@@ -95,33 +95,35 @@ def run(settings: Settings) -> None:
     if settings.only_train:
         return
     values = {"step seconds": seconds, "steps": steps, "scores": found, "missing": missing}
-    values["copying"] = _copied(name, settings.clips)
+    values["copying"] = _copied(name, settings.clips) if settings.videos else {}
     record("changes", settings, values, _table(settings, values), variant=name)
 
 
 def _kept(run: Trained, settings: Settings, repeats: int) -> dict[str, Any]:
-    """Scores that lie beside the run, if they are of this training and as much of it."""
-    path = Path(run.task.config.run.folder) / "scores.json"
+    """Nats, and scores that lie beside the run if they are of this training and as much of it."""
+    last, path = run.curve[max(run.curve)], Path(run.task.config.run.folder) / "scores.json"
+    found = {
+        "parameters": parameters(run.params),
+        **{f"nats, {name}": value for name, value in last.items()},
+        "curve": {step: point["later"] for step, point in run.curve.items()},
+    }
+    if not settings.videos:
+        return found
     asked = [max(run.curve), settings.videos, settings.clips, repeats]
-    if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        if before["asked"] == asked:
-            return before["found"]
-    found = {**_scores(run, settings), "times": _times(run, repeats) if repeats else {}}
-    write_text(path, json.dumps({"asked": asked, "found": found}, indent=1) + "\n")
-    return found
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"asked": None}
+    if before["asked"] != asked:
+        times = _times(run, repeats) if repeats else {}
+        before = {"asked": asked, "found": {**_scores(run, settings), "times": times}}
+        write_text(path, json.dumps(before, indent=1) + "\n")
+    return {**found, **before["found"]}
 
 
 def _scores(run: Trained, settings: Settings) -> dict[str, Any]:
-    last = run.curve[max(run.curve)]
     frames = run.task.frames
     captions, told = _asked(run, settings.videos)
     made = _sampled(run, captions, window=_WINDOW)
     videos = [frames.decode(codes) for codes in _grids(run, made.frames)]
     found = {
-        "parameters": parameters(run.params),
-        **{f"nats, {name}": value for name, value in last.items()},
-        "curve": {step: point["later"] for step, point in run.curve.items()},
         "right": float(np.mean([told(video, c) for video, c in zip(videos, captions)])),
         "tokens fed": float(made.fed.mean()), "steps": made.steps,
     }  # fmt: skip
@@ -242,13 +244,16 @@ def _table(settings: Settings, values: dict[str, Any]) -> str:
         line("of these for places", lambda way, f: f["nats, places"]),
         line(f"nats a later key frame, {fewest:,} steps", lambda way, f: after(f, fewest)),
         line("nats of the first", lambda way, f: f["nats, first"]),
-        line("videos that show their text", lambda way, f: f["right"]),
-        line("tokens fed a video", lambda way, f: f["tokens fed"]),
     ]
     first = {way: found[0] for way, found in scores.items()}
+    if settings.videos:
+        lines += [
+            line("videos that show their text", lambda way, f: f["right"]),
+            line("tokens fed a video", lambda way, f: f["tokens fed"]),
+        ]
     for name in (name for name in next(iter(first.values())) if name.endswith("dB")):
         lines.append(line(name, lambda way, f, name=name: f[name]))
-    for name in max((f["times"] for f in first.values()), key=len):
+    for name in max((f.get("times", {}) for f in first.values()), key=len):
         cells = (first[way]["times"].get(name, "") for way in first)
         lines.append([f"sampling: {name}", *(f"{x:.4g}" if x != "" else "" for x in cells)])
     curve = [
@@ -260,9 +265,10 @@ def _table(settings: Settings, values: dict[str, Any]) -> str:
     ]
     header = [f"{way} ({len(found)})" for way, found in scores.items()]
     copying = ", ".join(f"{name} {value:.2f} dB" for name, value in values["copying"].items())
+    copying = f"Copying the given frame: {copying}." if copying else ""
     missing = f" Not trained yet: {'; '.join(values['missing'])}." if values["missing"] else ""
     return (
-        f"{markdown(['measure (seeds)', *header], lines)}\nCopying the given frame: {copying}."
-        f"{missing}\n\nNats a later key frame along the training, by its CPU seconds:\n\n"
+        f"{markdown(['measure (seeds)', *header], lines)}\n{copying}{missing}\n\n"
+        "Nats a later key frame along the training, by its CPU seconds:\n\n"
         f"{markdown(['CPU s', *header], curve)}"
     )
