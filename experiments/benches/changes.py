@@ -35,7 +35,7 @@ from experiments.arcade_tokenizer import GAMES
 from experiments.benches.arcade import game_judge
 from experiments.changes.network import WAYS
 from experiments.changes.sampling import Made, sample
-from experiments.changes.training import BUDGETS, Trained, step_seconds, trained
+from experiments.changes.training import BUDGETS, Trained, is_trained, step_seconds, trained
 from experiments.claims.scores import spread
 from experiments.timing import parameters
 from fv_jax.batching import filled
