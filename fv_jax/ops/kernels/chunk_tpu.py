@@ -7,7 +7,8 @@ memory. The state stays in VMEM from turn to turn. Heads whose keys share 128 la
     exponents    -log2 gamma times distances that are >= 0: nothing overflows (`ops/decay.py`)
     a group      one product reads all its lanes, against weights with zeros for the other heads
     transposes   of a group's q and k, on chip: RoPE's halves and a head's keys are then rows, which
-                 cost nothing to take apart, and what a token is scaled by is one row for all
+                 cost nothing to take apart, and what a token is scaled by is one row for all; in
+                 bfloat16, half the work, where they come or go so
 
 `rows` is what `distances.by_token` gives.
 Rows of `turns`, [2 K, T]: cos and sin for q, then for k, K/2 rows each; k's are scaled as k is.
@@ -58,8 +59,8 @@ def forward(
         _forward, s, "retention_forward", interpret,
         (s.keys, s.keys, s.values, s.state),
         ((s.values, v.dtype), (s.by_head, s.sums), (s.states, q.dtype), (s.state, state.dtype)),
-        backwards=False,
-    )(log2_decay, passed, _of_lanes(log2_decay, s), rows, turns, q, k, v, state)  # fmt: skip
+        (s.state[1:], (s.size, s.heads)), backwards=False,
+    )(log2_decay, passed, rows, turns, q, k, v, state)  # fmt: skip
 
 
 def backward(
@@ -95,9 +96,9 @@ def backward(
         _backward, s, "retention_backward", interpret,
         (s.keys, s.keys, s.values, s.values, s.by_head, s.states, s.values, s.state),
         ((s.keys, q.dtype), (s.keys, k.dtype), (s.values, v.dtype), (s.state, state_bar.dtype)),
-        backwards=True,
+        (s.state[1:],), backwards=True,
     )(
-        log2_decay, passed, _of_lanes(log2_decay, s), rows, turns, q, k, v, y, root, before, y_bar,
+        log2_decay, passed, rows, turns, q, k, v, y, root, before, y_bar,
         state_bar,
     )  # fmt: skip
 
@@ -155,18 +156,17 @@ class _Shapes:
         return pl.BlockSpec((1, rows, self.size), lambda b, c, *_: (b, 0, chunk(c)))
 
 
-def _call(kernel, s: _Shapes, name, interpret, inputs, outputs, *, backwards):
+def _call(kernel, s: _Shapes, name, interpret, inputs, outputs, kept, *, backwards):
     chunk = (lambda c: s.chunks - 1 - c) if backwards else (lambda c: c)
-    of_lanes = pl.BlockSpec((1, s.heads * s.K), lambda *_: (0, 0))
     of_rows, of_turns = (s.by_token(n, chunk) for n in (HEADER + s.heads, 2 * s.K))
     return pl.pallas_call(
         functools.partial(kernel, s=s),
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=2,
             grid=(s.rows, s.chunks),
-            in_specs=[of_lanes, of_rows, of_turns, *(s.block(shape, chunk) for shape in inputs)],
+            in_specs=[of_rows, of_turns, *(s.block(shape, chunk) for shape in inputs)],
             out_specs=[s.block(shape, chunk) for shape, _ in outputs],
-            scratch_shapes=[pltpu.VMEM(s.state[1:], s.sums)],
+            scratch_shapes=[pltpu.VMEM(shape, s.sums) for shape in kept],
         ),
         out_shape=[jax.ShapeDtypeStruct(*output) for output in outputs],
         compiler_params=pltpu.CompilerParams(
@@ -178,8 +178,8 @@ def _call(kernel, s: _Shapes, name, interpret, inputs, outputs, *, backwards):
 
 
 def _forward(
-    decay_ref, passed_ref, lanes_ref, rows_ref, turns_ref, q_ref, k_ref, v_ref, state_ref,
-    y_ref, root_ref, before_ref, after_ref, carried, *, s,
+    decay_ref, passed_ref, rows_ref, turns_ref, q_ref, k_ref, v_ref, state_ref,
+    y_ref, root_ref, before_ref, after_ref, carried, roots, *, s,
 ):  # fmt: skip
     row, chunk = pl.program_id(0), pl.program_id(1)
 
@@ -191,15 +191,11 @@ def _forward(
     rows, turn_q, turn_k = _rows_and_turns(rows_ref, turns_ref, s)
     columns = rows[:HEADER].T
     apart = _apart(columns[:, :1], rows[:1], s, later=0)
-    since = jnp.broadcast_to(columns[:, 1:2], (s.size, s.group * s.K))
-    head_of_lane = jax.lax.broadcasted_iota(jnp.int32, (s.size, s.heads), 1)
-    roots = jnp.zeros((s.size, s.heads), s.sums)
     for lanes, heads in groups(s.heads, s.K):
-        q, k = (ref[0, :, lanes].astype(s.sums).T for ref in (q_ref, k_ref))
+        q, k = (ref[0, :, lanes].T.astype(s.sums) for ref in (q_ref, k_ref))
         q = [_turned(q[own], turn_q) * rows[HEADER + head][None] for head, own in heads]
-        q = jnp.concatenate(q, axis=0).T
-        q_before = (q * jnp.exp2(since * lanes_ref[:, lanes])).astype(s.dtype)
-        q = q.astype(s.dtype)
+        q_before = [x * jnp.exp2(rows[1:2] * decay_ref[head]) for x, (head, _) in zip(q, heads)]
+        q, q_before = (jnp.concatenate(x, axis=0).astype(s.dtype).T for x in (q, q_before))
         for head, own in heads:
             gamma, values = decay_ref[head], slice(head * s.E, (head + 1) * s.E)
             keys = pl.ds(head * s.K, s.K)
@@ -210,10 +206,10 @@ def _forward(
             y = dot(scores, v, _NN) + dot(q_before, _alone(state.astype(s.dtype), own, s), _NN)
             root = jax.lax.rsqrt(jnp.mean(y * y, axis=1, keepdims=True) + s.epsilon)
             y_ref[0, :, values] = (y * root).astype(y_ref.dtype)
-            roots = jnp.where(head_of_lane == head, root, roots)
+            roots[:, head : head + 1] = root
             kept = (k_head * jnp.exp2(rows[2:3] * gamma)).astype(s.dtype)
             carried[keys] = state * _passed(gamma, passed_ref[row, chunk], s) + dot(kept, v, _NN)
-    root_ref[0] = roots.T
+    root_ref[0] = roots[...].T
 
     @pl.when(chunk == pl.num_programs(1) - 1)
     def _():
@@ -221,7 +217,7 @@ def _forward(
 
 
 def _backward(
-    decay_ref, passed_ref, lanes_ref, rows_ref, turns_ref, q_ref, k_ref, v_ref, y_ref, root_ref,
+    decay_ref, passed_ref, rows_ref, turns_ref, q_ref, k_ref, v_ref, y_ref, root_ref,
     before_ref, y_bar_ref, after_bar_ref, q_bar_ref, k_bar_ref, v_bar_ref, state_bar_ref,
     carried, *, s,
 ):  # fmt: skip
@@ -235,13 +231,12 @@ def _backward(
     rows, turn_q, turn_k = _rows_and_turns(rows_ref, turns_ref, s)
     columns = rows[:HEADER].T
     apart = _apart(rows[:1], columns[:, :1], s, later=1)  # the later token along lanes
-    left = jnp.broadcast_to(columns[:, 2:3], (s.size, s.group * s.K))
     for lanes, heads in groups(s.heads, s.K):
-        q_turned, k_turned = (ref[0, :, lanes].astype(s.sums).T for ref in (q_ref, k_ref))
-        k_turned = jnp.concatenate([_turned(k_turned[own], turn_k) for _, own in heads], axis=0)
-        k = k_turned.T
-        k_kept = (k * jnp.exp2(left * lanes_ref[:, lanes])).astype(s.dtype)
-        k, k_turned = k.astype(s.dtype), k_turned.astype(s.dtype)
+        q_turned, k_turned = (ref[0, :, lanes].T.astype(s.sums) for ref in (q_ref, k_ref))
+        k_turned = [_turned(k_turned[own], turn_k) for _, own in heads]
+        k_kept = [x * jnp.exp2(rows[2:3] * decay_ref[h]) for x, (h, _) in zip(k_turned, heads)]
+        k_turned, k_kept = (jnp.concatenate(x).astype(s.dtype) for x in (k_turned, k_kept))
+        k, k_kept = k_turned.T, k_kept.T
         q_bars, k_bars = [], []
         for head, own in heads:
             gamma, values = decay_ref[head], slice(head * s.E, (head + 1) * s.E)
@@ -269,7 +264,7 @@ def _backward(
             decay = _passed(gamma, passed_ref[row, chunk], s)
             carried[keys] = after_bar * decay + dot(q_before, y_bar, _NN)
         for ref, bars in ((q_bar_ref, q_bars), (k_bar_ref, k_bars)):
-            ref[0, :, lanes] = jnp.concatenate(bars, axis=0).T.astype(ref.dtype)
+            ref[0, :, lanes] = jnp.concatenate(bars, axis=0).astype(ref.dtype).T
 
     @pl.when(turn == pl.num_programs(1) - 1)
     def _():
@@ -305,7 +300,3 @@ def _alone(x, own: slice, s: _Shapes):
     """Weights of one head for a product over all keys of its group: zeros for the others'."""
     zeros = lambda count: [jnp.zeros((count, x.shape[1]), x.dtype)] if count else []
     return jnp.concatenate([*zeros(own.start), x, *zeros(s.group * s.K - own.stop)], axis=0)
-
-
-def _of_lanes(log2_decay, s: _Shapes):
-    return jnp.repeat(log2_decay, s.K)[None]
