@@ -1,19 +1,23 @@
-"""Three sentences to three videos with the shipped model: what `./launch.sh demo` runs."""
+"""Three sentences and a game's name to videos, with the shipped models: `./launch.sh demo`."""
 
 import sys
 import time
 from pathlib import Path
 
-PROMPTS = (
-    "a large red circle moves right over stripes",
-    "a small yellow triangle moves up over checks",
-    "a large blue square moves down over gray",
-)
+PROMPTS = {
+    "shapes": (
+        "a large red circle moves right over stripes",
+        "a small yellow triangle moves up over checks",
+        "a large blue square moves down over gray",
+    ),
+    "arcade": ("freeway",),
+}
+SCALE = {"shapes": 4, "arcade": 2}
 
 
 def main(out: Path) -> None:
-    """Write one mp4 and one gif per prompt, and a montage of all three."""
-    print("loading the model and compiling the sampler (about 20 s the first time) ...")
+    """Write one mp4 and one gif per prompt, and a montage of each model's videos."""
+    print("loading the models and compiling the samplers (about a minute the first time) ...")
     start = time.perf_counter()
     from fv_jax.cli.main import use_compilation_cache
 
@@ -22,14 +26,15 @@ def main(out: Path) -> None:
     from fv_jax.media.montage import montage, save_png
     from fv_jax.media.writers import save_clip
 
-    clips = Generator.load("shapes").generate(PROMPTS, seed=0)
-    for number, clip in enumerate(clips):
-        for suffix in (".mp4", ".gif"):
-            path = out / f"{number}{suffix}"
-            save_clip(clip, path, scale=4)
-            print(f"{path}   {clip.prompt}")
-    save_png(montage(clips), out / "montage.png")
-    print(f"{out / 'montage.png'}   all three, and which ids were inherited")
+    for model, prompts in PROMPTS.items():
+        clips = Generator.load(model).generate(prompts, seed=0)
+        for number, clip in enumerate(clips):
+            for suffix in (".mp4", ".gif"):
+                path = out / f"{model}-{number}{suffix}"
+                save_clip(clip, path, scale=SCALE[model])
+                print(f"{path}   {clip.prompt}")
+        save_png(montage(clips), out / f"{model}.png")
+        print(f"{out / model}.png   its frames, and which ids were inherited")
     print(f"done in {time.perf_counter() - start:.1f} s")
 
 

@@ -7,7 +7,9 @@ time      to fill the gaps of one clip and of several at once, all ways in turns
           medians: inherit 1 against 0 one id at a time, and with the windows and guesses that
           `fv generate` takes; and fed instead of left out
 quality   PSNR of inserted frames against the clip's own, by share inherited, left out and fed; with
-          the clip's caption and without; and how many of the copied ids are not the true ones
+          the clip's caption and without; and how many of the copied ids are not the true ones. Its
+          mean over frames, and that of the mean squared error: where many frames are equal to the
+          last bit, the second says more
 which     the paper inherits stable ids at random; beside that as many in one run, row by row
 
 Inherit "auto" is what the model's own table says.
@@ -65,6 +67,8 @@ class Settings:
     """Clips whose gaps are filled at once, beside one."""
     repeats: int = 7
     """Timed calls of each; the median counts."""
+    variant: str = ""
+    """A name of these settings, for the files of the result."""
     out: Path = Path("out/bench")
     """Where to write; `experiments` records the result in the tree."""
 
@@ -98,7 +102,7 @@ def run(settings: Settings) -> None:
     which = _which(generator, clips)
     values = {"quality": quality, "milliseconds": times, "which": which, "clips": len(clips)}
     tables = [_table(quality), _time_table(times), _table(which)]
-    record("skip", settings, values, "\n".join(tables))
+    record("skip", settings, values, "\n".join(tables), settings.variant)
 
 
 def _clips(generator: Generator, source: str) -> list[_Clip]:
@@ -140,13 +144,13 @@ def _quality(generator: Generator, clips: list[_Clip]) -> list[dict[str, Any]]:
         for skip in (True, False):
             for text in (True, False):
                 options = Options(inherit=share, skip=skip)
-                scores, wrong, copied, made = [], 0, 0, 0
+                pairs, wrong, copied, made = [], 0, 0, 0
                 for clip in tqdm(clips, desc=f"inherit {share}"):
                     plan = _plan(generator, [clip], options, text)
                     (filled,), _ = _fill(generator, plan, [clip])
                     new, true = ~filled.key_frame, clip.ids[::step]
                     pixels = tokenizer.decode(filled.ids[new])
-                    scores.append(psnr_per_frame(clip.video[::step][new], pixels).mean())
+                    pairs.append((clip.video[::step][new], pixels))
                     wrong += int((filled.ids != true)[filled.inherited].sum())
                     copied += int(filled.inherited.sum())
                     made += int(new.sum())
@@ -154,16 +158,25 @@ def _quality(generator: Generator, clips: list[_Clip]) -> list[dict[str, Any]]:
                 rows.append(
                     {
                         "inherit": share, "left out": skip, "caption": text,
-                        "PSNR, dB": float(np.mean(scores)), "tokens read a frame": left,
+                        **_scores(pairs), "tokens read a frame": left,
                         "share of all": left / config.sequence.stride,
                         "copied ids that are wrong": wrong / max(copied, 1),
                     }
                 )  # fmt: skip
     videos, gap = [clip.video[::step] for clip in clips], config.key_frame_stride // step
     new = np.arange(len(videos[0])) % gap != 0
-    blends = [psnr_per_frame(video[new], blend(video, gap)[new]).mean() for video in videos]
-    rows.append({"inherit": "a linear blend instead", "PSNR, dB": float(np.mean(blends))})
+    blends = [(video[new], blend(video, gap)[new]) for video in videos]
+    rows.append({"inherit": "a linear blend instead", **_scores(blends)})
     return rows
+
+
+def _scores(pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+    """Of real and made frames, a pair a clip."""
+    errors = [np.square(real.astype(np.float32) - made).mean() for real, made in pairs]
+    return {
+        "PSNR, dB": float(np.mean([psnr_per_frame(*pair).mean() for pair in pairs])),
+        "of the mean error, dB": float(10 * np.log10(255**2 / np.mean(errors))),
+    }
 
 
 def _which(generator: Generator, clips: list[_Clip]) -> list[dict[str, Any]]:
