@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets the project up in .venv and runs it. Needs Python 3.11 or newer and nothing else.
 #
-#   ./launch.sh demo        videos for three prompts with the shipped model, in out/demo
+#   ./launch.sh demo        four videos by the shipped models, in out/demo
 #   ./launch.sh test        set-up, then every fast test (arguments go to pytest); `test --newest`
 #                           with the newest versions that are allowed, on the newest Python here
 #   ./launch.sh test-slow   the tests that take minutes

@@ -1,5 +1,6 @@
 """Three sentences and a game's name to videos, with the shipped models: `./launch.sh demo`."""
 
+import dataclasses
 import sys
 import time
 from pathlib import Path
@@ -12,7 +13,14 @@ PROMPTS = {
     ),
     "arcade": ("freeway",),
 }
-SCALE = {"shapes": 4, "arcade": 2}
+SCALE = {"shapes": 4, "arcade": 2}  # of the videos
+SHOWN = {"shapes": 17, "arcade": 9}  # frames of the pictures
+
+
+def first(clip, count: int):
+    """The clip's first frames."""
+    fields = ("frames", "ids", "key_frame", "inherited")
+    return dataclasses.replace(clip, **{name: getattr(clip, name)[:count] for name in fields})
 
 
 def main(out: Path) -> None:
@@ -33,7 +41,7 @@ def main(out: Path) -> None:
                 path = out / f"{model}-{number}{suffix}"
                 save_clip(clip, path, scale=SCALE[model])
                 print(f"{path}   {clip.prompt}")
-        save_png(montage(clips), out / f"{model}.png")
+        save_png(montage([first(clip, SHOWN[model]) for clip in clips]), out / f"{model}.png")
         print(f"{out / model}.png   its frames, and which ids were inherited")
     print(f"done in {time.perf_counter() - start:.1f} s")
 

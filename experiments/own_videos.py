@@ -5,9 +5,9 @@
     size        3.3 M parameters at 9,600 codes: width 128, 3 layers, 4 heads
     seed        0
     expected    that it runs; a minute teaches it brightness and colors, no more
-    measured    the tutorial's five clips, one of them held out: 3.9 nats an id, 52% of the ids right.
-                Without `nearby` 6.5 and 24%, and a given frame that nothing like was trained on went
-                on in black
+    measured    the tutorial's five clips, one of them held out: 3.9 nats an id, 52% of the ids
+                right. Without `nearby` 6.5 and 24%, and a given frame that nothing like was trained
+                on went on in black
 
 For a model worth looking at raise `--run.steps`, `--model.width`, `--model.layers` and
 `--model.heads`, on a GPU or TPU.
