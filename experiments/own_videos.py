@@ -8,6 +8,8 @@
     measured    the tutorial's five clips, one of them held out: 3.9 nats an id, 52% of the ids
                 right. Without `nearby` 6.5 and 24%, and a given frame that nothing like was trained
                 on went on in black
+    no help     150 steps: of five clips it learns the four by heart (4.3 nats, 45%), and frames
+                between sampled ones are flat again
 
 For a model worth looking at raise `--run.steps`, `--model.width`, `--model.layers` and
 `--model.heads`, on a GPU or TPU.
