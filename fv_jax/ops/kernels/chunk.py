@@ -49,9 +49,10 @@ def chunkwise(
     """
     b, t, h, key_dim = q.shape
     dtype = accumulator(q)
-    flat = lambda x: jnp.pad(x.reshape(b, t, -1), ((0, 0), (0, -t % size), (0, 0)))
+    chunks = chunk_tpu.PAIR * -(-t // (chunk_tpu.PAIR * size))
+    flat = lambda x: jnp.pad(x.reshape(b, t, -1), ((0, 0), (0, chunks * size - t), (0, 0)))
     gamma = jnp.asarray(log_decay, dtype)
-    rows, passed = distances.by_token(gamma, start, length, positions, t, size)
+    rows, passed = distances.by_token(gamma, start, length, positions, chunks, size)
     (cos_q, sin_q), (cos_k, sin_k) = rope
     scale = key_dim**-0.5
     turns = jnp.concatenate([cos_q, sin_q, cos_k * scale, sin_k * scale], axis=-1)

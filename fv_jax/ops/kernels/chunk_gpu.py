@@ -59,7 +59,7 @@ def chunkwise(
     b, t = q.shape[:2]
     gamma = jnp.asarray(log_decay, accumulator(q))
     size = size or (64 if q.dtype == jnp.bfloat16 else 32)
-    rows, passed = by_token(gamma, start, length, positions, t, size)
+    rows, passed = by_token(gamma, start, length, positions, -(-t // size), size)
     flat = lambda x: jnp.pad(x.reshape(b, t, -1), ((0, 0), (0, -t % size), (0, 0)))
     constants = gamma * math.log2(math.e), passed, rows
     y, after = _retention(flat(q), flat(k), flat(v), state, constants, size, interpret)

@@ -27,6 +27,7 @@ from fv_jax.ops.kernels.distances import HEADER, NEVER
 from fv_jax.ops.products import accumulator, precision
 
 LANES = 128
+PAIR = 2  # chunks for which one state is kept, and that a turn of `backward` takes
 VMEM_BYTES = 64 * 2**20  # that a kernel may take; v5e and v6e have 128 MiB, v5p 64
 
 _NN = (((1,), (0,)), ((), ()))
@@ -51,15 +52,15 @@ def forward(
 
     Returns:
         y after the head norm, [B, T, values]; by what the norm has multiplied it, [B, H, T]; the
-        state before every chunk, as products read it, [B, chunks, keys, E]; the state after all,
-        [B, keys, E].
+        state before every pair of chunks, as products read it, [B, pairs + 1, keys, E], the last of
+        no use; the state after all, [B, keys, E].
     """
     s = _Shapes(log2_decay, q, v, size, epsilon)
     return _call(
         _forward, s, "retention_forward", interpret,
         (s.keys, s.keys, s.values, s.state),
         ((s.values, v.dtype), (s.by_head, s.sums), (s.states, q.dtype), (s.state, state.dtype)),
-        (s.state[1:], (s.size, s.heads)), backwards=False,
+        ((s.state[1:], s.sums), ((s.size, s.heads), s.sums)), backwards=False,
     )(log2_decay, passed, rows, turns, q, k, v, state)  # fmt: skip
 
 
@@ -73,7 +74,7 @@ def backward(
     v: Float[Array, "B T values"],
     y: Float[Array, "B T values"],
     root: Float[Array, "B H T"],
-    before: Float[Array, "B chunks keys E"],
+    before: Float[Array, "B pairs keys E"],
     y_bar: Float[Array, "B T values"],
     state_bar: Float[Array, "B keys E"],
     *,
@@ -96,10 +97,9 @@ def backward(
         _backward, s, "retention_backward", interpret,
         (s.keys, s.keys, s.values, s.values, s.by_head, s.states, s.values, s.state),
         ((s.keys, q.dtype), (s.keys, k.dtype), (s.values, v.dtype), (s.state, state_bar.dtype)),
-        (s.state[1:],), backwards=True,
+        ((s.state[1:], s.sums), (s.state[1:], s.dtype)), backwards=True,
     )(
-        log2_decay, passed, rows, turns, q, k, v, y, root, before, y_bar,
-        state_bar,
+        log2_decay, passed, rows, turns, q, k, v, y, root, before, y_bar, state_bar
     )  # fmt: skip
 
 
@@ -139,34 +139,39 @@ class _Shapes:
         self.values = (rows, tokens, self.heads * self.E)
         self.by_head = (rows, self.heads, tokens)
         self.state = (rows, self.heads * self.K, self.E)
-        self.states = (rows, self.chunks, self.heads * self.K, self.E)
+        self.states = (rows, self.chunks // PAIR + 1, self.heads * self.K, self.E)
 
-    def block(self, shape, chunk: Callable) -> pl.BlockSpec:
-        """What one turn sees of an array; `chunk` says which is its turn's."""
+    def block(self, shape, chunk: Callable, chunks: int) -> pl.BlockSpec:
+        """What one turn sees of an array: so many chunks, and `chunk` says which."""
         if shape is self.states:
-            return pl.BlockSpec((1, 1, *shape[2:]), lambda b, c, *_: (b, chunk(c), 0, 0))
+            # Forwards each chunk writes there; what stays is of the last, a pair's first.
+            pair = chunk if chunks == PAIR else lambda c: jax.lax.div(c + PAIR - 1, jnp.int32(PAIR))
+            return pl.BlockSpec((1, 1, *shape[2:]), lambda b, c, *_: (b, pair(c), 0, 0))
         if shape is self.state:
             return pl.BlockSpec((1, *shape[1:]), lambda b, c, *_: (b, 0, 0))
         if shape is self.by_head:
-            return self.by_token(shape[1], chunk)
-        return pl.BlockSpec((1, self.size, shape[2]), lambda b, c, *_: (b, chunk(c), 0))
+            return self.by_token(shape[1], chunk, chunks)
+        return pl.BlockSpec((1, chunks * self.size, shape[2]), lambda b, c, *_: (b, chunk(c), 0))
 
-    def by_token(self, rows: int, chunk: Callable) -> pl.BlockSpec:
+    def by_token(self, rows: int, chunk: Callable, chunks: int) -> pl.BlockSpec:
         """Of rows over tokens."""
-        return pl.BlockSpec((1, rows, self.size), lambda b, c, *_: (b, 0, chunk(c)))
+        return pl.BlockSpec((1, rows, chunks * self.size), lambda b, c, *_: (b, 0, chunk(c)))
 
 
 def _call(kernel, s: _Shapes, name, interpret, inputs, outputs, kept, *, backwards):
-    chunk = (lambda c: s.chunks - 1 - c) if backwards else (lambda c: c)
-    of_rows, of_turns = (s.by_token(n, chunk) for n in (HEADER + s.heads, 2 * s.K))
+    chunks = PAIR if backwards else 1
+    turns = s.chunks // chunks
+    chunk = (lambda c: turns - 1 - c) if backwards else (lambda c: c)
+    block = lambda shape: s.block(shape, chunk, chunks)
+    of_rows, of_turns = (s.by_token(n, chunk, chunks) for n in (HEADER + s.heads, 2 * s.K))
     return pl.pallas_call(
         functools.partial(kernel, s=s),
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=2,
-            grid=(s.rows, s.chunks),
-            in_specs=[of_rows, of_turns, *(s.block(shape, chunk) for shape in inputs)],
-            out_specs=[s.block(shape, chunk) for shape, _ in outputs],
-            scratch_shapes=[pltpu.VMEM(shape, s.sums) for shape in kept],
+            grid=(s.rows, turns),
+            in_specs=[of_rows, of_turns, *map(block, inputs)],
+            out_specs=[block(shape) for shape, _ in outputs],
+            scratch_shapes=[pltpu.VMEM(*memory) for memory in kept],
         ),
         out_shape=[jax.ShapeDtypeStruct(*output) for output in outputs],
         compiler_params=pltpu.CompilerParams(
@@ -188,7 +193,7 @@ def _forward(
         carried[...] = state_ref[0]
 
     before_ref[0, 0] = carried[...].astype(s.dtype)
-    rows, turn_q, turn_k = _rows_and_turns(rows_ref, turns_ref, s)
+    rows, turn_q, turn_k = _rows_and_turns(rows_ref, turns_ref, slice(None), s)
     columns = rows[:HEADER].T
     apart = _apart(columns[:, :1], rows[:1], s, later=0)
     for lanes, heads in groups(s.heads, s.K):
@@ -217,64 +222,89 @@ def _forward(
 
 
 def _backward(
-    decay_ref, passed_ref, rows_ref, turns_ref, q_ref, k_ref, v_ref, y_ref, root_ref,
-    before_ref, y_bar_ref, after_bar_ref, q_bar_ref, k_bar_ref, v_bar_ref, state_bar_ref,
-    carried, *, s,
+    decay_ref, passed_ref, rows_ref, turns_ref, q_ref, k_ref, v_ref, y_ref,
+    root_ref, before_ref, y_bar_ref, after_bar_ref, q_bar_ref, k_bar_ref, v_bar_ref, state_bar_ref,
+    carried, between, *, s,
 ):  # fmt: skip
     row, turn = pl.program_id(0), pl.program_id(1)
-    chunk = pl.num_programs(1) - 1 - turn
+    first = PAIR * (pl.num_programs(1) - 1 - turn)
 
     @pl.when(turn == 0)
     def _():
         carried[...] = after_bar_ref[0]
 
-    rows, turn_q, turn_k = _rows_and_turns(rows_ref, turns_ref, s)
-    columns = rows[:HEADER].T
-    apart = _apart(rows[:1], columns[:, :1], s, later=1)  # the later token along lanes
-    for lanes, heads in groups(s.heads, s.K):
-        q_turned, k_turned = (ref[0, :, lanes].T.astype(s.sums) for ref in (q_ref, k_ref))
-        k_turned = [_turned(k_turned[own], turn_k) for _, own in heads]
-        k_kept = [x * jnp.exp2(rows[2:3] * decay_ref[h]) for x, (h, _) in zip(k_turned, heads)]
-        k_turned, k_kept = (jnp.concatenate(x).astype(s.dtype) for x in (k_turned, k_kept))
-        k, k_kept = k_turned.T, k_kept.T
-        q_bars, k_bars = [], []
-        for head, own in heads:
-            gamma, values = decay_ref[head], slice(head * s.E, (head + 1) * s.E)
-            keys = pl.ds(head * s.K, s.K)
-            since, since_end = jnp.exp2(rows[1:2] * gamma), jnp.exp2(rows[2:3] * gamma)
-            # The head norm's gradient, but for its factor, which goes to q with s^(-1/2).
-            y, y_bar = y_ref[0, :, values].astype(s.sums), y_bar_ref[0, :, values].astype(s.sums)
-            y_bar = y_bar - y * jnp.mean(y * y_bar, axis=1, keepdims=True)
-            y_bar = y_bar.astype(s.dtype)
-            scale = rows[HEADER + head][None] * root_ref[0, head][None]
-            q = _turned(q_turned[own], turn_q) * scale
-            q_before, q = (q * since).astype(s.dtype), q.astype(s.dtype)
-            v, after_bar = v_ref[0, :, values], carried[keys]
-            after_low = after_bar.astype(s.dtype)
-            powers = jnp.exp2(apart * gamma)
-            scores = (dot(k, _alone(q, own, s), _NN) * powers).astype(s.dtype)
-            v_bar = dot(scores, y_bar, _NN) + dot(k_kept, _alone(after_low, own, s), _NN)
-            v_bar_ref[0, :, values] = v_bar.astype(v_bar_ref.dtype)
-            scores_bar = (dot(v, y_bar, _NT) * powers).astype(s.dtype)
-            q_bar = dot(k_turned[own], scores_bar, _NN)
-            q_bar = (q_bar + dot(before_ref[0, 0, keys], y_bar, _NT) * since) * scale
-            q_bars.append(_turned(q_bar, turn_q, back=True))
-            k_bar = dot(q, scores_bar, _NT) + dot(after_low, v, _NT) * since_end
-            k_bars.append(_turned(k_bar, turn_k, back=True))
-            decay = _passed(gamma, passed_ref[row, chunk], s)
-            carried[keys] = after_bar * decay + dot(q_before, y_bar, _NN)
-        for ref, bars in ((q_bar_ref, q_bars), (k_bar_ref, k_bars)):
-            ref[0, :, lanes] = jnp.concatenate(bars, axis=0).astype(ref.dtype).T
+    before = before_ref.at[0, 0]
+    of_chunk = [slice(i * s.size, (i + 1) * s.size) for i in range(PAIR)]
+    _state_between(
+        decay_ref, passed_ref[row, first], rows_ref, turns_ref, k_ref, v_ref, before, between,
+        of_chunk[0], s,
+    )  # fmt: skip
+    for chunk, tokens, own_state in (
+        (first + 1, of_chunk[1], between), (first, of_chunk[0], before),
+    ):  # fmt: skip
+        rows, turn_q, turn_k = _rows_and_turns(rows_ref, turns_ref, tokens, s)
+        columns = rows[:HEADER].T
+        apart = _apart(rows[:1], columns[:, :1], s, later=1)  # the later token along lanes
+        for lanes, heads in groups(s.heads, s.K):
+            q_turned, k_turned = (ref[0, tokens, lanes].T.astype(s.sums) for ref in (q_ref, k_ref))
+            k_turned = [_turned(k_turned[own], turn_k) for _, own in heads]
+            k_kept = [x * jnp.exp2(rows[2:3] * decay_ref[h]) for x, (h, _) in zip(k_turned, heads)]
+            k_turned, k_kept = (jnp.concatenate(x).astype(s.dtype) for x in (k_turned, k_kept))
+            k, k_kept = k_turned.T, k_kept.T
+            q_bars, k_bars = [], []
+            for head, own in heads:
+                gamma, values = decay_ref[head], slice(head * s.E, (head + 1) * s.E)
+                keys = pl.ds(head * s.K, s.K)
+                since, since_end = jnp.exp2(rows[1:2] * gamma), jnp.exp2(rows[2:3] * gamma)
+                # The head norm's gradient, but for its factor, which goes to q with s^(-1/2).
+                y, y_bar = (ref[0, tokens, values].astype(s.sums) for ref in (y_ref, y_bar_ref))
+                y_bar = y_bar - y * jnp.mean(y * y_bar, axis=1, keepdims=True)
+                y_bar = y_bar.astype(s.dtype)
+                scale = rows[HEADER + head][None] * root_ref[0, head, tokens][None]
+                q = _turned(q_turned[own], turn_q) * scale
+                q_before, q = (q * since).astype(s.dtype), q.astype(s.dtype)
+                v, after_bar = v_ref[0, tokens, values], carried[keys]
+                after_low = after_bar.astype(s.dtype)
+                powers = jnp.exp2(apart * gamma)
+                scores = (dot(k, _alone(q, own, s), _NN) * powers).astype(s.dtype)
+                v_bar = dot(scores, y_bar, _NN) + dot(k_kept, _alone(after_low, own, s), _NN)
+                v_bar_ref[0, tokens, values] = v_bar.astype(v_bar_ref.dtype)
+                scores_bar = (dot(v, y_bar, _NT) * powers).astype(s.dtype)
+                q_bar = dot(k_turned[own], scores_bar, _NN)
+                q_bar = (q_bar + dot(own_state[keys], y_bar, _NT) * since) * scale
+                q_bars.append(_turned(q_bar, turn_q, back=True))
+                k_bar = dot(q, scores_bar, _NT) + dot(after_low, v, _NT) * since_end
+                k_bars.append(_turned(k_bar, turn_k, back=True))
+                decay = _passed(gamma, passed_ref[row, chunk], s)
+                carried[keys] = after_bar * decay + dot(q_before, y_bar, _NN)
+            for ref, bars in ((q_bar_ref, q_bars), (k_bar_ref, k_bars)):
+                ref[0, tokens, lanes] = jnp.concatenate(bars, axis=0).astype(ref.dtype).T
 
     @pl.when(turn == pl.num_programs(1) - 1)
     def _():
         state_bar_ref[0] = carried[...]
 
 
-def _rows_and_turns(rows_ref, turns_ref, s: _Shapes):
+def _state_between(
+    decay_ref, passed, rows_ref, turns_ref, k_ref, v_ref, before, between, tokens, s
+):
+    """The state after the first chunk of a pair, as products read it."""
+    rows, _, turn_k = _rows_and_turns(rows_ref, turns_ref, tokens, s)
+    for lanes, heads in groups(s.heads, s.K):
+        k = k_ref[0, tokens, lanes].T.astype(s.sums)
+        for head, own in heads:
+            gamma, values = decay_ref[head], slice(head * s.E, (head + 1) * s.E)
+            keys = pl.ds(head * s.K, s.K)
+            kept = (_turned(k[own], turn_k) * jnp.exp2(rows[2:3] * gamma)).astype(s.dtype)
+            state = before[keys].astype(s.sums) * _passed(gamma, passed, s)
+            state = state + dot(kept, v_ref[0, tokens, values], _NN)
+            between[keys] = state.astype(s.dtype)
+
+
+def _rows_and_turns(rows_ref, turns_ref, tokens: slice, s: _Shapes):
     half = s.K // 2
-    part = lambda i: turns_ref[0, i * half : (i + 1) * half]
-    return rows_ref[0], (part(0), part(1)), (part(2), part(3))
+    part = lambda i: turns_ref[0, i * half : (i + 1) * half, tokens]
+    return rows_ref[0, :, tokens], (part(0), part(1)), (part(2), part(3))
 
 
 def _turned(x, turn, *, back=False):

@@ -19,23 +19,23 @@ def by_token(
     start: Int[Array, " B"],
     length: Int[Array, " B"],
     positions: Int[Array, "B T"] | None,
-    tokens: int,
+    chunks: int,
     size: int,
 ) -> tuple[Float[Array, "B rows padded"], Float[Array, "B chunks"]]:
-    """Rows of the next `tokens` tokens, padded to chunks of S; how far each chunk goes on.
+    """Rows of the next tokens, padded to N chunks of S; how far each chunk goes on.
 
     Distances are >= 0: padding stays where the last real token is, and is `NEVER` from the end.
 
     Args:
         gamma: log gamma of each head; its dtype is that of the results.
         start / length / positions: see `ops.retention.recurrent`.
-        tokens: T.
+        chunks: N.
         size: S.
     """
     if positions is None:
-        positions = start[:, None] + jnp.arange(tokens)
-    positions = jnp.pad(positions, ((0, 0), (0, -tokens % size)))
-    real = jnp.arange(positions.shape[1]) < length[:, None]
+        positions = start[:, None] + jnp.arange(chunks * size)
+    positions = jnp.pad(positions, ((0, 0), (0, chunks * size - positions.shape[1])))
+    real = jnp.arange(chunks * size) < length[:, None]
     at = jax.lax.cummax(jnp.where(real, positions, start[:, None] - 1), axis=1)
     pieces = at.reshape(len(at), -1, size)
     ends = jnp.concatenate([start[:, None] - 1, pieces[..., -1]], axis=1)
