@@ -19,7 +19,7 @@ Time: the same networks as everywhere in the paper's comparison, at this model's
 with random weights and 16 frames, one id at a time; and the shipped weights, whose windows and
 guesses decide several.
 
-    cost   ten minutes on two CPU cores (estimated), after `fv train arcade`
+    cost   ten minutes on two CPU cores (estimated), and the extra `arcade`
 """
 
 import dataclasses
