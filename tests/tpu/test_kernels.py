@@ -69,9 +69,10 @@ def compiled_step(topology, dtype, *, rows=8, tokens=1, slots=16):
 
     def step(qkv, state, recent, at, folded, start, positions, left):
         y = window.window(
-            *qkv, log_decays(H), state, *recent, at, folded, start, positions, epsilon=NORM_EPSILON
-        )
-        return y, window.fold(*recent, log_decays(H), state, left, start - folded)
+            *qkv, log_decays(H), state, *recent, at, folded, start, positions,
+            epsilon=NORM_EPSILON, platform="tpu",
+        )  # fmt: skip
+        return y, window.fold(*recent, log_decays(H), state, left, start - folded, platform="tpu")
 
     return jax.jit(step, donate_argnums=1).lower(
         [low(rows, tokens, H, n) for n in (K, K, E)], on_chip((rows, H, K, E), jnp.float32),
