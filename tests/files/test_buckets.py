@@ -82,6 +82,14 @@ def test_what_changes_in_a_copy_is_carried_and_nothing_else(store):
     assert not store.requests
 
 
+@pytest.mark.parametrize("end", [b"", b"\r", b"\n", b"\r\n", b"--"])
+def test_what_is_carried_is_there_to_the_last_byte(store, end):
+    store.put("mine/a/y.bin", b"before")
+    with buckets.carried(store.place("a")) as work:
+        (work.folder / "x.bin").write_bytes(b"\r\n\r\nx" + end)
+    assert store.files["mine/a/x.bin"] == b"\r\n\r\nx" + end
+
+
 def test_files_that_vouch_for_others_are_carried_last(store):
     with buckets.carried(store.place("a")) as work:
         for name in ("config.json", "z.bin", "1/files.json", "1/zz"):

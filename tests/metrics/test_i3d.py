@@ -190,7 +190,7 @@ def test_unfit_videos_are_refused(videos, message):
 
 
 def test_unknown_choices_are_refused_and_the_known_ones_named():
-    with pytest.raises(ValueError, match="half_pixel, legacy_bilinear, got 'bicubic'"):
+    with pytest.raises(ValueError, match="no 'bicubic'; there are: half_pixel, legacy_bilinear"):
         I3D.load({}, resize="bicubic")
     with pytest.raises(ValueError, match="bn_epsilon must be in"):
         I3D.load({}, bn_epsilon=-1e-3)

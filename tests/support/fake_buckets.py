@@ -206,9 +206,9 @@ class _GCS(_Handler):
 
 
 def _part(part: bytes) -> bytes:
-    """The content of a part of a multipart body, behind its headers."""
-    _, _, content = part.partition(b"\r\n\r\n" if b"\r\n\r\n" in part[:200] else b"\n\n")
-    return content[:-1].removesuffix(b"\r")
+    """The content of a part of a multipart body, behind its headers and before its line's end."""
+    end = b"\r\n" if b"\r\n\r\n" in part[:200] else b"\n"
+    return part.partition(end + end)[2].removesuffix(end)
 
 
 @contextlib.contextmanager

@@ -53,9 +53,9 @@ def test_a_clip_moves_and_its_background_is_exactly_still():
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("arcade:games=pong+tag", "no game tag; it has: adventure, "),
-        ("arcade:games=combat", "no game combat"),
-        ("arcade:split=all", "one of train, valid, test, got 'all'"),
+        ("arcade:games=pong+tag", "games: no 'tag'; there are: adventure, "),
+        ("arcade:games=combat", "games: no 'combat'"),
+        ("arcade:split=all", "split: no 'all'; there are: train, valid, test"),
         ("arcade:count=0", "count must be in 1"),
         ("arcade:frames=1", "frames must be in 2"),
         ("arcade:pong", "takes no place"),
