@@ -207,7 +207,7 @@ class _GCS(_Handler):
 
 def _part(part: bytes) -> bytes:
     """The content of a part of a multipart body, behind its headers and before its line's end."""
-    end = b"\r\n" if b"\r\n\r\n" in part[:200] else b"\n"
+    end = b"\r\n" if part.startswith(b"\r\n") else b"\n"
     return part.partition(end + end)[2].removesuffix(end)
 
 
