@@ -40,6 +40,7 @@ from fv_jax.config.model import Options
 from fv_jax.data.sources.arcade import Arcade
 from fv_jax.generation.generator import Generator
 from fv_jax.metrics import psnr
+from fv_jax.metrics.signal_to_noise import decibels
 from fv_jax.metrics.token_stability import stability
 from fv_jax.reporting.results import markdown, record
 
@@ -171,7 +172,6 @@ class _Means:
     def all(self) -> dict[str, float]:
         """The means."""
         means = {name: float(np.mean(values)) for name, values in self._values.items()}
-        decibels = lambda error: float(10 * np.log10(255**2 / max(error, 1e-10)))
         return {name: decibels(m) if name.endswith("dB") else m for name, m in means.items()}
 
 

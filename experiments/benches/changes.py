@@ -43,6 +43,7 @@ from fv_jax.data.sources.base import open_source
 from fv_jax.files import write_text
 from fv_jax.generation.policies import Sampling
 from fv_jax.generation.sampler import Sampler
+from fv_jax.metrics.signal_to_noise import decibels
 from fv_jax.reporting.results import markdown, record
 from fv_jax.sequence.packing import pad_text
 from fv_jax.shapes import scenes
@@ -172,8 +173,7 @@ def _copied(name: str, count: int) -> dict[str, float]:
 
 
 def _decibels(true: np.ndarray, made: np.ndarray) -> float:
-    error = np.square(true.astype(np.float32) - made).mean()
-    return float(10 * np.log10(255**2 / max(error, 1e-10)))
+    return decibels(float(np.square(true.astype(np.float32) - made).mean()))
 
 
 def _grids(run: Trained, codes: np.ndarray) -> np.ndarray:

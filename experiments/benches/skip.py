@@ -38,7 +38,7 @@ from fv_jax.generation.plan import Plan, frames_a_gap, inserted, plan_interpolat
 from fv_jax.generation.skip_mask import inheritable
 from fv_jax.generation.stats import Stats
 from fv_jax.media.frames import frame_numbers
-from fv_jax.metrics.signal_to_noise import psnr_per_frame
+from fv_jax.metrics.signal_to_noise import decibels, psnr_per_frame
 from fv_jax.reporting.results import markdown, record
 
 _SHARES: tuple[Share, ...] = (0.0, 0.2, 0.5, 1.0, "auto")
@@ -175,7 +175,7 @@ def _scores(pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
     errors = [np.square(real.astype(np.float32) - made).mean() for real, made in pairs]
     return {
         "PSNR, dB": float(np.mean([psnr_per_frame(*pair).mean() for pair in pairs])),
-        "of the mean error, dB": float(10 * np.log10(255**2 / np.mean(errors))),
+        "of the mean error, dB": decibels(float(np.mean(errors))),
     }
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from fv_jax.generation.pretrained import SHIPPED
 from fv_jax.metrics import psnr, ssim
+from fv_jax.metrics.signal_to_noise import decibels
 from fv_jax.reporting.results import markdown, record
 from fv_jax.shapes import scenes
 from fv_jax.tokenizers.fsq import FSQTokenizer
@@ -44,7 +45,7 @@ def run(settings: Settings) -> None:
     used = share[share > 0]
     values = {
         "psnr_frame_db": psnr(frames, decoded),
-        "psnr_object_patches_db": float(10 * np.log10(255**2 / error[touched].mean())),
+        "psnr_object_patches_db": decibels(error[touched].mean()),
         "ssim": ssim(frames, decoded),
         "codes_used": len(used),
         "codebook_size": tokenizer.codebook_size,

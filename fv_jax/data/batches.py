@@ -107,23 +107,23 @@ class RowMaker:
                 serials = given_serials(given, count)
             room = len(frames) - 1 - order.max()
             first = int(rng.integers(room + 1)) if room else 0
-            return self._row(text, frames, first, order, serials, e.key_frame_stride, given=given)
+            return self._row(text, frames, first + order, serials, e.key_frame_stride, given=given)
         # Drawn in proportion to the frames inserted, which are what the loss sees.
         choices = [pair for pair in e.insertions if kind.inserted in (None, pair[1])]
         share = np.asarray([n for _, n in choices], float)
         gap, n = choices[rng.choice(len(share), p=share / share.sum())]
         first = int(rng.integers(len(frames) - gap))
-        order = np.asarray([0, gap, *(np.arange(1, n + 1) * (gap // (n + 1)))])
+        order = first + np.asarray([0, gap, *(np.arange(1, n + 1) * (gap // (n + 1)))])
         if kind.length:
-            return self._short_row(text, frames, first, order, gap, kind.length, rng)
-        return self._row(text, frames, first, order, interpolation_serials(n), gap, given=2)
+            return self._short_row(text, frames, order, gap, kind.length, rng)
+        return self._row(text, frames, order, interpolation_serials(n), gap, given=2)
 
-    def _short_row(self, text, clip, first, order, gap, size, rng) -> dict[str, np.ndarray]:
+    def _short_row(self, text, clip, order, gap, size, rng) -> dict[str, np.ndarray]:
         """A row of `size` tokens that lacks a random share of its stable ids, or what it must.
 
         What still does not fit is cut off at the end.
         """
-        s, whole, frames = self.sequence, whole_frames(self.experiment), clip[first + order]
+        s, whole, frames = self.sequence, whole_frames(self.experiment), clip[order]
         tokens = self._packed(text, frames, interpolation_serials(len(frames) - 2), gap)
         a, b = frames[:2].astype(np.int32).reshape(2, *s.frame_grid)
         stable = regions(a, b, self.radius).stable
@@ -149,7 +149,8 @@ class RowMaker:
         """The codes around the places in the whole row that follow each token of what is left."""
         if not self.experiment.model.nearby:
             return {}
-        places = neighbors([int(time) for time in order], self.sequence)
+        # From 0 on, wherever the row begins: so few differ that they are made once each.
+        places = neighbors((order - order[0]).tolist(), self.sequence)
         places = np.pad(places, ((0, 1), (0, 0)), constant_values=-1)
         places = places[np.minimum(following, len(tokens))]
         return {"nearby": codes_nearby(tokens, places, Vocab(self.sequence).frame_start)}
@@ -157,8 +158,8 @@ class RowMaker:
     def _packed(self, text, frames, serials, gap) -> np.ndarray:
         return pack(text[None], frames[None].astype(np.int32), serials, self.sequence, gap)[0]
 
-    def _row(self, text, clip, first, order, serials, gap, *, given: int) -> dict[str, np.ndarray]:
-        tokens = self._packed(text, clip[first + order], serials, gap)
+    def _row(self, text, clip, order, serials, gap, *, given: int) -> dict[str, np.ndarray]:
+        tokens = self._packed(text, clip[order], serials, gap)
         weight = np.zeros(self.blocks, np.float32)
         weight[given : len(serials)] = 1
         length = self.blocks * self.sequence.stride

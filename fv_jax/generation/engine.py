@@ -194,21 +194,21 @@ class Engine:
         shape = (read, prefix, tokens.shape, jax.tree.structure(places))
         weights, settings = self.model.params, {"graph": self.model.graph, "sampler": sampler}
         settings |= {"read": start, "prefix": prefix}
-        parts = [np.arange(len(tokens))]
-        if left_out is not None and look is None and sampler.readings == 1:
-            left = places.length - (prefix if places.known is None else places.known)
-            parts = row_groups(left, self.step_time, sampler.window)
-        if look is None:
-            made = []
-            for rows in parts:
-                part = arrays if len(parts) == 1 else _of_rows(rows, *arrays)
-                key = (*shape[:2], part[1].shape, *shape[3:])
-                made.append(self._call(decode, key, stats, weights, *part, **settings))
-            whole, state, counts = made[0] if len(parts) == 1 else _joined(made, parts)
-        else:
+        if look is not None:
             look(_decided(tokens, sequence), 0)
             walk = self._call(begin_watched, shape, stats, weights, *arrays, **settings)
             whole, state, counts = self._watched(walk, sampler, shape, stats, look)
+        else:
+            groups = [np.arange(len(tokens))]
+            if places is not None and sampler.readings == 1:
+                left = places.length - (prefix if places.known is None else places.known)
+                groups = row_groups(left, self.step_time, sampler.window)
+            made = []
+            for rows in groups:
+                part = arrays if len(groups) == 1 else _of_rows(rows, *arrays)
+                key = (read, prefix, part[1].shape, jax.tree.structure(places))
+                made.append(self._call(decode, key, stats, weights, *part, **settings))
+            whole, state, counts = made[0] if len(made) == 1 else _joined(made, groups)
         with stats("sample"):
             codes = unpack(np.asarray(whole), sequence)[2]
         sampled = int((tokens[:, start:] == FREE).sum())

@@ -63,6 +63,11 @@ def psnr(real: Videos, fake: Videos, batch: int = BATCH) -> float:
     return mean_score(PSNR(), real, fake, batch)
 
 
+def decibels(error: float) -> float:
+    """PSNR of a mean squared error of uint8 pixels, dB; over many frames that is the pooled one."""
+    return float(-10 * np.log10(max(error / 255**2, _IDENTICAL_ERROR)))
+
+
 def psnr_per_frame(real: AnyFrames, fake: AnyFrames) -> Float[np.ndarray, "*b"]:
     """PSNR of each frame, dB; a single image is a frame.
 

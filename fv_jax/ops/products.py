@@ -10,6 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+# Of two matrices for `lax.dot_general`: a b, a b^T and a^T b.
+NN, NT, TN = ((((a,), (b,)), ((), ())) for a, b in ((1, 0), (1, 1), (0, 0)))
+
 
 def accumulator(x: Array) -> jnp.dtype:
     """The dtype of sums: float32, or float64 where the inputs are."""

@@ -28,12 +28,10 @@ from jax.experimental.pallas import triton
 from jaxtyping import Array, Float, Int
 
 from fv_jax.ops.kernels.distances import HEADER, NEVER, by_token
-from fv_jax.ops.products import accumulator, precision
+from fv_jax.ops.products import NN, NT, TN, accumulator, precision
 from fv_jax.ops.retention import LogDecay
 
 LEAST = 16  # rows and columns that a matrix unit takes
-
-NN, NT, TN = ((((a,), (b,)), ((), ())) for a, b in ((1, 0), (1, 1), (0, 0)))
 
 
 def chunkwise(

@@ -24,14 +24,11 @@ from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float
 
 from fv_jax.ops.kernels.distances import HEADER, NEVER
-from fv_jax.ops.products import accumulator, precision
+from fv_jax.ops.products import NN, NT, accumulator, precision
 
 LANES = 128
 PAIR = 2  # chunks for which one state is kept, and that a turn of `backward` takes
 VMEM_BYTES = 64 * 2**20  # that a kernel may take; v5e and v6e have 128 MiB, v5p 64
-
-_NN = (((1,), (0,)), ((), ()))
-_NT = (((1,), (1,)), ((), ()))
 
 
 def forward(
@@ -206,14 +203,14 @@ def _forward(
             keys = pl.ds(head * s.K, s.K)
             state, v = carried[keys], v_ref[0, :, values]
             k_head = _turned(k[own], turn_k)
-            scores = dot(q, _alone(k_head.astype(s.dtype), own, s), _NN)
+            scores = dot(q, _alone(k_head.astype(s.dtype), own, s), NN)
             scores = (scores * jnp.exp2(apart * gamma)).astype(s.dtype)
-            y = dot(scores, v, _NN) + dot(q_before, _alone(state.astype(s.dtype), own, s), _NN)
+            y = dot(scores, v, NN) + dot(q_before, _alone(state.astype(s.dtype), own, s), NN)
             root = jax.lax.rsqrt(jnp.mean(y * y, axis=1, keepdims=True) + s.epsilon)
             y_ref[0, :, values] = (y * root).astype(y_ref.dtype)
             roots[:, head : head + 1] = root
             kept = (k_head * jnp.exp2(rows[2:3] * gamma)).astype(s.dtype)
-            carried[keys] = state * _passed(gamma, passed_ref[row, chunk], s) + dot(kept, v, _NN)
+            carried[keys] = state * _passed(gamma, passed_ref[row, chunk], s) + dot(kept, v, NN)
     root_ref[0] = roots[...].T
 
     @pl.when(chunk == pl.num_programs(1) - 1)
@@ -266,17 +263,17 @@ def _backward(
                 v, after_bar = v_ref[0, tokens, values], carried[keys]
                 after_low = after_bar.astype(s.dtype)
                 powers = jnp.exp2(apart * gamma)
-                scores = (dot(k, _alone(q, own, s), _NN) * powers).astype(s.dtype)
-                v_bar = dot(scores, y_bar, _NN) + dot(k_kept, _alone(after_low, own, s), _NN)
+                scores = (dot(k, _alone(q, own, s), NN) * powers).astype(s.dtype)
+                v_bar = dot(scores, y_bar, NN) + dot(k_kept, _alone(after_low, own, s), NN)
                 v_bar_ref[0, tokens, values] = v_bar.astype(v_bar_ref.dtype)
-                scores_bar = (dot(v, y_bar, _NT) * powers).astype(s.dtype)
-                q_bar = dot(k_turned[own], scores_bar, _NN)
-                q_bar = (q_bar + dot(own_state[keys], y_bar, _NT) * since) * scale
+                scores_bar = (dot(v, y_bar, NT) * powers).astype(s.dtype)
+                q_bar = dot(k_turned[own], scores_bar, NN)
+                q_bar = (q_bar + dot(own_state[keys], y_bar, NT) * since) * scale
                 q_bars.append(_turned(q_bar, turn_q, back=True))
-                k_bar = dot(q, scores_bar, _NT) + dot(after_low, v, _NT) * since_end
+                k_bar = dot(q, scores_bar, NT) + dot(after_low, v, NT) * since_end
                 k_bars.append(_turned(k_bar, turn_k, back=True))
                 decay = _passed(gamma, passed_ref[row, chunk], s)
-                carried[keys] = after_bar * decay + dot(q_before, y_bar, _NN)
+                carried[keys] = after_bar * decay + dot(q_before, y_bar, NN)
             for ref, bars in ((q_bar_ref, q_bars), (k_bar_ref, k_bars)):
                 ref[0, tokens, lanes] = jnp.concatenate(bars, axis=0).astype(ref.dtype).T
 
@@ -297,7 +294,7 @@ def _state_between(
             keys = pl.ds(head * s.K, s.K)
             kept = (_turned(k[own], turn_k) * jnp.exp2(rows[2:3] * gamma)).astype(s.dtype)
             state = before[keys].astype(s.sums) * _passed(gamma, passed, s)
-            state = state + dot(kept, v_ref[0, tokens, values], _NN)
+            state = state + dot(kept, v_ref[0, tokens, values], NN)
             between[keys] = state.astype(s.dtype)
 
 

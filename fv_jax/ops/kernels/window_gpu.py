@@ -14,7 +14,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array, Float
 
-from fv_jax.ops.kernels.chunk_gpu import LEAST, NN, NT, TN, dot
+from fv_jax.ops.kernels.chunk_gpu import LEAST, dot
+from fv_jax.ops.products import NN, NT, TN
 
 
 def window(

@@ -20,9 +20,7 @@ from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float
 
 from fv_jax.ops.kernels.chunk_tpu import VMEM_BYTES, dot, groups
-from fv_jax.ops.products import accumulator
-
-_NN, _NT, _TN = ((((a,), (b,)), ((), ())) for a, b in ((1, 0), (1, 1), (0, 0)))
+from fv_jax.ops.products import NN, NT, TN, accumulator
 
 
 def window(
@@ -118,7 +116,7 @@ def _window(
         lane = jax.lax.broadcasted_iota(jnp.int32, q.shape, 1)
         alone = [jnp.where((lane >= own.start) & (lane < own.stop), q, 0) for _, own in group]
         q = jnp.concatenate(alone, axis=0).astype(dtype)
-        before = dot(q, state_ref[0, lanes].astype(dtype), _NN)
+        before = dot(q, state_ref[0, lanes].astype(dtype), NN)
         new, old = (_scores(q, ref[0, :, lanes]) for ref in (k_ref, recent_k_ref))
         for i, (head, _) in enumerate(group):
             gamma, values = decay_ref[head], slice(head * value_dim, (head + 1) * value_dim)
@@ -140,7 +138,7 @@ def _fold(decay_ref, passed_ref, left_ref, k_ref, v_ref, state_ref, after_ref, *
         left = jnp.broadcast_to(left_ref[0], k.shape)
         for head, own in group:
             gamma, values = decay_ref[head], slice(head * value_dim, (head + 1) * value_dim)
-            added = dot((k * jnp.exp2(left * gamma)).astype(dtype), v_ref[0, :, values], _TN)
+            added = dot((k * jnp.exp2(left * gamma)).astype(dtype), v_ref[0, :, values], TN)
             keys = pl.ds(head * key_dim, key_dim)
             passed = jnp.exp2(jnp.full((1, value_dim), gamma * passed_ref[row]))
             after_ref[0, keys] = state_ref[0, keys] * passed + added[own]
@@ -149,13 +147,13 @@ def _fold(decay_ref, passed_ref, left_ref, k_ref, v_ref, state_ref, after_ref, *
 # A single key or value is no matrix product: the compiler has none, and it needs none.
 def _scores(q, k):
     if len(k) > 1:
-        return dot(q, k, _NT)
+        return dot(q, k, NT)
     q, k = (x.astype(accumulator(x)) for x in (q, k))
     return jnp.sum(q * k, axis=1, keepdims=True)
 
 
 def _sum(weights, v):
     if len(v) > 1:
-        return dot(weights, v, _NN)
+        return dot(weights, v, NN)
     weights, v = (x.astype(accumulator(x)) for x in (weights, v))
     return weights * v
