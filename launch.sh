@@ -77,8 +77,10 @@ setup() {
     echo "launch.sh: ready after $((SECONDS - start)) s"
 }
 
-# A file's tests share what they compiled, so a file stays with one process.
-spread=(--numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder)
+# A file's tests share what they compiled, so a file stays with one process. One that crashes ends
+# the run: what would take its place may wait for ever.
+spread=(--numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+    --max-worker-restart 0)
 
 demo() { .venv/bin/python examples/demo.py "$@"; }
 

@@ -1,6 +1,8 @@
 """Settings of every test, and fixtures that several files use."""
 
+import gc
 import os
+from pathlib import Path
 
 import hypothesis
 import jax
@@ -18,6 +20,20 @@ jax.config.update("jax_disable_most_optimizations", True)
 # Newer ones have no other way, and end at a flag that they do not know.
 _QUICK = "--xla_cpu_use_fusion_emitters=false" if jax.__version_info__ < (0, 12) else ""
 os.environ["XLA_FLAGS"] = f"{_QUICK} {os.environ.get('XLA_FLAGS', '')}".strip()
+
+# Each compiled program takes mappings of memory, of which Linux gives a process 65,530: XLA ends it
+# by a segmentation fault when there are no more.
+_MOST_MAPPINGS = 20_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_mappings():
+    """Programs that earlier files compiled are forgotten before there are too many."""
+    yield
+    mappings = Path("/proc/self/maps")
+    if mappings.exists() and mappings.read_bytes().count(b"\n") > _MOST_MAPPINGS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(params=["float32", "float64"])
