@@ -111,6 +111,10 @@ class RetNetConfig:
     nearby: int = 0
     """Channels of each id around the predicted place in the two frames nearest in time, which the
     network is told (`models/nearby.py`; beyond the paper); 0 where it must find them."""
+    places: int = 0
+    """Ids of a frame, if frames after the first are coded as what changed (`sequence/changes.py`)
+    and the network says where the next change is, too (`models/places.py`; beyond the paper);
+    needs `nearby`. 0 where every id is coded."""
     shared_start: bool = True
     """Start all embedding rows with one common random vector, so that a distance alone can be found
     (`models/retnet.py`); trained weights are not told by it."""
@@ -121,8 +125,9 @@ class RetNetConfig:
     def __post_init__(self) -> None:
         at_least(
             self, width=1, layers=1, heads=1, value_width=1, hidden=1, chunk=1, slots=0,
-            nearby=0,
+            nearby=0, places=0,
         )  # fmt: skip
+        require(not self.places or self.nearby > 0, "RetNetConfig.places needs nearby above 0")
         for name in ("width", "value_width"):
             value = getattr(self, name)
             require(

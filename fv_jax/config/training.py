@@ -339,6 +339,11 @@ class NetworkExperiment:
     network learns to do without. What changes should have room. () for one that is fed all."""
     skip_given: bool = False
     """With `skip`, leave stable ids out of the second of the frames around, too."""
+    changes: bool = False
+    """Code every frame after the first as what changed (`sequence/changes.py`; beyond the paper):
+    rows are shorter, and the network says where the next change is. Needs `model.nearby` and
+    `skip`, whose shares are then the room for changes, in rows of both tasks; what has no room is
+    cut off at the end of a row."""
     given_frames: int = 0
     """Frames in a row, from one key frame to the next, that some rows of the key-frame task begin
     with; 0 for none. A model trained so can be given that many frames of a clip."""
@@ -381,7 +386,18 @@ class NetworkExperiment:
             f"NetworkExperiment.skip must be shares of the inserted ids in (0, 1], got {self.skip}",
         )
         require(bool(self.skip) or not self.skip_given, "NetworkExperiment.skip_given needs skip")
-        require(not self.skip or bool(self.insertions), "NetworkExperiment.skip needs insertions")
+        require(
+            not self.skip or self.changes or bool(self.insertions),
+            "NetworkExperiment.skip needs insertions",
+        )
+        require(
+            not self.changes or (bool(self.skip) and self.model.nearby > 0),
+            "NetworkExperiment.changes needs skip and model.nearby",
+        )
+        require(
+            not (self.changes and self.skip_given),
+            "NetworkExperiment.skip_given has no meaning with changes: leave it off",
+        )
         wanted = {self.key_frame_stride, *(gap for gap, _ in self.insertions)}
         require(
             not self.gaps or wanted <= {*self.gaps},

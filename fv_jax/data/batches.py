@@ -16,10 +16,11 @@ import grain
 import numpy as np
 from jaxtyping import UInt16
 
-from fv_jax.config.model import SequenceConfig
+from fv_jax.config.model import NEARBY_FRAMES, NEARBY_TAPS, SequenceConfig
 from fv_jax.config.training import NetworkExperiment
 from fv_jax.generation.skip_mask import inheritable, regions
-from fv_jax.sequence.nearby import codes_nearby, neighbors
+from fv_jax.sequence.changes import unchanged
+from fv_jax.sequence.nearby import NONE, codes_nearby, neighbors
 from fv_jax.sequence.packing import (
     given_order,
     given_serials,
@@ -61,6 +62,12 @@ class RowMaker:
 
     For a network that reads them there is `nearby` int32 [T, 18] (`sequence/nearby.py`), too: the
     codes around what comes after each token.
+
+    Where frames are coded as what changed (`NetworkExperiment.changes`), all rows lack tokens, from
+    that before the first serial number on with a frame to predict. Beside each `weight` stands in
+    `places` int32 where, after the id that comes next, the frame changes again: P for nowhere, -1
+    where that is not to be predicted. `around` int32 [F - 1, P, 18] are the codes around all places
+    of the frames after the first, as far as they are known before.
 
     Attributes:
         experiment: says which tasks, and how often.
@@ -107,13 +114,20 @@ class RowMaker:
                 serials = given_serials(given, count)
             room = len(frames) - 1 - order.max()
             first = int(rng.integers(room + 1)) if room else 0
-            return self._row(text, frames, first + order, serials, e.key_frame_stride, given=given)
+            order, gap = first + order, e.key_frame_stride
+            if e.changes:
+                return self._changes(text, frames, order, serials, gap, kind, given=given)
+            return self._row(text, frames, order, serials, gap, given=given)
         # Drawn in proportion to the frames inserted, which are what the loss sees.
         choices = [pair for pair in e.insertions if kind.inserted in (None, pair[1])]
         share = np.asarray([n for _, n in choices], float)
         gap, n = choices[rng.choice(len(share), p=share / share.sum())]
         first = int(rng.integers(len(frames) - gap))
         order = first + np.asarray([0, gap, *(np.arange(1, n + 1) * (gap // (n + 1)))])
+        if e.changes:
+            return self._changes(
+                text, frames, order, interpolation_serials(n), gap, kind, given=2
+            )
         if kind.length:
             return self._short_row(text, frames, order, gap, kind.length, rng)
         return self._row(text, frames, order, interpolation_serials(n), gap, given=2)
@@ -145,12 +159,43 @@ class RowMaker:
             "weight": weight.astype(np.float32), **self._nearby(tokens, order, following),
         }  # fmt: skip
 
+    def _changes(self, text, clip, order, serials, gap, kind, *, given) -> dict[str, np.ndarray]:
+        """A row of `kind.length` tokens of frames as what changed; what does not fit is cut off."""
+        s, size, times = self.sequence, kind.length, (order - order[0]).tolist()
+        tokens = self._packed(text, clip[order], serials, gap)
+        left_out = unchanged(tokens[None], times, s)
+        row = compact(tokens[None], left_out, size)
+        following = row.positions[0, 1:]
+        # What follows, and whether it is to be predicted; then what follows that.
+        block, slot = np.divmod(following, s.stride)
+        inside = np.arange(1, size + 1) < row.length[0]
+        predicted = inside & (block >= given)
+        then = np.append(following[1:], len(tokens))
+        stays = np.append(inside[1:], False) & (then // s.stride == block)
+        places = np.where(stays, then % s.stride - s.header, s.frame_tokens)
+        known = predicted & (slot >= s.header - 1) & (block > 0)
+        if len(tokens) - left_out.sum() > size:  # what would come next was cut off
+            known[size - 2] = False
+        start = (0 if not kind.inserted else s.stride + s.header) + s.header - 2
+        start = start // self.parts * self.parts
+        blocks = kind.inserted + 2 if kind.inserted else self.blocks
+        around = np.full((blocks - 1, s.frame_tokens, NEARBY_FRAMES * NEARBY_TAPS), NONE, np.int32)
+        there = neighbors(times, s).reshape(len(times), s.stride, -1)[1:, s.header :]
+        around[: len(times) - 1] = codes_nearby(tokens, there, Vocab(s).frame_start)
+        return {
+            "tokens": row.tokens[0], "positions": row.positions[0],
+            "weight": (predicted & (slot >= s.header))[start:].astype(np.float32),
+            "places": np.where(known, places, -1)[start:].astype(np.int32), "around": around,
+            **self._nearby(tokens, order, following),
+        }  # fmt: skip
+
     def _nearby(self, tokens, order, following) -> dict[str, np.ndarray]:
         """The codes around the places in the whole row that follow each token of what is left."""
-        if not self.experiment.model.nearby:
+        e = self.experiment
+        if not e.model.nearby:
             return {}
         # From 0 on, wherever the row begins: so few differ that they are made once each.
-        places = neighbors((order - order[0]).tolist(), self.sequence)
+        places = neighbors((order - order[0]).tolist(), self.sequence, changes=e.changes)
         places = np.pad(places, ((0, 1), (0, 0)), constant_values=-1)
         places = places[np.minimum(following, len(tokens))]
         return {"nearby": codes_nearby(tokens, places, Vocab(self.sequence).frame_start)}
@@ -188,22 +233,26 @@ def kinds(
     e = experiment
     if not e.skip:
         return [(1.0, Kind())]
-    found = [(e.key_frame_share, Kind(0))] if e.key_frame_share else []
-    frames = sum(n for _, n in e.insertions)
+    whole, frames = whole_frames(e), sum(n for _, n in e.insertions)
+    of_key_frames = e.key_frame_share if e.insertions else 1.0
+    found = [(of_key_frames, Kind(0))] if of_key_frames and not e.changes else []
+    # Share of such rows, their frames, and those that they insert.
+    rows = [(of_key_frames, blocks_of_a_row(e), 0)] if of_key_frames and e.changes else []
     for inserted in sorted({n for _, n in e.insertions}):
         of_these = sum(n for _, n in e.insertions if n == inserted) / frames
-        whole = whole_frames(e)
-        always = (inserted + 2) * sequence.header + whole * sequence.frame_tokens
+        rows.append(((1 - e.key_frame_share) * of_these, inserted + 2, inserted))
+    for share, blocks, inserted in rows:
+        always = blocks * sequence.header + whole * sequence.frame_tokens
         for room in e.skip:
-            ids = math.ceil(room * (inserted + 2 - whole) * sequence.frame_tokens)
-            share = (1 - e.key_frame_share) * of_these / len(e.skip)
-            found.append((share, Kind(inserted, -(-(always + ids) // parts) * parts)))
+            ids = math.ceil(room * (blocks - whole) * sequence.frame_tokens)
+            length = -(-(always + ids) // parts) * parts
+            found.append((share / len(e.skip), Kind(inserted, length)))
     return found
 
 
 def whole_frames(experiment: NetworkExperiment) -> int:
-    """How many frames of a row that interpolates are read whole: both around, or the first."""
-    return 1 if experiment.skip_given else 2
+    """How many frames of a row that lacks tokens are read whole: both around, or the first."""
+    return 1 if experiment.skip_given or experiment.changes else 2
 
 
 def blocks_of_a_row(experiment: NetworkExperiment, parts: int = 1) -> int:

@@ -23,6 +23,7 @@ from jaxtyping import Bool, Int
 
 from fv_jax.config.model import to_json
 from fv_jax.files import user_cache, write_text
+from fv_jax.generation.changes import Blocks, decode_blocks
 from fv_jax.generation.policies import Policy, Sampling
 from fv_jax.generation.pretrained import Model
 from fv_jax.generation.sampler import (
@@ -48,10 +49,11 @@ from fv_jax.generation.window_size import (
 )
 from fv_jax.models.retnet import Decoder, RetNetState
 from fv_jax.provenance import machine
+from fv_jax.sequence.changes import bases, unchanged
 from fv_jax.sequence.nearby import neighbors
 from fv_jax.sequence.packing import unpack
-from fv_jax.sequence.skipping import kept_places
-from fv_jax.sequence.vocab import FREE
+from fv_jax.sequence.skipping import compact, kept_places
+from fv_jax.sequence.vocab import FREE, Vocab
 
 KEY_FRAMES, BETWEEN = 0, 1  # stages, folded into a request's key
 Look = Callable[[Int[np.ndarray, "B F P"], int], None]  # ids, FREE where open; steps so far
@@ -142,7 +144,7 @@ class Engine:
                 state = self.start(sampler, [(0, row) for row in range(rows)])
                 jax.block_until_ready(state)
                 begin = time.perf_counter()
-                self.decode(state, sampler, Stats(), tokens=tokens, guesses=guesses, order=(0, 1))
+                self._all_ids(state, sampler, Stats(), tokens, guesses, (0, 1))
                 taken.append(time.perf_counter() - begin)
             # Other work on the machine only adds to it.
             return min(taken[1:]) / -(-tokens.shape[1] // window)
@@ -177,9 +179,69 @@ class Engine:
             order: when each block's frame is, in any unit of time.
             read: blocks that the state has seen. What follows them up to the first FREE is read by
                 one chunkwise call.
-            left_out: known tokens that the network is to do without; then nothing may be read.
+            left_out: known tokens that the network is to do without; then nothing may be read. A
+                network of changes does without all that does not change.
             look: is shown the ids while they are decided, at first and at last, too.
         """
+        if not self.model.config.network.places:
+            return self._all_ids(
+                state, sampler, stats, tokens, guesses, order, read, left_out, look
+            )
+        s, tokens = sampler.sequence, tokens.copy()
+        first = slice(s.stride)
+        if not read and (tokens[:, first] == FREE).any():
+            look_at_first = look and (lambda codes, steps: look(_with(tokens, codes, s), steps))
+            codes, state = self._all_ids(
+                state, sampler, stats, tokens[:, first], guesses[first], order[:1],
+                look=look_at_first,
+            )
+            tokens[:, s.header : s.stride] = codes[:, 0] + Vocab(s).frame_start
+            read = 1
+        return self._changes(state, sampler, stats, tokens, order, read, look)
+
+    def _changes(
+        self, state: DecodeState, sampler: Sampler, stats: Stats, tokens: Int[np.ndarray, "B T"],
+        order: Sequence[int], read: int, look: Look | None,
+    ) -> tuple[Int[np.ndarray, "B F P"], DecodeState]:  # fmt: skip
+        """`decode` of blocks after the first, as what changes (`generation/changes.py`)."""
+        s, count = sampler.sequence, len(order)
+        sampler = dataclasses.replace(sampler, window=1)
+        open_blocks = (tokens == FREE).reshape(len(tokens), count, s.stride).any(axis=(0, 2))
+        begin = int(open_blocks.argmax()) if open_blocks.any() else count
+        known = _rows_of_changes(tokens, order, read, begin, s) if begin > read else None
+        blocks = Blocks(
+            np.asarray(bases(order), np.int32), neighbors(order, s, changes=True),
+            neighbors(order, s),
+        )  # fmt: skip
+        size, whole = known and known.places.shape, tokens
+        # Who looks on is shown every frame; else all are one call.
+        ends, taken = ([begin, *range(begin + 1, count + 1)] if look else [count]), 0
+        for end in ends:
+            whole, state, changed = self._call(
+                decode_blocks, (size, tokens.shape), stats, self.model.params, state, whole,
+                blocks, known, np.int32(begin), np.int32(end), graph=self.model.graph,
+                sampler=sampler,
+            )  # fmt: skip
+            with stats("sample"):
+                steps, fed, drawn = jax.device_get(
+                    (changed.steps, changed.fed.sum(), changed.changes.sum())
+                )
+            stats.count(
+                steps=int(steps), fed=int(fed), sampled=int(drawn), forced=int(fed - drawn),
+                drafted=0, accepted=0,
+            )  # fmt: skip
+            taken += int(steps)
+            if look:
+                look(_decided(np.asarray(whole), s), taken)
+            begin, known, size = end, None, None
+        return unpack(np.asarray(whole), s)[2], state
+
+    def _all_ids(
+        self, state: DecodeState, sampler: Sampler, stats: Stats, tokens: Int[np.ndarray, "B T"],
+        guesses: Int[np.ndarray, " T"], order: Sequence[int], read: int = 0,
+        left_out: Bool[np.ndarray, "B T"] | None = None, look: Look | None = None,
+    ) -> tuple[Int[np.ndarray, "B F P"], DecodeState]:  # fmt: skip
+        """`decode`, an id at a time or some that are guessed."""
         sequence = sampler.sequence
         start = read * sequence.stride
         if left_out is not None:
@@ -280,8 +342,30 @@ def _joined(made: list[tuple], parts: list[Int[np.ndarray, " rows"]]) -> tuple:
     return join(tokens), state, counted
 
 
+def _with(tokens: Int[np.ndarray, "B T"], codes: Int[np.ndarray, "B first P"], sequence: Any):
+    """What is decided, with frames that are decided first."""
+    return np.concatenate([codes, _decided(tokens, sequence)[:, codes.shape[1] :]], axis=1)
+
+
 def _decided(tokens: Int[np.ndarray, "B T"], sequence: Any) -> Int[np.ndarray, "B F P"]:
     return np.maximum(unpack(tokens, sequence)[2], FREE)
+
+
+def _rows_of_changes(
+    tokens: Int[np.ndarray, "B T"], order: Sequence[int], read: int, end: int, sequence: Any
+) -> Feed:
+    """What is read of some known blocks, filled up to a quarter of a block: few are compiled."""
+    left_out = np.ones(tokens.shape, bool)
+    left_out[:, : end * sequence.stride] = unchanged(
+        tokens[:, : end * sequence.stride], order[:end], sequence
+    )
+    left_out[:, : read * sequence.stride] = True
+    part = max(sequence.stride // 4, 1)
+    size = int((~left_out).sum(axis=1).max())
+    row = compact(tokens, left_out, -(-size // part) * part)
+    # What follows the last of them is the next block.
+    last = np.arange(row.positions.shape[1]) >= row.length[:, None]
+    return Feed(np.where(last, end * sequence.stride, row.positions), row.length, None)
 
 
 def feed(

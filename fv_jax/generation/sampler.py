@@ -245,9 +245,9 @@ def begin(
         plain = feed is None or feed.known is None
         first = jnp.broadcast_to(read + jnp.arange(prefix + 1), (rows, prefix + 1))
         first = first if plain else listed[:, : prefix + 1]
-        known = readings(sampler, _look_up(tokens, first[:, :-1]), first[:, :-1])
-        nearby = _nearby(sampler, tokens, neighbors, first[:, 1:])
-        ragged = () if plain else (_every(sampler, at), _every(sampler, first))
+        known = readings(sampler, look_up(tokens, first[:, :-1]), first[:, :-1])
+        nearby = codes_around(sampler, tokens, neighbors, first[:, 1:])
+        ragged = () if plain else (every_reading(sampler, at), every_reading(sampler, first))
         _, net = model.chunkwise(known, net, *ragged, nearby=nearby)
     none = jnp.zeros((rows,), jnp.int32)
     lazy = decode_cache.begin(model, net, sampler.buffer)
@@ -261,7 +261,7 @@ def advance(decoder: Decoder, sampler: Sampler, walk: Walk, most: Any = None) ->
     """Go on until every row is at its end, or for so many steps."""
     window, vocab = sampler.window, Vocab(sampler.sequence)
     end, guesses, listed = walk.end, walk.guesses, walk.listed
-    every = functools.partial(_every, sampler)
+    every = functools.partial(every_reading, sampler)
     row = jnp.arange(len(end))[:, None]
 
     def put(whole, new, at, places):
@@ -274,9 +274,9 @@ def advance(decoder: Decoder, sampler: Sampler, walk: Walk, most: Any = None) ->
         lazy, tokens, drafts, at, counts = carry
         places = at[:, None] + jnp.arange(window + 1)
         if listed is not None:
-            places = _look_up(listed, places)
-        here, offered, source = _look_up(tokens, places), _look_up(drafts, places), guesses[places]
-        copied = jnp.where(source < 0, FREE, _look_up(drafts, jnp.maximum(source, 0)))
+            places = look_up(listed, places)
+        here, offered, source = look_up(tokens, places), look_up(drafts, places), guesses[places]
+        copied = jnp.where(source < 0, FREE, look_up(drafts, jnp.maximum(source, 0)))
         offered = jnp.where(offered == FREE, copied, offered)
         some = offered != FREE
         following = (at + 1, places[:, 1:])
@@ -285,10 +285,10 @@ def advance(decoder: Decoder, sampler: Sampler, walk: Walk, most: Any = None) ->
         positions = None if listed is None else every(places)
         # What a later frame of the window knows may be among its guesses.
         view = tokens if walk.neighbors is None else put(tokens, offered[:, 1:], *following)
-        nearby = _nearby(sampler, view, walk.neighbors, places[:, 1:])
+        nearby = codes_around(sampler, view, walk.neighbors, places[:, 1:])
         hidden, keys_values = decode_cache.window(decoder, fed, lazy, positions, nearby)
         logits = guided(sampler, decoder.tables.logits(hidden, nearby).astype(jnp.float32))
-        noise = gumbel(_look_up(walk.words, places[:, 1:, None]), logits.shape[-1])
+        noise = gumbel(look_up(walk.words, places[:, 1:, None]), logits.shape[-1])
         sampled = sampler.policy(logits, noise) + vocab.frame_start
         right = jnp.where(here[:, 1:] == FREE, sampled, here[:, 1:])
 
@@ -325,12 +325,13 @@ def settle(decoder: Decoder, walk: Walk) -> DecodeState:
     return DecodeState(decode_cache.settle(decoder, walk.lazy), walk.keys)
 
 
-def _look_up(values: Array, places: Int[Array, "B W *_"]) -> Array:
+def look_up(values: Array, places: Int[Array, "B W *_"]) -> Array:
+    """What stands at places of each row."""
     return jnp.take_along_axis(values, places, axis=1)
 
 
-def _nearby(
-    sampler: Sampler, tokens: Int[Array, "B T"], neighbors: Int[Array, "T nearby"] | None,
+def codes_around(
+    sampler: Sampler, tokens: Int[Array, "B T"], neighbors: Int[Array, "_ nearby"] | None,
     places: Int[Array, "B W"],
 ) -> Int[Array, "R W nearby"] | None:  # fmt: skip
     """The codes around places, as far as they are decided; `NONE` where there are none."""
@@ -339,10 +340,10 @@ def _nearby(
     there = neighbors[places]
     ids = jax.vmap(lambda row, at: row[jnp.maximum(at, 0)])(tokens, there)
     codes = jnp.maximum(ids - Vocab(sampler.sequence).frame_start, NONE)
-    return _every(sampler, jnp.where(there < 0, NONE, codes))
+    return every_reading(sampler, jnp.where(there < 0, NONE, codes))
 
 
-def _every(sampler: Sampler, x: Array) -> Array:
+def every_reading(sampler: Sampler, x: Array) -> Array:
     """Rows of tokens as rows of the network."""
     return jnp.tile(x, (sampler.readings, *[1] * (x.ndim - 1)))
 
@@ -357,7 +358,7 @@ def readings(
     return jnp.concatenate([tokens, jnp.where(text, PAD, tokens)])
 
 
-def guided(sampler: Sampler, logits: Float[Array, "R W V"]) -> Float[Array, "B W V"]:
+def guided(sampler: Sampler, logits: Float[Array, "R *b V"]) -> Float[Array, "B *b V"]:
     """One score per id from those of all readings."""
     if sampler.readings == 1:
         return logits

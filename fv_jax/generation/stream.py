@@ -286,6 +286,7 @@ def fingerprint(model: Model) -> str:
         (config["sequence"], "gaps", ()),
         (config["network"], "shared_start", True),
         (config["network"], "nearby", 0),
+        (config["network"], "places", 0),
     ):
         if part[field] == before:
             del part[field]

@@ -8,7 +8,8 @@ learns it anew for every code. Here each prediction is told the ids around its p
     logits = hidden W_head,  plus hidden w_f at the id that stands at the place itself in frame f
 
 The second is a pointer (arXiv:1506.03134): an id is copied by one weight, whichever it is. Both
-begin at zero, so a network that was trained without goes on as it was.
+begin at zero, so a network that was trained without goes on as it was. Where frames are coded as
+what changed, the base's id is never the one at the place: its score is minus infinity, or nearly.
 """
 
 import jax
@@ -20,7 +21,8 @@ from fv_jax.config.model import NEARBY_FRAMES, NEARBY_TAPS, RetNetConfig
 from fv_jax.models.layers import Dense, project
 from fv_jax.models.sharding import gathered
 
-_HIDDEN = 4  # times the channels of an id
+FEATURES = 4  # of what stands around a place: times the channels of an id
+NEVER = -1e9
 
 
 class NearbyIds(nnx.Module):
@@ -29,21 +31,25 @@ class NearbyIds(nnx.Module):
     def __init__(self, config: RetNetConfig, codes: int, *, rngs: nnx.Rngs):
         """`config.nearby` channels for each of `codes` codes."""
         c, width = config.nearby, config.width
-        self.dtype = config.matmul_dtype
+        self.dtype, self.changes = config.matmul_dtype, config.places > 0
         self.codes = nnx.Param(jax.random.normal(rngs.params(), (codes, c)), axes=("codes", None))
         self.mix = Dense(
-            NEARBY_FRAMES * NEARBY_TAPS * c, _HIDDEN * c, dtype=self.dtype, gain=1.0, rngs=rngs,
+            NEARBY_FRAMES * NEARBY_TAPS * c, FEATURES * c, dtype=self.dtype, gain=1.0, rngs=rngs,
             axes=(None, "hidden"),
         )  # fmt: skip
-        self.out = nnx.Param(jnp.zeros((_HIDDEN * c, width)), axes=("hidden", "embed"))
+        self.out = nnx.Param(jnp.zeros((FEATURES * c, width)), axes=("hidden", "embed"))
         self.pointer = nnx.Param(jnp.zeros((width, NEARBY_FRAMES)), axes=("embed", None))
+
+    def features(self, nearby: Int[Array, "*b nearby"]) -> Float[Array, "*b C"]:
+        """What stands around places, as so many channels."""
+        some = (nearby >= 0)[..., None]
+        x = jnp.where(some, self.codes[...][jnp.maximum(nearby, 0)], 0)
+        return jax.nn.silu(self.mix(x.reshape(*nearby.shape[:-1], -1)))
 
     def vectors(self, nearby: Int[Array, "*b nearby"]) -> Float[Array, "*b D"]:
         """What is added to the embeddings of the tokens before."""
-        some = (nearby >= 0)[..., None]
-        x = jnp.where(some, self.codes[...][jnp.maximum(nearby, 0)], 0)
-        x = jax.nn.silu(self.mix(x.reshape(*nearby.shape[:-1], -1)))
-        return project(x, gathered(self.out[...], ("hidden", "embed")), self.dtype)
+        out = gathered(self.out[...], ("hidden", "embed"))
+        return project(self.features(nearby), out, self.dtype)
 
     def with_copies(
         self, scores: Float[Array, "*b V"], codes: Int[Array, " V"], hidden: Float[Array, "*b D"],
@@ -53,5 +59,8 @@ class NearbyIds(nnx.Module):
         more = project(hidden, gathered(self.pointer[...], ("embed", None)), self.dtype)
         for frame in range(NEARBY_FRAMES):
             there = nearby[..., frame * NEARBY_TAPS + NEARBY_TAPS // 2, None] == codes
+            if self.changes and not frame:
+                scores = jnp.where(there, NEVER, scores)
+                continue
             scores = scores + jnp.where(there, more[..., frame, None], 0).astype(scores.dtype)
         return scores

@@ -26,6 +26,7 @@ from fv_jax.models import sequence_parallel
 from fv_jax.models.heads import Rope, in_steps
 from fv_jax.models.layers import Dense, GatedLinearUnit, Projections, RMSNorm, fuse_params
 from fv_jax.models.nearby import NearbyIds
+from fv_jax.models.places import PlaceHead
 from fv_jax.models.sharding import constrain, platform
 from fv_jax.models.tables import Leaf, Tables, level_rows
 from fv_jax.ops import decay, retention
@@ -149,6 +150,8 @@ class RetNet(nnx.Module):
         )
         if config.nearby:
             self.nearby = NearbyIds(config, codes, rngs=rngs)
+        if config.places:
+            self.places = PlaceHead(config, rngs=rngs)
 
     def init_state(self, batch: int) -> RetNetState:
         """The state before any token."""
@@ -349,7 +352,8 @@ class RetNet(nnx.Module):
             embedding, head = embedding + of_codes, head + add_up(self.level_head[...]).T
         slots = self.slot_embedding[...] if self.config.slots else None
         nearby = self.nearby if self.config.nearby else None
-        return Tables(embedding, slots, head, nearby, self.config.matmul_dtype)
+        places = self.places if self.config.places else None
+        return Tables(embedding, slots, head, nearby, places, self.config.matmul_dtype)
 
     def decoder(self) -> "Decoder":
         """The same network with its layers apart; make it once, before a decoding loop.

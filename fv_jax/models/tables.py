@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from fv_jax.models.layers import project
 from fv_jax.models.nearby import NearbyIds
+from fv_jax.models.places import PlaceHead
 from fv_jax.models.sharding import gathered
 
 # A field of a pytree: an array, or whatever JAX puts in its place (shapes, shardings, tracers).
@@ -19,7 +20,7 @@ Leaf = Any
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=["embedding", "slots", "head", "nearby"], meta_fields=["dtype"],
+    data_fields=["embedding", "slots", "head", "nearby", "places"], meta_fields=["dtype"],
 )  # fmt: skip
 @dataclasses.dataclass(frozen=True)
 class Tables:
@@ -30,6 +31,7 @@ class Tables:
         slots: embeddings of a block's slots, [slots, D]; None for none.
         head: [D, codes].
         nearby: what reads the ids nearby; None where nothing does.
+        places: what says which place changes next; None where all ids are coded.
         dtype: of the head's matmul.
     """
 
@@ -37,6 +39,7 @@ class Tables:
     slots: Leaf | None
     head: Leaf
     nearby: NearbyIds | None
+    places: PlaceHead | None
     dtype: str
 
     def embed(

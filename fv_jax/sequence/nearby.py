@@ -7,6 +7,9 @@ after, the two nearest before.
     key frames     2 knows 1     3 knows 2 and 1     4 knows 3 and 2
     interpolation  B knows A     insert 1 knows A and B     insert 2 knows insert 1 and B
 
+Where frames are coded as what changed (`sequence/changes.py`), the first of the two is the base, and
+of its places those before the known one are taken from the frame itself, as far as it is decided.
+
 `models/nearby.py` reads the ids that stand there.
 """
 
@@ -25,18 +28,21 @@ from fv_jax.sequence.vocab import FREE
 NONE = -1  # in place of a code
 
 
-def neighbors(order: Sequence[int], sequence: SequenceConfig) -> Int[np.ndarray, "T nearby"]:
+def neighbors(
+    order: Sequence[int], sequence: SequenceConfig, *, changes: bool = False
+) -> Int[np.ndarray, "T nearby"]:
     """For each place of a sequence, the places that it knows; -1 for none.
 
     Args:
         order: when each block's frame is, in any unit of time.
         sequence: layout of the blocks.
+        changes: whether frames are what changed, and what precedes a place is known of its own.
     """
-    return _neighbors(tuple(order), sequence)
+    return _neighbors(tuple(order), sequence, changes)
 
 
 @functools.lru_cache(maxsize=64)
-def _neighbors(order: tuple[int, ...], sequence: SequenceConfig) -> np.ndarray:
+def _neighbors(order: tuple[int, ...], sequence: SequenceConfig, changes: bool) -> np.ndarray:
     h, w = sequence.frame_grid
     y, x = np.mgrid[:h, :w]
     slots = np.full((sequence.stride, TAPS), -1)
@@ -51,14 +57,17 @@ def _neighbors(order: tuple[int, ...], sequence: SequenceConfig) -> np.ndarray:
         after = [other for other in known if order[other] > time]
         for frame, other in enumerate([*before[:1], *after[:1], *before[1:]][:FRAMES]):
             found[block, :, frame] = np.where(slots < 0, -1, slots + other * sequence.stride)
+            if changes and not frame:
+                before_it = found[block, :, frame, : TAPS // 2]
+                before_it += np.where(before_it < 0, 0, (block - other) * sequence.stride)
     found = found.reshape(-1, FRAMES * TAPS).astype(np.int32)
     found.flags.writeable = False  # others are given the same
     return found
 
 
 def codes_nearby(
-    tokens: Int[np.ndarray, " T"], places: Int[np.ndarray, "S nearby"], frame_start: int
-) -> Int[np.ndarray, "S nearby"]:
+    tokens: Int[np.ndarray, " T"], places: Int[np.ndarray, "*b nearby"], frame_start: int
+) -> Int[np.ndarray, "*b nearby"]:
     """The frame codes that stand at places of a row; `NONE` where there is no place or no id."""
     ids = np.where(places < 0, FREE, tokens[np.maximum(places, 0)])
     return np.maximum(ids - frame_start, NONE).astype(np.int32)

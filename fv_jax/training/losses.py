@@ -3,6 +3,9 @@
     block     [ text ........ | SN | id id id ... id ]
     predicts                    id   id id ...           the last id of a block predicts nothing
 
+Where frames are coded as what changed, the place of the next change is predicted, too, with every
+id, and with the serial number that of the first (`models/places.py`).
+
 Text and serial numbers are always given, so no loss and no logits are spent on them. Codes are
 scored some at a time: logits [B, F, P, V] never exist at once, forwards or backwards.
 """
@@ -27,6 +30,8 @@ def frame_loss(
     *,
     positions: Int[Array, "B tokens_and_next"] | None = None,
     nearby: Int[Array, "B T nearby"] | None = None,
+    places: Int[Array, "B S"] | None = None,
+    around: Int[Array, "B later P nearby"] | None = None,
     remat: str = "none",
     loss_chunk: int = 4096,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
@@ -39,11 +44,14 @@ def frame_loss(
             each of the last tokens does.
         positions: of the tokens that are left of rows, see `RetNet.chunkwise`.
         nearby: likewise.
+        places: where the frame changes again after the id that each weight is of, see `RowMaker`.
+        around: codes around all places of the frames after the first.
         remat: what the backward pass computes again (`models/retnet.py: scan_layers`).
         loss_chunk: codes that are scored at a time.
 
     Returns:
-        The loss, and `accuracy`; `weight` is the number of ids that both are means over.
+        The loss, and `accuracy`; `weight` is the number of ids that both are means over. With
+        `places` the loss is that of ids and places for each id, `places` the places' part of it.
     """
     rows, length = tokens.shape
     given = {"positions": positions, "nearby": nearby}
@@ -64,7 +72,33 @@ def frame_loss(
     total = jnp.sum(weight) * p
     # A part of a batch may have no frame with weight: it weighs nothing.
     mean = lambda values: jnp.sum(values * weight[..., None]) / jnp.maximum(total, 1)
-    return mean(losses), {"accuracy": mean(right), "weight": total}
+    metrics = {"accuracy": mean(right), "weight": total}
+    if places is None:
+        return mean(losses), metrics
+    costs = _place_costs(model.tables(), hidden, tokens, positions, places, around, sequence)
+    of_places = jnp.sum(costs) / jnp.maximum(total, 1)
+    return mean(losses) + of_places, {**metrics, "places": of_places}
+
+
+def _place_costs(
+    tables: Tables, hidden: Float[Array, "B T D"], tokens: Int[Array, "B T"],
+    positions: Int[Array, "B tokens_and_next"], places: Int[Array, "B S"],
+    around: Int[Array, "B later P nearby"], sequence: SequenceConfig,
+) -> Float[Array, "B S"]:  # fmt: skip
+    """What it costs (nats) to say where the frame changes next; 0 where that is not asked."""
+    head, first = tables.places, tokens.shape[1] - places.shape[1]
+    following = jnp.pad(tokens[:, first + 1 :], ((0, 0), (0, 1)))
+    embedded = gathered(tables.embedding, ("vocabulary", "embed"))[following]
+    block, slot = jnp.divmod(positions[:, first + 1 :], sequence.stride)
+    scores, query = head.after(hidden[:, first:], embedded)
+    # A query meets the places of its own frame.
+    of_frame = jax.nn.one_hot(block - 1, around.shape[1], dtype=query.dtype)
+    apart = jnp.einsum("bsc,bsf->bsfc", query, of_frame)
+    by_key = jnp.einsum("bsfc,bfpc->bsp", apart, head.keys(tables.nearby, around))
+    here = jnp.maximum(slot - sequence.header, -1)
+    scores = head.beyond(scores, by_key, here).astype(_wide(hidden))
+    target = jnp.take_along_axis(scores, jnp.maximum(places, 0)[..., None], axis=-1)[..., 0]
+    return jnp.where(places < 0, 0, jax.nn.logsumexp(scores, axis=-1) - target)
 
 
 def cross_entropy(

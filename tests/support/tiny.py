@@ -140,10 +140,25 @@ def model_config() -> ModelConfig:
 @functools.cache
 def model() -> Model:
     """A whole model with random weights."""
-    s = sequence()
-    network = retnet(model_config().network, Vocab(s).size, s.frame_codes)
+    return model_of(model_config())
+
+
+def model_of(config: ModelConfig, seed: int = 0) -> Model:
+    """A whole model with random weights and a config of the same sizes."""
+    s = config.sequence
+    network = retnet(config.network, Vocab(s).size, s.frame_codes, seed)
     params = nnx.to_pure_dict(nnx.state(network, nnx.Param))
-    return Model("tiny", model_config(), params, frames(), text())
+    return Model("tiny", config, params, frames(), text())
+
+
+@functools.cache
+def model_of_changes() -> Model:
+    """A model whose frames after the first are what changes."""
+    config = model_config()
+    network = dataclasses.replace(
+        config.network, nearby=6, places=config.sequence.frame_tokens
+    )
+    return model_of(dataclasses.replace(config, network=network))
 
 
 @functools.cache

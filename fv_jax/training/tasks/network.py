@@ -189,7 +189,7 @@ class NetworkTask(NetworkLoss):
             key_frame_stride=c.key_frame_stride,
             insertions=c.insertions,
             given_frames=c.given_frames,
-            skip=whole_frames(c) if c.skip else 0,
+            skip=whole_frames(c) if c.skip and not c.changes else 0,
             inherit=self._inherit,
         )
 

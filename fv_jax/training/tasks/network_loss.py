@@ -63,7 +63,7 @@ class NetworkLoss:
         del key
         return frame_loss(
             nnx.merge(self._graph, params), batch["tokens"], batch["weight"], self.sequence,
-            positions=batch.get("positions"), nearby=batch.get("nearby"),
+            **{name: values for name, values in batch.items() if name not in ("tokens", "weight")},
             remat=self.config.remat, loss_chunk=self.config.loss_chunk,
         )  # fmt: skip
 
@@ -115,11 +115,12 @@ def sequence_config(
 def network_config(
     config: NetworkExperiment, sequence: SequenceConfig, levels: tuple[int, ...]
 ) -> RetNetConfig:
-    """The network of an experiment, with slots and code levels as its sequence needs them."""
+    """The network of an experiment, with slots, code levels and places as its sequence has them."""
     return dataclasses.replace(
         config.model,
         slots=sequence.stride if config.slot_embeddings else 0,
         code_levels=levels if config.level_embeddings else (),
+        places=sequence.frame_tokens if config.changes else 0,
     )
 
 

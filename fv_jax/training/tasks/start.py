@@ -10,6 +10,7 @@ from fv_jax.config.model import RetNetConfig, SequenceConfig, to_json
 from fv_jax.config.training import NetworkExperiment
 from fv_jax.generation import pretrained
 from fv_jax.models.nearby import NearbyIds
+from fv_jax.models.places import PlaceHead
 from fv_jax.sequence.vocab import Vocab
 from fv_jax.training.tasks.network_data import frame_ids
 from fv_jax.training.tasks.network_loss import network_config, sequence_config
@@ -41,7 +42,7 @@ def model_to_start_from(config: NetworkExperiment) -> pretrained.Model | None:
         text_tokens=config.text_tokens or model.config.sequence.text_tokens,
     )
     network = network_config(config, sequence, ids.levels)
-    model = _with_nearby(_with_gaps(model, sequence), network)
+    model = _with_places(_with_nearby(_with_gaps(model, sequence), network), network)
     check_fits(config, model, network, sequence)
     return model
 
@@ -57,6 +58,20 @@ def _with_nearby(model: pretrained.Model, network: RetNetConfig) -> pretrained.M
         model,
         config=dataclasses.replace(model.config, network=config),
         params={**model.params, "nearby": nnx.to_pure_dict(nnx.state(weights, nnx.Param))},
+    )
+
+
+def _with_places(model: pretrained.Model, network: RetNetConfig) -> pretrained.Model:
+    """The model with weights that say which place changes next, where it has none."""
+    before = model.config.network
+    if before.places or not network.places or not before.nearby:
+        return model
+    config = dataclasses.replace(before, places=network.places)
+    weights = PlaceHead(config, rngs=nnx.Rngs(0))
+    return dataclasses.replace(
+        model,
+        config=dataclasses.replace(model.config, network=config),
+        params={**model.params, "places": nnx.to_pure_dict(nnx.state(weights, nnx.Param))},
     )
 
 

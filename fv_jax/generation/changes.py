@@ -1,0 +1,222 @@
+"""Decoding frames as what changed (`sequence/changes.py`): a step a change, its id and then the next
+place.
+
+    fed        header ..   SN   c1   c2   c3
+    sampled             p1   c1 p2  c2 p3  c3 END          p place, c id
+
+The first frame is one of all ids, and decoded as any (`sampler.py`). Rows change at different
+places; at a frame's end they wait for each other, and the next header is read by all in one window.
+Two things are random of a place, each a function of the request's key and the position: whether it
+changes, if it is asked, and to what. So the seed alone decides the video, whatever the batch.
+
+A place is asked whether it changes, given what came before and that nothing changed since
+(`places.change_logits`): in raster order the first that does is the next. At temperature 1 this
+draws from softmax(s); the likeliest are changes that are likelier than not. An id that is known is
+not drawn: its place changes if it must, and else it does not.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx, struct
+from jaxtyping import Array, Bool, Float, Int
+
+from fv_jax.generation.policies import gumbel, position_words
+from fv_jax.generation.sampler import (
+    DecodeState,
+    Feed,
+    Sampler,
+    codes_around,
+    every_reading,
+    guided,
+    look_up,
+    readings,
+)
+from fv_jax.models import decode_cache
+from fv_jax.models.places import change_logits
+from fv_jax.models.retnet import Decoder
+from fv_jax.models.tables import Leaf
+from fv_jax.sequence.nearby import NONE
+from fv_jax.sequence.vocab import FREE, Vocab
+
+_WHETHER = 2**31 - 1  # folded into a row's key: no position is as large
+
+
+@struct.dataclass
+class Blocks:
+    """What is known of a sequence's blocks before it is decoded.
+
+    Attributes:
+        bases: the block that each is compared with, [F] int32.
+        neighbors: the places that each place knows when its id is drawn, [T, nearby] int32.
+        before: those that it knows before anything of its frame is decided, likewise.
+    """
+
+    bases: Leaf
+    neighbors: Leaf
+    before: Leaf
+
+
+@struct.dataclass
+class Changed:
+    """What one call did.
+
+    Attributes:
+        steps: one after the other.
+        fed: tokens that each row read, [B] int32.
+        changes: ids that were drawn, [B] int32.
+    """
+
+    steps: Leaf
+    fed: Leaf
+    changes: Leaf
+
+
+def decode_changes(
+    model: Any,
+    sampler: Sampler,
+    state: DecodeState,
+    tokens: Int[Array, "B T"],
+    blocks: Blocks,
+    known: Feed | None,
+    first: Int[Array, ""] | int,
+    end: Int[Array, ""] | int,
+) -> tuple[Int[Array, "B T"], DecodeState, Changed]:
+    """Decide the FREE ids of some blocks, of which none is a sequence's first.
+
+    Args:
+        model: a `RetNet` with places.
+        sampler: the policy, and guidance; places and ids are chosen by it.
+        state: after what precedes `known`, or the block `first`.
+        tokens: whole blocks of vocabulary ids, or FREE; all are known before the block `first`.
+        blocks: of the same sequence.
+        known: places of tokens that are read before, all at once; None for none.
+        first / end: number of the first block that is decoded, and of the one after the last.
+
+    Returns:
+        tokens, the state after the last of those blocks, and what was done.
+    """
+    rows, s = len(tokens), sampler.sequence
+    # What stands behind the last block knows nothing.
+    around = jnp.pad(blocks.neighbors, ((0, 1), (0, 0)), constant_values=NONE)
+    blocks = blocks.replace(neighbors=around)
+    net, fed = state.net, jnp.zeros((rows,), jnp.int32)
+    if known is not None:
+        places, following = known.places[:, :-1], known.places[:, 1:]
+        read = look_up(tokens, jnp.minimum(places, tokens.shape[1] - 1))
+        read = readings(sampler, read, places)
+        nearby = codes_around(sampler, tokens, blocks.neighbors, following)
+        every = functools.partial(every_reading, sampler)
+        _, net = model.chunkwise(
+            read, net, every(known.length), every(known.places), nearby=nearby
+        )
+        fed = known.length
+    # Whatever was left out of it, a block ends where the next begins.
+    next_block = -(-net.position[:rows] // s.stride) * s.stride
+    origin = next_block - first * s.stride
+    buffer = sampler.buffer and max(sampler.buffer, s.header)
+    lazy = decode_cache.begin(model, net, buffer)
+    decoder = model.decoder()
+    changed = Changed(jnp.zeros((), jnp.int32), fed, jnp.zeros((rows,), jnp.int32))
+    step = lambda block, carry: _block(
+        decoder, sampler, state.keys, blocks, origin, block, *carry
+    )
+    lazy, tokens, changed = jax.lax.fori_loop(
+        jnp.int32(first), jnp.int32(end), step, (lazy, tokens, changed)
+    )
+    return tokens, DecodeState(decode_cache.settle(decoder, lazy), state.keys), changed
+
+
+def _block(decoder: Decoder, sampler: Sampler, keys, blocks: Blocks, origin, block, lazy, tokens,
+           changed: Changed):  # fmt: skip
+    """One frame, of all rows."""
+    s, rows, row = sampler.sequence, len(tokens), jnp.arange(len(tokens))
+    tables, every = decoder.tables, functools.partial(every_reading, sampler)
+    end, start = s.frame_tokens, block * s.stride
+    of_block = lambda block: jax.lax.dynamic_slice_in_dim(
+        tokens, block * s.stride + s.header, s.frame_tokens, axis=1
+    )
+    wanted, old = of_block(block), of_block(blocks.bases[block])
+    free = wanted == FREE
+    must = ~free & (wanted != old)
+    now = jnp.where(free, old, wanted)  # what is known is known to its neighbors as well
+    tokens = jax.lax.dynamic_update_slice_in_dim(tokens, now, start + s.header, axis=1)
+
+    places = start + s.header + jnp.arange(s.frame_tokens)
+    there = jnp.broadcast_to(places, wanted.shape)
+    around = codes_around(sampler, tokens, blocks.before, there)
+    place_keys = tables.places.keys(tables.nearby, around)
+    at = origin[:, None] + there
+    words = position_words(keys, at)
+    whether = jax.vmap(lambda key: jax.random.fold_in(key, _WHETHER))(keys)
+    whether = gumbel(position_words(whether, at), 2)
+
+    def feed(lazy, tokens, positions, length, nearby=None):
+        positions = every(origin[:, None] + positions)
+        x, new = decode_cache.window(decoder, tokens, lazy, positions, nearby)
+        return x, decode_cache.commit(decoder, lazy, new, every(length), positions)
+
+    def next_place(x, token, here) -> Int[Array, " B"]:
+        scores, query = tables.places.after(x, tables.embedding[every(token)])
+        by_key = jnp.einsum("rc,rpc->rp", query, place_keys)
+        scores = tables.places.beyond(scores, by_key, every(here)).astype(jnp.float32)
+        logits = change_logits(guided(sampler, scores))
+        choices = jnp.stack([jnp.zeros_like(logits), logits], axis=-1)
+        goes = jnp.where(free, sampler.policy(choices, whether) == 1, must)
+        goes &= jnp.arange(end) > here[:, None]
+        return jnp.where(goes.any(axis=1), jnp.argmax(goes, axis=1).astype(jnp.int32), end)
+
+    full = lambda value: jnp.full((rows,), value, jnp.int32)
+    head = jnp.broadcast_to(start + jnp.arange(s.header), (rows, s.header))
+    header = look_up(tokens, head)
+    x, lazy = feed(
+        lazy, readings(sampler, header[:, :-1], head[:, :-1]), head, full(s.header - 1)
+    )
+    token = header[:, -1]
+    after = next_place(x[:, -1], token, full(-1))
+
+    def step(carry):
+        lazy, tokens, token, at, after, live, changed = carry
+        place = jnp.minimum(after, end - 1)
+        goes_on = live & (after < end)
+        to = start + s.header + after  # beyond the last place stands the next header
+        nearby = codes_around(sampler, tokens, blocks.neighbors, to[:, None])
+        x, lazy = feed(
+            lazy, every(token[:, None]), jnp.stack([at, to], axis=1), live.astype(jnp.int32), nearby
+        )
+        logits = guided(sampler, tables.logits(x, nearby).astype(jnp.float32))[:, 0]
+        drawn = sampler.policy(logits, gumbel(words[row, place], logits.shape[-1]))
+        drawn = jnp.where(free[row, place], drawn + Vocab(s).frame_start, wanted[row, place])
+        keep = lambda new, before: jnp.where(goes_on, new, before)
+        token = keep(drawn, token)
+        tokens = tokens.at[row, there[row, place]].set(keep(drawn, tokens[row, there[row, place]]))
+        changed = changed.replace(
+            steps=changed.steps + 1, fed=changed.fed + live, changes=changed.changes + goes_on
+        )
+        following = next_place(x[:, 0], token, place)
+        return lazy, tokens, token, keep(to, at), keep(following, after), goes_on, changed
+
+    changed = changed.replace(steps=changed.steps + 1, fed=changed.fed + s.header - 1)
+    carry = (lazy, tokens, token, head[:, -1], after, full(1) > 0, changed)
+    carry = jax.lax.while_loop(lambda carry: jnp.any(carry[5]), step, carry)
+    return carry[0], carry[1], carry[-1]
+
+
+@functools.partial(jax.jit, static_argnames=("graph", "sampler"), donate_argnames="state")
+def decode_blocks(
+    params: Any,
+    state: DecodeState,
+    tokens: Array,
+    blocks: Blocks,
+    known: Feed | None,
+    first: Array,
+    end: Array,
+    *,
+    graph: nnx.GraphDef,
+    sampler: Sampler,
+) -> tuple[Int[Array, "B T"], DecodeState, Changed]:
+    """`decode_changes`, jitted, with the model given as parameters and graph."""
+    model = nnx.merge(graph, params)
+    return decode_changes(model, sampler, state, tokens, blocks, known, first, end)
