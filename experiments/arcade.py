@@ -64,8 +64,8 @@ def get_config(preset: Literal["cpu", "gpu"] = "cpu") -> NetworkExperiment:
             sample_every=600 if small else 2000, checkpoint_every=100 if small else 500,
         ),
         interpolation_text_drop=0.5,
-        skip=(0.3, 0.6),
-        skip_given=True,
+        changes=True,
+        skip=(0.12, 0.3, 0.6),
         loss_chunk=6144,
         expected=ExpectedData(
             clips=clips, frame_grid=(20, 20), frame_codes=6144,

@@ -125,9 +125,7 @@ class RowMaker:
         first = int(rng.integers(len(frames) - gap))
         order = first + np.asarray([0, gap, *(np.arange(1, n + 1) * (gap // (n + 1)))])
         if e.changes:
-            return self._changes(
-                text, frames, order, interpolation_serials(n), gap, kind, given=2
-            )
+            return self._changes(text, frames, order, interpolation_serials(n), gap, kind, given=2)
         if kind.length:
             return self._short_row(text, frames, order, gap, kind.length, rng)
         return self._row(text, frames, order, interpolation_serials(n), gap, given=2)
@@ -176,8 +174,7 @@ class RowMaker:
         known = predicted & (slot >= s.header - 1) & (block > 0)
         if len(tokens) - left_out.sum() > size:  # what would come next was cut off
             known[size - 2] = False
-        start = (0 if not kind.inserted else s.stride + s.header) + s.header - 2
-        start = start // self.parts * self.parts
+        start = first_scored(s, kind.inserted, self.parts)
         blocks = kind.inserted + 2 if kind.inserted else self.blocks
         around = np.full((blocks - 1, s.frame_tokens, NEARBY_FRAMES * NEARBY_TAPS), NONE, np.int32)
         there = neighbors(times, s).reshape(len(times), s.stride, -1)[1:, s.header :]
@@ -248,6 +245,16 @@ def kinds(
             length = -(-(always + ids) // parts) * parts
             found.append((share / len(e.skip), Kind(inserted, length)))
     return found
+
+
+def first_scored(sequence: SequenceConfig, inserted: int, parts: int = 1) -> int:
+    """The first token of a row of changes that has something to predict, cut to parts.
+
+    It is the one before the serial number of the first frame that is not given: of a row that
+    interpolates at the earliest after A, B's header and its own.
+    """
+    known = sequence.stride + sequence.header if inserted else 0
+    return (known + sequence.header - 2) // parts * parts
 
 
 def whole_frames(experiment: NetworkExperiment) -> int:

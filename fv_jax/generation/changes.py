@@ -1,5 +1,4 @@
-"""Decoding frames as what changed (`sequence/changes.py`): a step a change, its id and then the next
-place.
+"""Decoding frames as what changed (`sequence/changes.py`): a change a step.
 
     fed        header ..   SN   c1   c2   c3
     sampled             p1   c1 p2  c2 p3  c3 END          p place, c id
@@ -21,7 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx, struct
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Int
 
 from fv_jax.generation.policies import gumbel, position_words
 from fv_jax.generation.sampler import (
@@ -109,9 +108,7 @@ def decode_changes(
         read = readings(sampler, read, places)
         nearby = codes_around(sampler, tokens, blocks.neighbors, following)
         every = functools.partial(every_reading, sampler)
-        _, net = model.chunkwise(
-            read, net, every(known.length), every(known.places), nearby=nearby
-        )
+        _, net = model.chunkwise(read, net, every(known.length), every(known.places), nearby=nearby)
         fed = known.length
     # Whatever was left out of it, a block ends where the next begins.
     next_block = -(-net.position[:rows] // s.stride) * s.stride
@@ -120,9 +117,7 @@ def decode_changes(
     lazy = decode_cache.begin(model, net, buffer)
     decoder = model.decoder()
     changed = Changed(jnp.zeros((), jnp.int32), fed, jnp.zeros((rows,), jnp.int32))
-    step = lambda block, carry: _block(
-        decoder, sampler, state.keys, blocks, origin, block, *carry
-    )
+    step = lambda block, carry: _block(decoder, sampler, state.keys, blocks, origin, block, *carry)
     lazy, tokens, changed = jax.lax.fori_loop(
         jnp.int32(first), jnp.int32(end), step, (lazy, tokens, changed)
     )
@@ -171,9 +166,7 @@ def _block(decoder: Decoder, sampler: Sampler, keys, blocks: Blocks, origin, blo
     full = lambda value: jnp.full((rows,), value, jnp.int32)
     head = jnp.broadcast_to(start + jnp.arange(s.header), (rows, s.header))
     header = look_up(tokens, head)
-    x, lazy = feed(
-        lazy, readings(sampler, header[:, :-1], head[:, :-1]), head, full(s.header - 1)
-    )
+    x, lazy = feed(lazy, readings(sampler, header[:, :-1], head[:, :-1]), head, full(s.header - 1))
     token = header[:, -1]
     after = next_place(x[:, -1], token, full(-1))
 

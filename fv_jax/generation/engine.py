@@ -192,7 +192,12 @@ class Engine:
         if not read and (tokens[:, first] == FREE).any():
             look_at_first = look and (lambda codes, steps: look(_with(tokens, codes, s), steps))
             codes, state = self._all_ids(
-                state, sampler, stats, tokens[:, first], guesses[first], order[:1],
+                state,
+                sampler,
+                stats,
+                tokens[:, first],
+                guesses[first],
+                order[:1],
                 look=look_at_first,
             )
             tokens[:, s.header : s.stride] = codes[:, 0] + Vocab(s).frame_start

@@ -25,11 +25,13 @@ from flax import nnx
 from fv_jax.config.model import Options
 from fv_jax.files import replacing, write_text
 from fv_jax.generation import drafts
+from fv_jax.generation.changes import Blocks, decode_changes
 from fv_jax.generation.engine import BETWEEN, KEY_FRAMES
 from fv_jax.generation.plan import inserted
 from fv_jax.generation.policies import Sampling
 from fv_jax.generation.pretrained import Model
 from fv_jax.generation.sampler import Sampler, decode_tokens, start
+from fv_jax.sequence.changes import bases
 from fv_jax.sequence.nearby import neighbors
 from fv_jax.sequence.packing import interpolation_serials, key_frame_serials, pack
 from fv_jax.sequence.vocab import FREE, PAD, Vocab
@@ -121,18 +123,28 @@ def _sampler(
     blank = pack(text, free, serials, sequence, model.config.key_frame_stride)
     first = Vocab(sequence).frame_start
     # Serial numbers count time, of key frames and between them.
-    around = neighbors(serials, sequence) if model.config.network.nearby else None
+    changes = model.config.network.places > 0
+    around = neighbors(serials, sequence, changes=changes) if model.config.network.nearby else None
+    count = 1 if changes else len(serials)  # blocks of which every id is decoded
 
     def sample(text, known: list, words: tuple[Any, ...]):
         blocks = jnp.asarray(blank).reshape(len(serials), sequence.stride)
         blocks = blocks.at[:, : sequence.text_tokens].set(text)
         for block, grid in enumerate(known):
             blocks = blocks.at[block, sequence.header :].set(grid.reshape(-1) + first)
-        tokens, _, _ = decode_tokens(
-            network, sampler, start(network, sampler, [words]), blocks.reshape(1, -1),
-            jnp.asarray(guesses), None, around,
-            prefix=len(known) * sequence.stride + sequence.header - 1,
+        length, given = count * sequence.stride, len(known) * sequence.stride
+        tokens, state, _ = decode_tokens(
+            network, sampler, start(network, sampler, [words]), blocks[:count].reshape(1, -1),
+            jnp.asarray(guesses)[:length], None, None if around is None else around[:length],
+            prefix=min(given + sequence.header - 1, length),
         )  # fmt: skip
+        if changes:
+            what = Blocks(np.asarray(bases(serials)), around, neighbors(serials, sequence))
+            tokens, _, _ = decode_changes(
+                network, sampler, state,
+                blocks.at[:count].set(tokens.reshape(count, -1)).reshape(1, -1), what, None,
+                count, len(serials),
+            )  # fmt: skip
         grids = tokens.reshape(blocks.shape)[:, sequence.header :] - first
         return grids.reshape(-1, *sequence.frame_grid)
 

@@ -7,8 +7,9 @@
 The id is known where the next place is asked for; before the first place "the id" is the frame's
 serial number. A network cannot turn to a place that it does not know yet (`models/retnet.py`), so
 places are found by what stands around each of them in the frames nearest in time: that makes the
-keys. P(p) = softmax(s) is the probability that p is the next to change; so that of a change at p, if
-nothing changed since, is sigmoid(s[p] - logsumexp(s[q] for all q beyond p, END among them)).
+keys. softmax(s) are the probabilities of each place to be the next that changes. So that of a
+change at p, if nothing changed since, is sigmoid(s[p] - logsumexp(s[q])), over all q beyond p, END
+among them.
 """
 
 import jax
@@ -29,16 +30,16 @@ class PlaceHead(nnx.Module):
         width, places, dtype = config.width, config.places + 1, config.matmul_dtype
         channels = config.nearby
         self.dtype, self.scale = dtype, channels**-0.5
-        self.up = Dense(2 * width, 2 * width, dtype=dtype, gain=1.0, rngs=rngs, axes=(None, "hidden"))
+        self.up = Dense(
+            2 * width, 2 * width, dtype=dtype, gain=1.0, rngs=rngs, axes=(None, "hidden")
+        )
         self.down = nnx.Param(jnp.zeros((2 * width, width)), axes=("hidden", "embed"))
         self.place = nnx.Param(jnp.zeros((width, places)), axes=("embed", None))
         self.ahead = nnx.Param(jnp.zeros((places,)), axes=(None,))
         self.query = nnx.Param(jnp.zeros((width, channels)), axes=("embed", None))
         self.key = Dense(FEATURES * channels, channels, dtype=dtype, gain=1.0, rngs=rngs)
 
-    def keys(
-        self, nearby: NearbyIds, around: Int[Array, "*b P nearby"]
-    ) -> Float[Array, "*b P C"]:
+    def keys(self, nearby: NearbyIds, around: Int[Array, "*b P nearby"]) -> Float[Array, "*b P C"]:
         """What places are found by, of the codes around each in frames that are known."""
         return self.key(nearby.features(around)) * self.scale
 

@@ -46,9 +46,7 @@ def unchanged(
     return same.reshape(tokens.shape)
 
 
-def whole(
-    row: Compact, order: Sequence[int], sequence: SequenceConfig
-) -> Int[np.ndarray, "B F P"]:
+def whole(row: Compact, order: Sequence[int], sequence: SequenceConfig) -> Int[np.ndarray, "B F P"]:
     """Frame codes, in packed order, of rows of changes."""
     size = len(order) * sequence.stride
     codes = np.full((len(row.tokens), size + 1), -1)

@@ -7,8 +7,8 @@ after, the two nearest before.
     key frames     2 knows 1     3 knows 2 and 1     4 knows 3 and 2
     interpolation  B knows A     insert 1 knows A and B     insert 2 knows insert 1 and B
 
-Where frames are coded as what changed (`sequence/changes.py`), the first of the two is the base, and
-of its places those before the known one are taken from the frame itself, as far as it is decided.
+Where frames are coded as what changed (`sequence/changes.py`), the first of the two is the base,
+and what precedes the place is known of the frame itself, instead of there.
 
 `models/nearby.py` reads the ids that stand there.
 """

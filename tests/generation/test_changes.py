@@ -79,7 +79,9 @@ def chosen_again(model, text, frames, serials, gap, key, policy, given=0):
         goes &= np.arange(s.frame_tokens) > here
         found.append(int(goes.argmax()) if goes.any() else s.frame_tokens)
         inside = t + 2 < length and int(row.positions[0, t + 2]) // s.stride == block
-        wanted.append(int(row.positions[0, t + 2]) % s.stride - s.header if inside else s.frame_tokens)
+        wanted.append(
+            int(row.positions[0, t + 2]) % s.stride - s.header if inside else s.frame_tokens
+        )
     return found, wanted
 
 

@@ -8,14 +8,12 @@ import jax
 import numpy as np
 import pytest
 import tiny
-from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from fv_jax.config.model import Options
 from fv_jax.generation.engine import Engine
 from fv_jax.generation.generator import Generator
 from fv_jax.generation.stream import Stream
-from fv_jax.sequence.vocab import Vocab
 
 OPTIONS = Options(insert=3, inherit=0.3, window=4)
 ROUND = 9  # frames of three key frames and what lies between
@@ -52,19 +50,29 @@ def test_the_first_round_is_what_generate_makes(generator, frames):
     assert [frame.index for frame in frames] == list(range(ROUND + 8))
 
 
-def test_the_same_holds_where_the_network_reads_ids_nearby():
+@pytest.mark.parametrize("changes", [False, True])
+def test_the_same_holds_where_the_network_reads_ids_nearby(changes):
     config = tiny.model_config()
     config = dataclasses.replace(config, network=dataclasses.replace(config.network, nearby=3))
-    sequence = config.sequence
-    network = tiny.retnet(config.network, Vocab(sequence).size, sequence.frame_codes)
-    params = nnx.to_pure_dict(nnx.state(network, nnx.Param))
-    model = dataclasses.replace(tiny.model(), config=config, params=params)
+    model = tiny.model_of_changes() if changes else tiny.model_of(config)
     generator = Generator(model, Engine(model, tiny.STEP_TIME))
     (clip,) = generator.generate(tiny.PROMPTS[:1], seed=40, options=OPTIONS)
     frames = take(begin(generator), ROUND)
     np.testing.assert_array_equal(ids(frames), clip.ids)
     (plain,) = tiny.generator().generate(tiny.PROMPTS[:1], seed=40, options=OPTIONS)
     assert (plain.ids != clip.ids).any()
+
+
+@pytest.mark.filterwarnings("ignore:the model was trained with")
+@pytest.mark.parametrize("made", [3, 7])
+def test_a_stream_of_changes_goes_on_in_rounds_and_from_a_file(tmp_path, made):
+    model = tiny.model_of_changes()
+    maker = Generator(model, Engine(model, tiny.STEP_TIME))
+    whole, stream = take(begin(maker), ROUND + 8), begin(maker)
+    take(stream, made)
+    stream.save(tmp_path / "stream.safetensors")
+    again = Stream.load(Generator(model), tmp_path / "stream.safetensors")
+    np.testing.assert_array_equal(ids(take(again, 10)), ids(whole[made : made + 10]))
 
 
 def test_later_rounds_go_on_with_the_same_rhythm(frames):

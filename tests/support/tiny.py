@@ -155,9 +155,7 @@ def model_of(config: ModelConfig, seed: int = 0) -> Model:
 def model_of_changes() -> Model:
     """A model whose frames after the first are what changes."""
     config = model_config()
-    network = dataclasses.replace(
-        config.network, nearby=6, places=config.sequence.frame_tokens
-    )
+    network = dataclasses.replace(config.network, nearby=6, places=config.sequence.frame_tokens)
     return model_of(dataclasses.replace(config, network=network))
 
 

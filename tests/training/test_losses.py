@@ -13,6 +13,8 @@ from flax import nnx
 from fv_jax.config.model import NEARBY_FRAMES as FRAMES
 from fv_jax.config.model import NEARBY_TAPS as TAPS
 from fv_jax.config.model import SequenceConfig
+from fv_jax.config.training import NetworkExperiment
+from fv_jax.data.batches import RowMaker, blocks_of_a_row, kinds
 from fv_jax.sequence.packing import key_frame_serials, pack, pad_text
 from fv_jax.sequence.skipping import compact
 from fv_jax.sequence.vocab import PAD, Vocab
@@ -230,3 +232,52 @@ def test_a_batch_without_weight_loses_nothing_and_has_no_gradient():
     value, gradients = jax.jit(jax.value_and_grad(loss))(params)
     assert value == 0
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(gradients))
+
+
+@pytest.mark.parametrize("task", ["key frames", "interpolation"])
+def test_what_all_frames_cost_as_changes_adds_up_to_one_probability(x64, task):
+    """Of every second (or inserted) frame that there can be after the same ones before it."""
+    s = SequenceConfig(
+        text_tokens=2, frame_grid=(2, 2), text_vocabulary=tiny.text().size, frame_codes=3,
+        serial_numbers=4,
+    )  # fmt: skip
+    config = dataclasses.replace(
+        tiny.NETWORK, slots=s.stride, code_levels=(), nearby=4, places=s.frame_tokens
+    )
+    experiment = NetworkExperiment(
+        "tiny", text_tokens=2, serial_numbers=4, key_frames=2, key_frame_stride=2, text_drop=1.0,
+        insertions=((2, 1),), interpolation_text_drop=1.0, changes=True, skip=(1.0,),
+        model=dataclasses.replace(config, slots=0, places=0),
+    )  # fmt: skip
+    rows = RowMaker(experiment, s, tiny.text(), blocks_of_a_row(experiment))
+    inserted = int(task == "interpolation")
+    kind = next(k for _, k in kinds(experiment, s) if k.inserted == inserted)
+    every = np.stack([np.arange(3**4) // 3**i % 3 for i in range(4)], axis=1)
+    first, last = np.asarray([0, 1, 2, 2]), np.asarray([1, 1, 2, 0])
+
+    def batch_of(frames):
+        made = []
+        for frame in frames:
+            clip = [first, frame, last] if inserted else [first, last, frame]
+            made.append(rows((tiny.PROMPTS[0], np.stack(clip)), np.random.default_rng(0), kind))
+        return {name: jnp.asarray([row[name] for row in made]) for name in made[0]}
+
+    model = tiny.retnet(config, Vocab(s).size, s.frame_codes)
+
+    @jax.jit
+    def nats(batch):
+        loss, metrics = frame_loss(model, sequence=s, **batch)
+        return loss * jnp.maximum(metrics["weight"], 1)
+
+    batch = batch_of(every)
+    assert len({row.sum() for row in np.asarray(batch["weight"])}) > 1  # of other lengths
+    costs = jax.vmap(lambda row: nats(jax.tree.map(lambda x: x[None], row)))(batch)
+    if not inserted:  # without the first frame, which all have
+        alone = jax.tree.map(lambda x: x[:1], batch)
+        in_first = np.asarray(alone["positions"])[:, 1:] < s.stride
+        in_first = in_first[:, -alone["weight"].shape[1] :]
+        alone["weight"] = jnp.where(in_first, alone["weight"], 0)
+        alone["places"] = jnp.where(in_first, alone["places"], -1)
+        costs = costs - nats(alone)
+    assert float(jnp.exp(-costs).sum()) == pytest.approx(1, abs=1e-9)
+    assert float(costs.max() - costs.min()) > 0.5

@@ -9,7 +9,7 @@ from flax import nnx
 
 from fv_jax.config.model import NEARBY_FRAMES, NEARBY_TAPS, RetNetConfig, SequenceConfig
 from fv_jax.config.training import NetworkExperiment
-from fv_jax.data.batches import blocks_of_a_row, kinds
+from fv_jax.data.batches import blocks_of_a_row, first_scored, kinds
 from fv_jax.generation import pretrained
 from fv_jax.models.retnet import RetNet
 from fv_jax.models.sharding import of_params
@@ -69,16 +69,26 @@ class NetworkLoss:
 
     def batch_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes of the largest batch of all processes."""
-        rows, length = self.config.run.batch_size, self.blocks * self.sequence.stride
-        shapes = {
-            "tokens": jax.ShapeDtypeStruct((rows, length), jnp.int32),
-            "weight": jax.ShapeDtypeStruct((rows, self.blocks), jnp.float32),
-        }
+        length, nearby = self.blocks * self.sequence.stride, NEARBY_FRAMES * NEARBY_TAPS
+        shapes: dict[str, tuple[int, ...]] = {"tokens": (length,), "weight": (self.blocks,)}
+        if self.config.changes:
+            choices = kinds(self.config, self.sequence, self.parts)
+            kind = max((kind for _, kind in choices), key=lambda kind: kind.length)
+            length = kind.length
+            scored = length - first_scored(self.sequence, kind.inserted, self.parts)
+            later = (kind.inserted + 2 if kind.inserted else self.blocks) - 1
+            shapes = {
+                "tokens": (length,), "weight": (scored,), "places": (scored,),
+                "positions": (length + 1,),
+                "around": (later, self.sequence.frame_tokens, nearby),
+            }  # fmt: skip
         if self.network.nearby:
-            shapes["nearby"] = jax.ShapeDtypeStruct(
-                (rows, length, NEARBY_FRAMES * NEARBY_TAPS), jnp.int32
-            )
-        return shapes
+            shapes["nearby"] = (length, nearby)
+        rows, dtype = self.config.run.batch_size, {"weight": jnp.float32}
+        return {
+            name: jax.ShapeDtypeStruct((rows, *shape), dtype.get(name, jnp.int32))
+            for name, shape in shapes.items()
+        }
 
     def _model(self, key: jax.Array) -> RetNet:
         s = self.sequence
