@@ -100,7 +100,7 @@ def decode_changes(
     rows, s = len(tokens), sampler.sequence
     # What stands behind the last block knows nothing.
     around = jnp.pad(blocks.neighbors, ((0, 1), (0, 0)), constant_values=NONE)
-    blocks = blocks.replace(neighbors=around)
+    blocks = jax.tree.map(jnp.asarray, blocks.replace(neighbors=around))
     net, fed = state.net, jnp.zeros((rows,), jnp.int32)
     if known is not None:
         places, following = known.places[:, :-1], known.places[:, 1:]

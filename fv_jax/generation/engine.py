@@ -202,11 +202,11 @@ class Engine:
             )
             tokens[:, s.header : s.stride] = codes[:, 0] + Vocab(s).frame_start
             read = 1
-        return self._changes(state, sampler, stats, tokens, order, read, look)
+        return self._changes(state, sampler, stats, tokens, order, read, look, taken[-1])
 
     def _changes(
         self, state: DecodeState, sampler: Sampler, stats: Stats, tokens: Int[np.ndarray, "B T"],
-        order: Sequence[int], read: int, look: Look | None,
+        order: Sequence[int], read: int, look: Look | None, taken: int,
     ) -> tuple[Int[np.ndarray, "B F P"], DecodeState]:  # fmt: skip
         """`decode` of blocks after the first, as what changes (`generation/changes.py`)."""
         s, count = sampler.sequence, len(order)
@@ -220,7 +220,7 @@ class Engine:
         )  # fmt: skip
         size, whole = known and known.places.shape, tokens
         # Who looks on is shown every frame; else all are one call.
-        ends, taken = ([begin, *range(begin + 1, count + 1)] if look else [count]), 0
+        ends = [begin, *range(begin + 1, count + 1)] if look else [count]
         for end in ends:
             whole, state, changed = self._call(
                 decode_blocks, (size, tokens.shape), stats, self.model.params, state, whole,
@@ -345,11 +345,6 @@ def _joined(made: list[tuple], parts: list[Int[np.ndarray, " rows"]]) -> tuple:
         join([c.accepted for c in counts]),
     )  # fmt: skip
     return join(tokens), state, counted
-
-
-def _with(tokens: Int[np.ndarray, "B T"], codes: Int[np.ndarray, "B first P"], sequence: Any):
-    """What is decided, with frames that are decided first."""
-    return np.concatenate([codes, _decided(tokens, sequence)[:, codes.shape[1] :]], axis=1)
 
 
 def _decided(tokens: Int[np.ndarray, "B T"], sequence: Any) -> Int[np.ndarray, "B F P"]:

@@ -124,7 +124,9 @@ def _sampler(
     first = Vocab(sequence).frame_start
     # Serial numbers count time, of key frames and between them.
     changes = model.config.network.places > 0
-    around = neighbors(serials, sequence, changes=changes) if model.config.network.nearby else None
+    around = None
+    if model.config.network.nearby:
+        around = jnp.asarray(neighbors(serials, sequence, changes=changes))
     count = 1 if changes else len(serials)  # blocks of which every id is decoded
 
     def sample(text, known: list, words: tuple[Any, ...]):
@@ -135,7 +137,7 @@ def _sampler(
         length, given = count * sequence.stride, len(known) * sequence.stride
         tokens, state, _ = decode_tokens(
             network, sampler, start(network, sampler, [words]), blocks[:count].reshape(1, -1),
-            jnp.asarray(guesses)[:length], None, None if around is None else around[:length],
+            jnp.asarray(guesses[:length]), None, None if around is None else around[:length],
             prefix=min(given + sequence.header - 1, length),
         )  # fmt: skip
         if changes:

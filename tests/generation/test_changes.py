@@ -10,17 +10,20 @@ import tiny
 from flax import nnx
 
 from fv_jax.config.model import Options
+from fv_jax.generation import exported
 from fv_jax.generation.changes import _WHETHER
 from fv_jax.generation.engine import BETWEEN, KEY_FRAMES, Engine
 from fv_jax.generation.generator import Generator
+from fv_jax.generation.plan import plan_videos
 from fv_jax.generation.policies import Sampling, gumbel, position_words
 from fv_jax.generation.sampler import start
+from fv_jax.generation.stats import Stats
 from fv_jax.models.places import change_logits
 from fv_jax.sequence.changes import unchanged
 from fv_jax.sequence.nearby import codes_nearby, neighbors
 from fv_jax.sequence.packing import interpolation_serials, key_frame_serials, pack, pad_text
 from fv_jax.sequence.skipping import compact
-from fv_jax.sequence.vocab import Vocab
+from fv_jax.sequence.vocab import FREE, Vocab
 
 MODEL = tiny.model_of_changes()
 PLAIN = Options(guidance=1.0, insert=0)
@@ -113,3 +116,122 @@ def test_inserted_frames_are_what_the_parallel_form_chooses(maker):
     found, wanted = chosen_again(MODEL, text, frames, serials, 0, key, Sampling(1.0), given=2)
     assert found == wanted
     assert len(found) > 4
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_the_seed_alone_decides_whatever_the_batch(maker, guidance):
+    options = Options(guidance=guidance, inherit=0.5)
+    clips = maker.generate([*tiny.PROMPTS, tiny.PROMPTS[0]], seed=[3, 4, 5], options=options)
+    for index in (1, 2):
+        prompt = [*tiny.PROMPTS, tiny.PROMPTS[0]][index]
+        (alone,) = maker.generate([prompt], seed=3 + index, options=options)
+        np.testing.assert_array_equal(alone.ids, clips[index].ids)
+    assert (clips[0].ids != clips[2].ids).any()
+
+
+def test_guidance_moves_ids_and_places(maker):
+    ids = [
+        maker.generate(tiny.PROMPTS[:1], seed=3, options=dataclasses.replace(PLAIN, guidance=g))
+        for g in (1.0, 4.0)
+    ]
+    first, second = (clips[0].ids for clips in ids)
+    assert (first != second).any()
+
+
+def test_windows_guesses_and_who_looks_on_change_nothing(maker):
+    seen, prompts = [], tiny.PROMPTS[:1]
+    (want,) = maker.generate(prompts, seed=8)
+    for options in (
+        Options(window=1),
+        Options(window=8),
+        Options(drafts=False),
+        Options(skip=False),
+    ):
+        (clip,) = maker.generate(prompts, seed=8, options=options)
+        np.testing.assert_array_equal(clip.ids, want.ids)
+    plan = plan_videos(MODEL, prompts, seed=8)
+    (clip,) = maker.run(plan, seen.append)
+    np.testing.assert_array_equal(clip.ids, want.ids)
+    key = [look for look in seen if look.gaps is None]
+    open_ids = [int((look.ids < 0).sum()) for look in key]
+    assert open_ids[0] == 3 * 16
+    assert open_ids == sorted(open_ids, reverse=True)
+    assert open_ids[-1] == 0
+    assert {16, 32} <= {*open_ids}  # frame by frame
+    assert [look.steps for look in key] == sorted(look.steps for look in key)
+
+
+def test_given_frames_are_kept_and_read(maker):
+    frames = tiny.video(2)
+    clips = [
+        maker.generate(tiny.PROMPTS[:1], seed=1, options=PLAIN, first_frames=given)[0]
+        for given in (frames[:1], frames, frames[[0, 0]])
+    ]
+    given = MODEL.frames.encode_clips([frames])[0]
+    for clip, count in zip(clips, (1, 2, 1)):
+        np.testing.assert_array_equal(clip.ids[:count], given[:count])
+    assert (clips[1].ids[2] != clips[2].ids[2]).any()
+
+
+def test_known_ids_are_fed_as_in_the_parallel_form(maker):
+    """Rows of which some frames are known: the state after them is that of the chunkwise form."""
+    s, rng = MODEL.config.sequence, np.random.default_rng(0)
+    engine, network = maker.engine, nnx.merge(MODEL.graph, MODEL.params)
+    text = np.stack([pad_text(MODEL.text.encode(prompt), s) for prompt in tiny.PROMPTS])
+    frames = np.repeat(rng.integers(36, size=(2, 1, 16)), 3, axis=1)
+    change = rng.uniform(size=frames.shape) < 0.3
+    frames = np.where(change, rng.integers(36, size=frames.shape), frames)
+    tokens = pack(text, frames, [1, 2, 3], s)
+    sampler = engine.sampler(Sampling(), 2, guidance=1.5)
+    # One id of the last frame is open in the other row: this row's frames are all known.
+    open_one = tokens.copy()
+    open_one[1, 2 * s.stride + s.header + 5] = FREE
+    codes, state = engine.decode(
+        engine.start(sampler, [(0, 0), (1, 0)]), sampler, Stats(), tokens=open_one,
+        guesses=np.full(tokens.shape[1], -1, np.int32), order=range(3),
+    )  # fmt: skip
+    np.testing.assert_array_equal(codes[0], frames[0])
+    frames[1, 2, 5] = codes[1, 2, 5]
+    np.testing.assert_array_equal(codes[1], frames[1])
+    tokens = pack(text, frames, [1, 2, 3], s)
+    row = compact(tokens, unchanged(tokens, range(3), s), tokens.shape[1])
+    known = np.pad(neighbors(range(3), s, changes=True), ((0, 1), (0, 0)), constant_values=-1)
+    # What follows the last token is beyond the row, whatever the last change was.
+    inside = np.arange(row.positions.shape[1]) < row.length[:, None]
+    positions = np.where(inside, row.positions, tokens.shape[1])
+    following = positions[:, 1:]
+    nearby = np.stack(
+        [codes_nearby(t, known[at], Vocab(s).frame_start) for t, at in zip(tokens, following)]
+    )
+    text_slots = row.positions[:, :-1] % s.stride < s.text_tokens
+    both = np.concatenate([row.tokens, np.where(text_slots, 0, row.tokens)])
+    twice = lambda x: jnp.asarray(np.concatenate([x, x]))
+    _, want = network.chunkwise(
+        jnp.asarray(both), network.init_state(4), twice(row.length), twice(positions),
+        twice(nearby),
+    )  # fmt: skip
+    np.testing.assert_array_equal(state.net.position, want.position)
+    tiny.assert_close(state.net.retention, want.retention, "float32")
+
+
+def test_what_is_fed_is_told(maker):
+    (clip,) = maker.generate(tiny.PROMPTS[:1], seed=2, options=PLAIN)
+    changes = int((clip.ids[1:] != clip.ids[:-1]).sum())
+    s = MODEL.config.sequence
+    assert clip.stats["fed"] == 3 * s.header + s.frame_tokens + changes
+    assert clip.stats["sampled"] == s.frame_tokens + changes
+
+
+def test_exported_samplers_make_the_same(maker):
+    sample = exported._key_frames(MODEL, PLAIN)
+    text = pad_text(MODEL.text.encode(tiny.PROMPTS[0]), MODEL.config.sequence)
+    (clip,) = maker.generate(tiny.PROMPTS[:1], seed=9, options=PLAIN)
+    made = jax.jit(sample)(jnp.asarray(text), jnp.uint32(9))
+    np.testing.assert_array_equal(made, clip.ids)
+    options = Options(insert=3, inherit=0.0, insert_temperature=1.0)
+    between = exported._between(MODEL, options, 3)
+    frames = tiny.video(2)
+    clip = maker.interpolate(frames, prompt=tiny.PROMPTS[0], seed=9, options=options)
+    a, b = jnp.asarray(clip.ids[0]), jnp.asarray(clip.ids[-1])
+    made = jax.jit(between)(jnp.asarray(text), a, b, jnp.uint32(9), jnp.uint32(0))
+    np.testing.assert_array_equal(made, clip.ids[1:-1])
