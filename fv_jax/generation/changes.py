@@ -186,8 +186,9 @@ def _block(decoder: Decoder, sampler: Sampler, keys, blocks: Blocks, origin, blo
         token = keep(drawn, token)
         tokens = tokens.at[row, there[row, place]].set(keep(drawn, tokens[row, there[row, place]]))
         changed = changed.replace(
-            steps=changed.steps + 1, fed=changed.fed + live, changes=changed.changes + goes_on
-        )
+            steps=changed.steps + 1, fed=changed.fed + live,
+            changes=changed.changes + (goes_on & free[row, place]),
+        )  # fmt: skip
         following = next_place(x[:, 0], token, place)
         return lazy, tokens, token, keep(to, at), keep(following, after), goes_on, changed
 

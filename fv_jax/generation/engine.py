@@ -187,22 +187,21 @@ class Engine:
             return self._all_ids(
                 state, sampler, stats, tokens, guesses, order, read, left_out, look
             )
-        s, tokens = sampler.sequence, tokens.copy()
-        first = slice(s.stride)
+        s, tokens, first, taken = sampler.sequence, tokens.copy(), slice(sampler.sequence.stride), 0
         if not read and (tokens[:, first] == FREE).any():
-            look_at_first = look and (lambda codes, steps: look(_with(tokens, codes, s), steps))
+
+            def look_at_first(codes: Int[np.ndarray, "B first P"], steps: int) -> None:
+                nonlocal taken
+                taken = steps
+                look(np.concatenate([codes, _decided(tokens, s)[:, 1:]], axis=1), steps)
+
             codes, state = self._all_ids(
-                state,
-                sampler,
-                stats,
-                tokens[:, first],
-                guesses[first],
-                order[:1],
-                look=look_at_first,
-            )
+                state, sampler, stats, tokens[:, first], guesses[first], order[:1],
+                look=look and look_at_first,
+            )  # fmt: skip
             tokens[:, s.header : s.stride] = codes[:, 0] + Vocab(s).frame_start
             read = 1
-        return self._changes(state, sampler, stats, tokens, order, read, look, taken[-1])
+        return self._changes(state, sampler, stats, tokens, order, read, look, taken)
 
     def _changes(
         self, state: DecodeState, sampler: Sampler, stats: Stats, tokens: Int[np.ndarray, "B T"],
