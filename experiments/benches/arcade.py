@@ -231,7 +231,7 @@ def _times(generator: Generator, repeats: int) -> dict[str, float]:
     """Median seconds, all ways in turns."""
     model = generator.model.config
     layout = ways.sequence(_CELL, model.sequence.text_tokens, model.sequence.frame_codes)
-    network = dataclasses.replace(model.network, slots=0, code_levels=(), nearby=0)
+    network = dataclasses.replace(model.network, slots=0, code_levels=(), nearby=0, places=0)
     retnets = ways.RetNets(network, layout)
     inserted = [call for _, call in retnets.inserted(_CELL).calls]
     whole = {

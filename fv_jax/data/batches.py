@@ -175,7 +175,7 @@ class RowMaker:
         if len(tokens) - left_out.sum() > size:  # what would come next was cut off
             known[size - 2] = False
         start = first_scored(s, kind.inserted, self.parts)
-        blocks = kind.inserted + 2 if kind.inserted else self.blocks
+        blocks = kind.inserted + 2 if kind.inserted else key_frame_blocks(self.experiment)
         around = np.full((blocks - 1, s.frame_tokens, NEARBY_FRAMES * NEARBY_TAPS), NONE, np.int32)
         there = neighbors(times, s).reshape(len(times), s.stride, -1)[1:, s.header :]
         around[: len(times) - 1] = codes_nearby(tokens, there, Vocab(s).frame_start)
@@ -234,7 +234,7 @@ def kinds(
     of_key_frames = e.key_frame_share if e.insertions else 1.0
     found = [(of_key_frames, Kind(0))] if of_key_frames and not e.changes else []
     # Share of such rows, their frames, and those that they insert.
-    rows = [(of_key_frames, blocks_of_a_row(e), 0)] if of_key_frames and e.changes else []
+    rows = [(of_key_frames, key_frame_blocks(e), 0)] if of_key_frames and e.changes else []
     for inserted in sorted({n for _, n in e.insertions}):
         of_these = sum(n for _, n in e.insertions if n == inserted) / frames
         rows.append(((1 - e.key_frame_share) * of_these, inserted + 2, inserted))
@@ -264,12 +264,17 @@ def whole_frames(experiment: NetworkExperiment) -> int:
 
 def blocks_of_a_row(experiment: NetworkExperiment, parts: int = 1) -> int:
     """Blocks of the longest task's row, and more until it can be cut into as many parts."""
-    e = experiment
-    need = max([e.key_frames] + [n + 2 for _, n in e.insertions])
+    need = max([key_frame_blocks(experiment)] + [n + 2 for _, n in experiment.insertions])
+    return -(-need // parts) * parts
+
+
+def key_frame_blocks(experiment: NetworkExperiment) -> int:
+    """Blocks of the longest row of the key-frame task."""
+    e, after = experiment, 0
     if e.given_frames:
         count = key_frames_after(e.given_frames, e.key_frames)
-        need = max(need, len(given_serials(e.given_frames, count)))
-    return -(-need // parts) * parts
+        after = len(given_serials(e.given_frames, count))
+    return max(e.key_frames, after)
 
 
 class Batches(grain.DatasetIterator):

@@ -10,8 +10,10 @@ import tiny
 from fv_jax.config.training import NetworkExperiment
 from fv_jax.data.batches import Kind, RowMaker, blocks_of_a_row, kinds, training_batches
 from fv_jax.generation.skip_mask import regions
+from fv_jax.sequence.changes import bases, whole
 from fv_jax.sequence.nearby import codes_nearby, neighbors
 from fv_jax.sequence.packing import interpolation_serials, key_frame_serials, unpack
+from fv_jax.sequence.skipping import Compact
 from fv_jax.sequence.vocab import PAD, Vocab
 
 EXPERIMENT = NetworkExperiment(
@@ -393,3 +395,67 @@ def test_batches_of_one_length_are_resumed_and_shared_like_others():
             again = next(resumed)
             for name in want:
                 np.testing.assert_array_equal(again[name], want[name])
+
+
+CHANGES = dict(
+    changes=True, skip=(1.0, 0.05), insertions=((4, 3),),
+    model=dataclasses.replace(tiny.NETWORK, slots=0, nearby=3),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("inserted", [0, 3])
+def test_a_row_of_changes_has_every_change_and_says_where_the_next_one_is(inserted):
+    maker, s = rows_of(**CHANGES), tiny.sequence()
+    lengths = sorted(k.length for _, k in kinds(maker.experiment, s) if k.inserted == inserted)
+    blocks, cut = (5 if inserted else 4), 0
+    times = interpolation_serials(3) if inserted else range(4)
+    always, most = blocks * 10 + 16, 16 * (blocks - 1)
+    assert lengths == [always + int(np.ceil(0.05 * most)), always + most]
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        row = maker(Moving().draw(0, rng), rng, Kind(inserted, lengths[seed % 2]))
+        size = len(row["tokens"])
+        length = int((np.diff(row["positions"]) > 0).sum())
+        part = Compact(row["tokens"][None], row["positions"][None], np.asarray([length], np.int32))
+        frames = whole(part, times, s)[0]
+        at = row["positions"][:length]
+        present = at[at % s.stride >= s.header]
+        for place in present[present >= s.stride]:
+            block, slot = divmod(int(place), s.stride)
+            base = frames[bases(times)[block]]
+            assert frames[block, slot - s.header] != base[slot - s.header]
+        # Every id and every place that is not given is predicted once; what was cut off is not.
+        start = size - len(row["places"])
+        weight, places = (np.pad(row[name], (start, 0)) for name in ("weight", "places"))
+        places[:start] = -1
+        given = 2 if inserted else 0
+        assert weight.sum() == (present // s.stride >= given).sum()
+        for t in range(length - 1):
+            block, slot = divmod(int(at[t + 1]), s.stride)
+            if block < max(given, 1) or slot < s.header - 1:
+                assert places[t] == -1
+                continue
+            then = int(at[t + 2]) if t + 2 < length else -1
+            if then < 0 and length == size:
+                cut += places[t] == -1
+                continue
+            inside = then // s.stride == block
+            assert places[t] == (then % s.stride - s.header if inside else s.frame_tokens)
+        assert (places[length - 1 :] == -1).all()
+        assert not weight[length - 1 :].any()
+        around = row["around"]
+        assert around.shape == (blocks - 1, 16, 18)
+        for block in range(1, blocks):
+            np.testing.assert_array_equal(around[block - 1, :, 4], frames[bases(times)[block]])
+    assert cut  # a row with too little room
+
+
+def test_rows_of_changes_lack_more_than_rows_of_all_ids():
+    maker = rows_of(**CHANGES)
+    shapes = {
+        next(batches)["tokens"].shape[1]
+        for batches in [training_batches(Moving(), maker, seed=0, batch_size=2)]
+        for _ in range(40)
+    }
+    assert shapes == {kind.length for _, kind in kinds(maker.experiment, tiny.sequence())}
+    assert min(shapes) < blocks_of_a_row(maker.experiment) * tiny.sequence().stride

@@ -9,7 +9,7 @@ from flax import nnx
 
 from fv_jax.config.model import NEARBY_FRAMES, NEARBY_TAPS, RetNetConfig, SequenceConfig
 from fv_jax.config.training import NetworkExperiment
-from fv_jax.data.batches import blocks_of_a_row, first_scored, kinds
+from fv_jax.data.batches import blocks_of_a_row, first_scored, key_frame_blocks, kinds
 from fv_jax.generation import pretrained
 from fv_jax.models.retnet import RetNet
 from fv_jax.models.sharding import of_params
@@ -76,7 +76,7 @@ class NetworkLoss:
             kind = max((kind for _, kind in choices), key=lambda kind: kind.length)
             length = kind.length
             scored = length - first_scored(self.sequence, kind.inserted, self.parts)
-            later = (kind.inserted + 2 if kind.inserted else self.blocks) - 1
+            later = (kind.inserted + 2 if kind.inserted else key_frame_blocks(self.config)) - 1
             shapes = {
                 "tokens": (length,), "weight": (scored,), "places": (scored,),
                 "positions": (length + 1,),

@@ -248,6 +248,49 @@ def test_a_training_whose_network_reads_ids_nearby_starts_from_one_that_does_not
     assert loss == pytest.approx(float(plain.loss(before, batch, jax.random.key(0))[0]), rel=1e-6)
 
 
+@pytest.fixture(scope="module")
+def changing(folder, config):
+    """Settings of a network of changes that starts from one of all ids."""
+    return dataclasses.replace(
+        config, start=str(folder / "model"), changes=True, skip=(0.5,),
+        model=dataclasses.replace(config.model, nearby=3),
+        run=dataclasses.replace(
+            config.run, steps=16, batch_size=2, sample_every=16, checkpoint_every=8,
+        ),
+    )  # fmt: skip
+
+
+def test_a_training_of_changes_starts_from_a_model_of_all_ids(folder, changing, tmp_path):
+    task = network_task(changing, tmp_path)
+    before = Generator.load(str(folder / "model")).model.params
+    started = dict(task.start)
+    assert task.network.places == task.sequence.frame_tokens
+    assert not started.pop("nearby")["pointer"].any()
+    assert not started.pop("places")["place"].any()
+    assert jax.tree.all(jax.tree.map(np.array_equal, started, before))
+    shapes = {name: tuple(x.shape[1:]) for name, x in task.batch_shapes().items()}
+    batches, found = task.data(range(2)), []
+    for _ in range(20):
+        found.append({name: x.shape[1:] for name, x in next(batches).items()})
+    assert max(found, key=lambda shape: shape["tokens"]) == shapes
+
+
+def test_a_training_of_changes_learns_makes_videos_and_is_taken_up_where_it_was(changing, tmp_path):
+    home, again = tmp_path / "run", tmp_path / "again"
+    train(network_task(changing, tmp_path / "tokens"), changing, home)
+    shutil.copytree(home, again)
+    shutil.rmtree(again / "checkpoints" / "16")
+    train(network_task(changing, tmp_path / "tokens"), changing, again)
+    seen = losses(home)
+    assert losses(again) == seen
+    assert len(seen) == 16
+    assert np.mean([seen[s] for s in range(9, 17)]) < np.mean([seen[s] for s in range(1, 9)])
+    generator = Generator.load(str(home / "model"))
+    assert generator.model.config.skip == 0
+    (clip,) = generator.generate(tiny.PROMPTS[:1])
+    assert clip.frames.shape == (9, 64, 64, 3)
+
+
 @pytest.fixture
 def unread(monkeypatch):
     """No source may be opened, nor tokens."""
