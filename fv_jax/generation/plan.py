@@ -165,6 +165,7 @@ def plan_videos(
             *unknown_words(model, requests),
             *untrained_levels(model, insert, model.config.key_frame_fps),
             *unknown_shares(model, options, insert),
+            *unused_window(model, options),
         ),
         refused,
     )  # fmt: skip
@@ -206,7 +207,7 @@ def plan_interpolation(
         skip=model.config.skip if options.skip else 0,
         notes=(
             *unknown_words(model, requests), *untrained_levels(model, insert, rate),
-            *unknown_shares(model, options, insert),
+            *unknown_shares(model, options, insert), *unused_window(model, options),
         ),
     )  # fmt: skip
 
@@ -357,6 +358,16 @@ def unknown_shares(model: Model, options: Options, insert: Sequence[int]) -> lis
     return [
         f"{model.name!r} has no table of what its frames may inherit: they inherit "
         f"{Options.inherit:g} of the ids that do not change"
+    ]
+
+
+def unused_window(model: Model, options: Options) -> list[str]:
+    """A note where several ids at a time are asked of a model that decides a change at a time."""
+    if options.window <= 1 or not model.config.network.places:
+        return []
+    return [
+        f"{model.name!r} decides one change at a time: window {options.window} counts for a first "
+        "frame alone"
     ]
 
 
