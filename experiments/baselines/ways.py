@@ -97,7 +97,7 @@ class RetNets:
         keys, insert = INSERTIONS[cell.frames]
         first, _ = _key_frames(self.layout, cell.batch, keys)
         rows = cell.batch * (keys - 1)
-        then = _gaps(self.layout, rows, insert)
+        then = gap_rows(self.layout, rows, insert)
         lengths = first.shape[1], insert * self.layout.stride
         runs = [(1.0, self.run(first)), (1.0, self.run(then, known=2))]
         mean = (lengths[0] * cell.batch + lengths[1] * rows) / sum(lengths)
@@ -112,7 +112,7 @@ class RetNets:
         keys, insert = INSERTIONS[cell.frames]
         rows = cell.batch * (keys - 1)
         first = np.maximum(_key_frames(self.layout, cell.batch, keys)[0], 1)
-        then = np.maximum(_gaps(self.layout, rows, insert), 1)
+        then = np.maximum(gap_rows(self.layout, rows, insert), 1)
         runs = (
             self.run(first, windows[0]),
             self.run(then, windows[1], known=2),
@@ -213,7 +213,8 @@ def _key_frames(layout: SequenceConfig, rows: int, frames: int):
     return tokens, jax.random.split(jax.random.key(0), rows)
 
 
-def _gaps(layout: SequenceConfig, rows: int, insert: int) -> np.ndarray:
+def gap_rows(layout: SequenceConfig, rows: int, insert: int) -> np.ndarray:
+    """Gaps between known frames, all that is inserted FREE: tokens [rows, T]."""
     text = np.ones((rows, layout.text_tokens), np.int32)
     codes = np.zeros((rows, insert + 2, layout.frame_tokens), np.int32)
     codes[:, 2:] = FREE

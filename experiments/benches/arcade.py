@@ -16,8 +16,9 @@ frame's from the one before; those of a gap that do not stay through all of it) 
 right.
 
 Time: the same networks as everywhere in the paper's comparison, at this model's size and pixels,
-with random weights and 16 frames, one id at a time; and the shipped weights, whose windows and
-guesses decide several.
+with random weights and 16 frames, one id at a time; and the shipped weights, which decide changes.
+The gaps of a clip, of one and of eight: the shipped weights between true key frames, and a network
+of that size that is fed every id and inherits none.
 
     cost   ten minutes on two CPU cores (estimated), and the extra `arcade`
 """
@@ -72,7 +73,7 @@ def run(settings: Settings) -> None:
         **_games(generator, settings.videos),
         **_given(generator, real),
         **_inserted(generator, real),
-        **(_times(generator, settings.repeats) if settings.repeats else {}),
+        **(_times(generator, real, settings.repeats) if settings.repeats else {}),
     }
     table = markdown(["measure", "value"], [[name, value] for name, value in values.items()])
     record("arcade", settings, {"measures": values}, table)
@@ -159,14 +160,15 @@ class _Means:
 
     def error(self, name: str, true: np.ndarray, made: np.ndarray) -> None:
         """Add the squared error of frames uint8 [.. Y, X, 3]."""
-        self._add(f"{name}, dB", np.square(true.astype(np.float32) - made).mean())
+        self.add(f"{name}, dB", np.square(true.astype(np.float32) - made).mean())
 
     def right(self, name: str, right: np.ndarray) -> None:
         """Add the share of ids that are right; nothing where there are none."""
         if right.size:
-            self._add(f"{name}, changing ids that are right", right.mean())
+            self.add(f"{name}, changing ids that are right", right.mean())
 
-    def _add(self, name: str, value: float) -> None:
+    def add(self, name: str, value: float) -> None:
+        """Add a number."""
         self._values.setdefault(name, []).append(float(value))
 
     def all(self) -> dict[str, float]:
@@ -216,6 +218,10 @@ def _inserted(generator: Generator, real) -> dict[str, float]:
                 video[::gap], seed=number, options=Options(inherit=1.0)
             ),
         }
+        if generator.model.config.network.places:
+            header = generator.model.config.sequence.header
+            changes = (made[""].ids[1:] != made[""].ids[:-1]).sum(axis=(1, 2))[between[1:]]
+            means.add("tokens read an inserted frame", header + float(changes.mean()))
         for how, clip in made.items():
             means.error(f"inserted{how}", video[between], clip.frames[between])
             means.right(f"inserted{how}", (clip.ids == ids)[between][changing])
@@ -227,7 +233,7 @@ def _inserted(generator: Generator, real) -> dict[str, float]:
     return means.all()
 
 
-def _times(generator: Generator, repeats: int) -> dict[str, float]:
+def _times(generator: Generator, real, repeats: int) -> dict[str, float]:
     """Median seconds, all ways in turns."""
     model = generator.model.config
     layout = ways.sequence(_CELL, model.sequence.text_tokens, model.sequence.frame_codes)
@@ -243,11 +249,22 @@ def _times(generator: Generator, repeats: int) -> dict[str, float]:
         ).calls[0][1],
     }
     window1 = Options(window=1, drafts=False, inherit=0.0)
-    for name, options in (("W = 1", window1), ("windows and guesses", Options(inherit=0.0))):
+    for name, options in (("W = 1", window1), ("as by default", Options(inherit=0.0))):
         whole[f"shipped weights, {model.key_frames} key frames, {name}, s"] = lambda o=options: (
             generator.generate(["pong"], options=dataclasses.replace(o, insert=0))
         )
         whole[f"shipped weights, all frames, {name}, s"] = lambda o=options: generator.generate(
             ["pong"], options=o
+        )
+    insert, key = model.insertions[0][1], model.key_frame_stride
+    for count in (1, 8):
+        part = real[:: max(len(real) // count, 1)][:count]
+        frames = np.stack([video[::key] for _, video in part])
+        tokens = ways.gap_rows(layout, count * (frames.shape[1] - 1), insert)
+        whole[f"gaps of {count} clip(s), every id fed, W = 1, s"] = retnets.run(tokens, known=2)
+        whole[f"gaps of {count} clip(s), shipped weights, s"] = lambda part=part, frames=frames: (
+            generator.generate(
+                [text for text, _ in part], first_frames=frames, options=Options(inherit=1.0)
+            )
         )
     return {name: median(times) for name, times in times_in_turns(whole, repeats).items()}
