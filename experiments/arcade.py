@@ -65,7 +65,7 @@ def get_config(preset: Literal["cpu", "gpu"] = "cpu") -> NetworkExperiment:
         ),
         interpolation_text_drop=0.5,
         changes=True,
-        skip=(0.12, 0.3, 0.6),
+        skip=(0.2, 0.2, 1.0),
         loss_chunk=6144,
         expected=ExpectedData(
             clips=clips, frame_grid=(20, 20), frame_codes=6144,

@@ -308,7 +308,7 @@ class NetworkExperiment:
     start: str = ""
     """Model folder (or shipped model) whose weights the training starts from; "" for random ones.
     Its network and sequence must be the same, but that blocks may name gaps in a slot that its
-    texts left free, and that the network may read ids nearby."""
+    texts left free, and that the network may read ids nearby and code changes."""
     model: RetNetConfig = RetNetConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     run: RunConfig = RunConfig()
@@ -343,7 +343,7 @@ class NetworkExperiment:
     """Code every frame after the first as what changed (`sequence/changes.py`; beyond the paper):
     rows are shorter, and the network says where the next change is. Needs `model.nearby` and
     `skip`, whose shares are then the room for changes, in rows of both tasks; what has no room is
-    cut off at the end of a row."""
+    cut off at the end of a row, so clips in which much changes need some rows of 1.0."""
     given_frames: int = 0
     """Frames in a row, from one key frame to the next, that some rows of the key-frame task begin
     with; 0 for none. A model trained so can be given that many frames of a clip."""
@@ -383,7 +383,7 @@ class NetworkExperiment:
             )
         require(
             all(0 < share <= 1 for share in self.skip),
-            f"NetworkExperiment.skip must be shares of the inserted ids in (0, 1], got {self.skip}",
+            f"NetworkExperiment.skip must be shares of a row's ids in (0, 1], got {self.skip}",
         )
         require(bool(self.skip) or not self.skip_given, "NetworkExperiment.skip_given needs skip")
         require(
@@ -392,7 +392,12 @@ class NetworkExperiment:
         )
         require(
             not self.changes or (bool(self.skip) and self.model.nearby > 0),
-            "NetworkExperiment.changes needs skip and model.nearby",
+            "NetworkExperiment.changes needs skip, a row's room for changes (such as 0.2 1.0), and "
+            f"model.nearby (such as 16), got {self.skip} and {self.model.nearby}",
+        )
+        require(
+            not self.changes or self.key_frames > 1,
+            "NetworkExperiment.changes needs key_frames above 1: one frame has nothing before it",
         )
         require(
             not (self.changes and self.skip_given),

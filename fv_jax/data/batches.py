@@ -172,8 +172,7 @@ class RowMaker:
         stays = np.append(inside[1:], False) & (then // s.stride == block)
         places = np.where(stays, then % s.stride - s.header, s.frame_tokens)
         known = predicted & (slot >= s.header - 1) & (block > 0)
-        if len(tokens) - left_out.sum() > size:  # what would come next was cut off
-            known[size - 2] = False
+        known[-2] = False  # what would come next may be cut off
         start = first_scored(s, kind.inserted, self.parts)
         blocks = kind.inserted + 2 if kind.inserted else key_frame_blocks(self.experiment)
         around = np.full((blocks - 1, s.frame_tokens, NEARBY_FRAMES * NEARBY_TAPS), NONE, np.int32)
@@ -238,7 +237,7 @@ def kinds(
     for inserted in sorted({n for _, n in e.insertions}):
         of_these = sum(n for _, n in e.insertions if n == inserted) / frames
         rows.append(((1 - e.key_frame_share) * of_these, inserted + 2, inserted))
-    for share, blocks, inserted in rows:
+    for share, blocks, inserted in (row for row in rows if row[0]):
         always = blocks * sequence.header + whole * sequence.frame_tokens
         for room in e.skip:
             ids = math.ceil(room * (blocks - whole) * sequence.frame_tokens)

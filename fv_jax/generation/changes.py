@@ -9,20 +9,24 @@ Two things are random of a place, each a function of the request's key and the p
 changes, if it is asked, and to what. So the seed alone decides the video, whatever the batch.
 
 A place is asked whether it changes, given what came before and that nothing changed since
-(`places.change_logits`): in raster order the first that does is the next. At temperature 1 this
-draws from softmax(s); the likeliest are changes that are likelier than not. An id that is known is
-not drawn: its place changes if it must, and else it does not.
+(`places.change_logits`): in raster order the first that does is the next. So the next place is
+drawn from softmax(s / temperature), top-k and top-p as for ids; at temperature 0 it is the first
+that is likelier to change than not. An id that is known is not drawn: its place changes if it must,
+and else it does not.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx, struct
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from fv_jax.generation.policies import gumbel, position_words
+from fv_jax.config.model import SequenceConfig
+from fv_jax.generation.policies import Policy, Sampling, gumbel, position_words
 from fv_jax.generation.sampler import (
     DecodeState,
     Feed,
@@ -37,7 +41,9 @@ from fv_jax.models import decode_cache
 from fv_jax.models.places import change_logits
 from fv_jax.models.retnet import Decoder
 from fv_jax.models.tables import Leaf
-from fv_jax.sequence.nearby import NONE
+from fv_jax.ops.products import einsum
+from fv_jax.sequence.changes import bases
+from fv_jax.sequence.nearby import NONE, neighbors
 from fv_jax.sequence.vocab import FREE, Vocab
 
 _WHETHER = 2**31 - 1  # folded into a row's key: no position is as large
@@ -56,6 +62,12 @@ class Blocks:
     bases: Leaf
     neighbors: Leaf
     before: Leaf
+
+    @classmethod
+    def of(cls, order: Sequence[int], sequence: SequenceConfig) -> "Blocks":
+        """Of a sequence whose frames are at these times."""
+        known, before = neighbors(order, sequence, changes=True), neighbors(order, sequence)
+        return cls(np.asarray(bases(order), np.int32), known, before)
 
 
 @struct.dataclass
@@ -124,6 +136,22 @@ def decode_changes(
     return tokens, DecodeState(decode_cache.settle(decoder, lazy), state.keys), changed
 
 
+def changes_next(
+    policy: Policy, scores: Float[Array, "*b places_and_end"], noise: Float[Array, "*b P choices"]
+) -> Bool[Array, "*b P"]:
+    """Which places would change, were each the first one to be asked.
+
+    Args:
+        policy: `Sampling`, or another that chooses between staying, 0, and changing.
+        scores: of the next place.
+        noise: Gumbel noise of both choices.
+    """
+    if isinstance(policy, Sampling) and not policy.is_greedy:
+        scores, policy = policy.tempered(scores), Sampling()
+    logits = change_logits(scores)
+    return policy(jnp.stack([jnp.zeros_like(logits), logits], axis=-1), noise) == 1
+
+
 def _block(decoder: Decoder, sampler: Sampler, keys, blocks: Blocks, origin, block, lazy, tokens,
            changed: Changed):  # fmt: skip
     """One frame, of all rows."""
@@ -141,8 +169,8 @@ def _block(decoder: Decoder, sampler: Sampler, keys, blocks: Blocks, origin, blo
 
     places = start + s.header + jnp.arange(s.frame_tokens)
     there = jnp.broadcast_to(places, wanted.shape)
-    around = codes_around(sampler, tokens, blocks.before, there)
-    place_keys = tables.places.keys(tables.nearby, around)
+    around = codes_around(sampler, tokens, blocks.before, there)[:rows]
+    place_keys = every(tables.places.keys(tables.nearby, around))  # the text has no part in them
     at = origin[:, None] + there
     words = position_words(keys, at)
     whether = jax.vmap(lambda key: jax.random.fold_in(key, _WHETHER))(keys)
@@ -151,15 +179,14 @@ def _block(decoder: Decoder, sampler: Sampler, keys, blocks: Blocks, origin, blo
     def feed(lazy, tokens, positions, length, nearby=None):
         positions = every(origin[:, None] + positions)
         x, new = decode_cache.window(decoder, tokens, lazy, positions, nearby)
-        return x, decode_cache.commit(decoder, lazy, new, every(length), positions)
+        length, room = every(length), s.header - 1  # the next header's
+        return x, decode_cache.commit(decoder, lazy, new, length, positions, room)
 
     def next_place(x, token, here) -> Int[Array, " B"]:
         scores, query = tables.places.after(x, tables.embedding[every(token)])
-        by_key = jnp.einsum("rc,rpc->rp", query, place_keys)
+        by_key = einsum("rc,rpc->rp", query, place_keys)
         scores = tables.places.beyond(scores, by_key, every(here)).astype(jnp.float32)
-        logits = change_logits(guided(sampler, scores))
-        choices = jnp.stack([jnp.zeros_like(logits), logits], axis=-1)
-        goes = jnp.where(free, sampler.policy(choices, whether) == 1, must)
+        goes = jnp.where(free, changes_next(sampler.policy, guided(sampler, scores), whether), must)
         goes &= jnp.arange(end) > here[:, None]
         return jnp.where(goes.any(axis=1), jnp.argmax(goes, axis=1).astype(jnp.int32), end)
 

@@ -49,7 +49,7 @@ from fv_jax.generation.window_size import (
 )
 from fv_jax.models.retnet import Decoder, RetNetState
 from fv_jax.provenance import machine
-from fv_jax.sequence.changes import bases, unchanged
+from fv_jax.sequence.changes import unchanged
 from fv_jax.sequence.nearby import neighbors
 from fv_jax.sequence.packing import unpack
 from fv_jax.sequence.skipping import compact, kept_places
@@ -213,10 +213,9 @@ class Engine:
         open_blocks = (tokens == FREE).reshape(len(tokens), count, s.stride).any(axis=(0, 2))
         begin = int(open_blocks.argmax()) if open_blocks.any() else count
         known = _rows_of_changes(tokens, order, read, begin, s) if begin > read else None
-        blocks = Blocks(
-            np.asarray(bases(order), np.int32), neighbors(order, s, changes=True),
-            neighbors(order, s),
-        )  # fmt: skip
+        if begin == count and known is None:
+            return unpack(tokens, s)[2], state
+        blocks = Blocks.of(order, s)
         size, whole = known and known.places.shape, tokens
         # Who looks on is shown every frame; else all are one call.
         ends = [begin, *range(begin + 1, count + 1)] if look else [count]

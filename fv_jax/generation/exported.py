@@ -31,7 +31,6 @@ from fv_jax.generation.plan import inserted
 from fv_jax.generation.policies import Sampling
 from fv_jax.generation.pretrained import Model
 from fv_jax.generation.sampler import Sampler, decode_tokens, start
-from fv_jax.sequence.changes import bases
 from fv_jax.sequence.nearby import neighbors
 from fv_jax.sequence.packing import interpolation_serials, key_frame_serials, pack
 from fv_jax.sequence.vocab import FREE, PAD, Vocab
@@ -141,11 +140,10 @@ def _sampler(
             prefix=min(given + sequence.header - 1, length),
         )  # fmt: skip
         if changes:
-            what = Blocks(np.asarray(bases(serials)), around, neighbors(serials, sequence))
             tokens, _, _ = decode_changes(
                 network, sampler, state,
-                blocks.at[:count].set(tokens.reshape(count, -1)).reshape(1, -1), what, None,
-                count, len(serials),
+                blocks.at[:count].set(tokens.reshape(count, -1)).reshape(1, -1),
+                Blocks.of(serials, sequence), None, count, len(serials),
             )  # fmt: skip
         grids = tokens.reshape(blocks.shape)[:, sequence.header :] - first
         return grids.reshape(-1, *sequence.frame_grid)

@@ -47,11 +47,20 @@ class Sampling:
         self, logits: Float[Array, "*b V"], noise: Float[Array, "*b V"]
     ) -> Int[Array, "*b"]:
         """Token ids of every row."""
-        if self.temperature < _COLDEST:
+        if self.is_greedy:
             return _argmax(logits)
+        return _argmax(self.tempered(logits) + noise)
+
+    def tempered(self, logits: Float[Array, "*b V"]) -> Float[Array, "*b V"]:
+        """What softmax makes the probabilities of, at a temperature above 0."""
         # The largest becomes 0, so that no temperature makes it infinite.
         scaled = (logits - logits.max(axis=-1, keepdims=True)) / self.temperature
-        return _argmax(self.filter(scaled) + noise)
+        return self.filter(scaled)
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the most likely token is taken."""
+        return self.temperature < _COLDEST
 
     def filter(self, logits: Float[Array, "*b V"]) -> Float[Array, "*b V"]:
         """Scaled logits with everything outside top-k and top-p at -inf.

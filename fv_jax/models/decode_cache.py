@@ -169,10 +169,12 @@ def commit(
     keys_values: KeysValues,
     length: Int[Array, " B"],
     positions: Int[Array, "B tokens_and_next"] | None = None,
+    room: int = 0,
 ) -> LazyState:
     """Keep the first `length` (0..W, per row) of the window's tokens, and room for W more.
 
-    Without a buffer they go into R at once. `positions` are those that `window` was given.
+    Without a buffer they go into R at once. `positions` are those that `window` was given, `room`
+    is what a wider window needs that may follow.
     """
     width = keys_values[0][0].shape[1]
     if not state.capacity:
@@ -184,7 +186,7 @@ def commit(
         position = retention.end(state.position, length, gaps)
         return dataclasses.replace(state, retention=folded, folded=position, position=position)
     state = append(state, keys_values, length, positions)
-    no_room = state.count + width > state.capacity
+    no_room = state.count + max(width, room) > state.capacity
     return jax.lax.cond(no_room, lambda s: fold(decoder, s), lambda s: s, state)
 
 

@@ -73,4 +73,5 @@ class PlaceHead(nnx.Module):
 def change_logits(scores: Float[Array, "*b places_and_end"]) -> Float[Array, "*b P"]:
     """Log odds that each place changes, if nothing changes before it."""
     from_it_on = jax.lax.cumlogsumexp(scores, axis=scores.ndim - 1, reverse=True)
-    return scores[..., :-1] - from_it_on[..., 1:]
+    own, beyond = scores[..., :-1], from_it_on[..., 1:]
+    return jnp.where(own > NEVER, own - beyond, NEVER)

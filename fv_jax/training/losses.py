@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 from fv_jax.config.model import SequenceConfig
 from fv_jax.models.sharding import constrain, gathered
 from fv_jax.models.tables import Tables
+from fv_jax.ops.products import einsum
 from fv_jax.sequence.vocab import Vocab
 
 
@@ -30,7 +31,7 @@ def frame_loss(
     *,
     positions: Int[Array, "B tokens_and_next"] | None = None,
     nearby: Int[Array, "B T nearby"] | None = None,
-    places: Int[Array, "B S"] | None = None,
+    places: Int[Array, "B scored"] | None = None,
     around: Int[Array, "B later P nearby"] | None = None,
     remat: str = "none",
     loss_chunk: int = 4096,
@@ -51,7 +52,9 @@ def frame_loss(
 
     Returns:
         The loss, and `accuracy`; `weight` is the number of ids that both are means over. With
-        `places` the loss is that of ids and places for each id, `places` the places' part of it.
+        `places` the loss is that of ids and places, over all ids of the frames that are predicted:
+        those that do not change count, so it can be compared with a loss of all ids. `places` is
+        the places' part of it, and `accuracy` that of changes.
     """
     rows, length = tokens.shape
     given = {"positions": positions, "nearby": nearby}
@@ -72,19 +75,25 @@ def frame_loss(
     total = jnp.sum(weight) * p
     # A part of a batch may have no frame with weight: it weighs nothing.
     mean = lambda values: jnp.sum(values * weight[..., None]) / jnp.maximum(total, 1)
-    metrics = {"accuracy": mean(right), "weight": total}
+    accuracy = mean(right)
     if places is None:
-        return mean(losses), metrics
+        return mean(losses), {"accuracy": accuracy, "weight": total}
+    # All frames count alike, however little changes in them: as many ids each as they have.
+    slot = positions[:, first + 1 :] % sequence.stride
+    begins = jnp.sum((places >= 0) & (slot == sequence.header - 1))
+    dense = jnp.sum(weight * (positions[:, first + 1 :] < sequence.stride))
+    total = begins * sequence.frame_tokens + dense
     costs = _place_costs(model.tables(), hidden, tokens, positions, places, around, sequence)
     of_places = jnp.sum(costs) / jnp.maximum(total, 1)
-    return mean(losses) + of_places, {**metrics, "places": of_places}
+    loss = jnp.sum(losses * weight[..., None]) / jnp.maximum(total, 1) + of_places
+    return loss, {"accuracy": accuracy, "weight": total, "places": of_places}
 
 
 def _place_costs(
     tables: Tables, hidden: Float[Array, "B T D"], tokens: Int[Array, "B T"],
-    positions: Int[Array, "B tokens_and_next"], places: Int[Array, "B S"],
+    positions: Int[Array, "B tokens_and_next"], places: Int[Array, "B scored"],
     around: Int[Array, "B later P nearby"], sequence: SequenceConfig,
-) -> Float[Array, "B S"]:  # fmt: skip
+) -> Float[Array, "B scored"]:  # fmt: skip
     """What it costs (nats) to say where the frame changes next; 0 where that is not asked."""
     head, first = tables.places, tokens.shape[1] - places.shape[1]
     following = jnp.pad(tokens[:, first + 1 :], ((0, 0), (0, 1)))
@@ -93,8 +102,8 @@ def _place_costs(
     scores, query = head.after(hidden[:, first:], embedded)
     # A query meets the places of its own frame.
     of_frame = jax.nn.one_hot(block - 1, around.shape[1], dtype=query.dtype)
-    apart = jnp.einsum("bsc,bsf->bsfc", query, of_frame)
-    by_key = jnp.einsum("bsfc,bfpc->bsp", apart, head.keys(tables.nearby, around))
+    apart = query[:, :, None] * of_frame[..., None]
+    by_key = einsum("bsfc,bfpc->bsp", apart, head.keys(tables.nearby, around))
     here = jnp.maximum(slot - sequence.header, -1)
     scores = head.beyond(scores, by_key, here).astype(_wide(hidden))
     target = jnp.take_along_axis(scores, jnp.maximum(places, 0)[..., None], axis=-1)[..., 0]

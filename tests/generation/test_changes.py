@@ -11,14 +11,13 @@ from flax import nnx
 
 from fv_jax.config.model import Options
 from fv_jax.generation import exported
-from fv_jax.generation.changes import _WHETHER
+from fv_jax.generation.changes import _WHETHER, Blocks, changes_next, decode_changes
 from fv_jax.generation.engine import BETWEEN, KEY_FRAMES, Engine
 from fv_jax.generation.generator import Generator
 from fv_jax.generation.plan import plan_videos
 from fv_jax.generation.policies import Sampling, gumbel, position_words
-from fv_jax.generation.sampler import start
+from fv_jax.generation.sampler import Feed, Sampler, start
 from fv_jax.generation.stats import Stats
-from fv_jax.models.places import change_logits
 from fv_jax.sequence.changes import unchanged
 from fv_jax.sequence.nearby import codes_nearby, neighbors
 from fv_jax.sequence.packing import interpolation_serials, key_frame_serials, pack, pad_text
@@ -77,8 +76,8 @@ def chosen_again(model, text, frames, serials, gap, key, policy, given=0):
         embedded = tables.embedding[row.tokens[0, t + 1]]
         scores, query = tables.places.after(x[0, t], embedded)
         keys = tables.places.keys(tables.nearby, jnp.asarray(around[block]))
-        odds = change_logits(tables.places.beyond(scores, keys @ query, jnp.asarray(here)))
-        goes = policy(jnp.stack([jnp.zeros_like(odds), odds], -1), whether[block]) == 1
+        scores = tables.places.beyond(scores, keys @ query, jnp.asarray(here))
+        goes = changes_next(policy, scores, whether[block])
         goes &= np.arange(s.frame_tokens) > here
         found.append(int(goes.argmax()) if goes.any() else s.frame_tokens)
         inside = t + 2 < length and int(row.positions[0, t + 2]) // s.stride == block
@@ -130,12 +129,65 @@ def test_the_seed_alone_decides_whatever_the_batch(maker, guidance):
 
 
 def test_guidance_moves_ids_and_places(maker):
-    ids = [
-        maker.generate(tiny.PROMPTS[:1], seed=3, options=dataclasses.replace(PLAIN, guidance=g))
-        for g in (1.0, 4.0)
-    ]
-    first, second = (clips[0].ids for clips in ids)
-    assert (first != second).any()
+    """After the same first frame, which is given."""
+    first, second = (
+        maker.generate(
+            tiny.PROMPTS[:1], seed=3, options=dataclasses.replace(PLAIN, guidance=g),
+            first_frames=tiny.video(1),
+        )[0].ids
+        for g in (1.0, 6.0)
+    )  # fmt: skip
+    np.testing.assert_array_equal(first[0], second[0])
+    changed = [ids[1] != ids[0] for ids in (first, second)]
+    assert (changed[0] != changed[1]).any()
+    both = changed[0] & changed[1]
+    assert (first[1] != second[1])[both].any()
+
+
+@pytest.mark.parametrize("buffer", [12, 20])
+def test_a_buffer_of_recent_tokens_changes_nothing(buffer):
+    """It is full in the middle of a frame, and the next header needs more room than a change."""
+    s, network = MODEL.config.sequence, nnx.merge(MODEL.graph, MODEL.params)
+    rng = np.random.default_rng(0)
+    frames = np.repeat(rng.integers(36, size=(2, 1, 16)), 4, axis=1)
+    change = rng.uniform(size=frames.shape) < 0.5
+    frames = np.where(change, rng.integers(36, size=frames.shape), frames)
+    text = np.stack([pad_text(MODEL.text.encode(prompt), s) for prompt in tiny.PROMPTS])
+    tokens = jnp.asarray(pack(text, frames, [1, 2, 3, 4], s))
+    first = Feed(jnp.arange(s.stride + 1)[None].repeat(2, 0), jnp.asarray([s.stride] * 2), None)
+
+    def state_with(capacity):
+        sampler = Sampler(s, buffer=capacity)
+        begin = start(network, sampler, [(0,), (1,)])
+        what = Blocks.of(range(4), s)
+        return decode_changes(network, sampler, begin, tokens, what, first, 1, 4)[1].net
+
+    want, got = jax.jit(lambda: state_with(0))(), jax.jit(lambda: state_with(buffer))()
+    np.testing.assert_array_equal(got.position, want.position)
+    tiny.assert_close(got.retention, want.retention, "float32")
+
+
+@pytest.mark.parametrize(
+    "policy", [Sampling(), Sampling(0.5), Sampling(1.0, top_k=3), Sampling(1.0, top_p=0.7)]
+)
+def test_the_next_place_is_drawn_as_an_id_would_be(policy):
+    scores = jnp.asarray(np.random.default_rng(1).normal(size=7) * 1.5, jnp.float32)
+    p = np.exp(np.asarray(policy.tempered(scores), np.float64))
+    p /= p.sum()
+    noise = jax.random.gumbel(jax.random.key(0), (20_000, 6, 2))
+    goes = np.asarray(changes_next(policy, jnp.broadcast_to(scores, (20_000, 7)), noise))
+    drawn = np.where(goes.any(axis=1), goes.argmax(axis=1), 6)
+    share = np.bincount(drawn, minlength=7) / len(drawn)
+    np.testing.assert_allclose(share, p, atol=0.012)
+
+
+def test_the_likeliest_changes_are_those_that_are_likelier_than_not():
+    # No next place is likelier than the end, but the two first together are.
+    scores = jnp.log(jnp.asarray([0.3, 0.3, 0.0001, 0.3999]))
+    goes = changes_next(Sampling(0.0), scores, jnp.zeros((3, 2)))
+    assert goes.tolist() == [False, False, False]
+    scores = jnp.log(jnp.asarray([0.1, 0.8, 0.05, 0.05]))
+    assert changes_next(Sampling(0.0), scores, jnp.zeros((3, 2))).tolist() == [False, True, False]
 
 
 def test_windows_guesses_and_who_looks_on_change_nothing(maker):
@@ -170,7 +222,13 @@ def test_given_frames_are_kept_and_read(maker):
     given = MODEL.frames.encode_clips([frames])[0]
     for clip, count in zip(clips, (1, 2, 1)):
         np.testing.assert_array_equal(clip.ids[:count], given[:count])
-    assert (clips[1].ids[2] != clips[2].ids[2]).any()
+    # What came before the base counts, too.
+    before = [
+        maker.generate(tiny.PROMPTS[:1], seed=1, options=PLAIN, first_frames=frames[[n, 1]])[0]
+        for n in (0, 1)
+    ]
+    assert (before[0].ids[1] == before[1].ids[1]).all()
+    assert (before[0].ids[2] != before[1].ids[2]).any()
 
 
 def test_known_ids_are_fed_as_in_the_parallel_form(maker):

@@ -271,3 +271,11 @@ def test_notes_name_unknown_words_and_levels_that_nobody_trained():
 def test_interpolation_notes_a_rate_that_nobody_trained(fps, options, words):
     notes = plan_interpolation(MODEL, tiny.video(2), fps=fps, options=options).notes
     assert [words in note for note in notes] == ([True] if words else [])
+
+
+def test_a_window_for_a_model_that_decides_one_change_at_a_time_is_noted():
+    model = tiny.model_of_changes()
+    (note,) = plan_videos(model, tiny.PROMPTS[:1], options=Options(window=8)).notes
+    assert "'tiny' decides one change at a time: window 8 counts for a first frame alone" in note
+    assert plan_interpolation(model, tiny.video(2), options=Options(window=8)).notes == (note,)
+    assert not plan_videos(model, tiny.PROMPTS[:1]).notes

@@ -1,6 +1,7 @@
 """The model whose weights a training starts from, checked before any clip is read."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -42,36 +43,27 @@ def model_to_start_from(config: NetworkExperiment) -> pretrained.Model | None:
         text_tokens=config.text_tokens or model.config.sequence.text_tokens,
     )
     network = network_config(config, sequence, ids.levels)
-    model = _with_places(_with_nearby(_with_gaps(model, sequence), network), network)
+    model = _with_gaps(model, sequence)
+    model = _with(
+        model, network, "nearby", lambda c: NearbyIds(c, sequence.frame_codes, rngs=nnx.Rngs(0))
+    )
+    model = _with(model, network, "places", lambda c: PlaceHead(c, rngs=nnx.Rngs(0)))
     check_fits(config, model, network, sequence)
     return model
 
 
-def _with_nearby(model: pretrained.Model, network: RetNetConfig) -> pretrained.Model:
-    """The model with weights for the ids nearby, where it has none: it goes on as it was."""
+def _with(
+    model: pretrained.Model, network: RetNetConfig, part: str, make: Callable[[RetNetConfig], Any]
+) -> pretrained.Model:
+    """The model with weights for a part of the network, where it has none: it goes on as it was."""
     before = model.config.network
-    if before.nearby or not network.nearby:
+    if getattr(before, part) or not getattr(network, part):
         return model
-    config = dataclasses.replace(before, nearby=network.nearby)
-    weights = NearbyIds(config, model.config.sequence.frame_codes, rngs=nnx.Rngs(0))
+    config = dataclasses.replace(before, **{part: getattr(network, part)})
     return dataclasses.replace(
         model,
         config=dataclasses.replace(model.config, network=config),
-        params={**model.params, "nearby": nnx.to_pure_dict(nnx.state(weights, nnx.Param))},
-    )
-
-
-def _with_places(model: pretrained.Model, network: RetNetConfig) -> pretrained.Model:
-    """The model with weights that say which place changes next, where it has none."""
-    before = model.config.network
-    if before.places or not network.places or not before.nearby:
-        return model
-    config = dataclasses.replace(before, places=network.places)
-    weights = PlaceHead(config, rngs=nnx.Rngs(0))
-    return dataclasses.replace(
-        model,
-        config=dataclasses.replace(model.config, network=config),
-        params={**model.params, "places": nnx.to_pure_dict(nnx.state(weights, nnx.Param))},
+        params={**model.params, part: nnx.to_pure_dict(nnx.state(make(config), nnx.Param))},
     )
 
 

@@ -291,6 +291,20 @@ def test_a_training_of_changes_learns_makes_videos_and_is_taken_up_where_it_was(
     assert clip.frames.shape == (9, 64, 64, 3)
 
 
+@pytest.mark.parametrize(
+    ("without", "message"),
+    [
+        ({"skip": ()}, r"changes needs skip.* and model.nearby .*, got \(\) and 3"),
+        ({"model": NETWORK}, "changes needs skip.*, got .* and 0"),
+        ({"key_frames": 1}, "changes needs key_frames above 1"),
+        ({"skip_given": True}, "skip_given has no meaning with changes"),
+    ],
+)
+def test_what_changes_cannot_do_without_is_said(changing, without, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(changing, **without)
+
+
 @pytest.fixture
 def unread(monkeypatch):
     """No source may be opened, nor tokens."""
