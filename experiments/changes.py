@@ -179,7 +179,7 @@ def _folder(data: str, way: str, seed: int) -> Path:
 def step_seconds(data: str, rounds: int = 3) -> dict[str, float]:
     """CPU seconds of a training step of every way, in turns over the same clips; kept.
 
-    Batches are made before, and their making is not counted.
+    The making of batches is left out: 0.1 to 0.4 ms a clip.
     """
     path = OUT / "key_frames" / data / "step_seconds.json"
     if path.exists():
