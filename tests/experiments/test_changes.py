@@ -43,11 +43,11 @@ def test_ways_begin_alike_and_their_nats_are_the_loss_of_all_that_changes(out):
     t = tasks["changes"]
     key_frames = [t.clips.valid.draw(i, np.random.default_rng(0))[1][::4] for i in range(4)]
     scored = sum(ids[0].size + (ids[1:] != ids[:-1]).sum() for ids in key_frames)
-    (batch,) = jax.tree.map(jax.numpy.asarray, t.unseen)
+    (batch,) = t.unseen
     assert batch["weight"].sum() == scored
     params = t.init(jax.random.key(1))
-    loss, metrics = t.loss(params, batch, jax.random.key(0))
-    first, later, places = np.asarray(t.nats_of(params, batch))
+    loss, metrics = jax.jit(t.loss)(params, batch, jax.random.key(0))
+    first, later, places = np.asarray(jax.jit(t.nats_of)(params, batch))
     assert first + later == pytest.approx(float(loss) * scored, rel=1e-5)
     assert places == pytest.approx(float(metrics["places"]) * scored, rel=1e-5)
 
