@@ -1,23 +1,24 @@
 """Are key frames better coded as what changes? Three networks in equal CPU time.
 
 dense     the paper's: every id of every key frame, each a step (section 3.2)
-features  the same, told the 3x3 ids of the key frame before around the place that it predicts
-changes   after the first frame only what changes, a step a change: its id, then the next place
+features  the same, told the 3x3 ids around each place in the key frames before it
+changes   told the same; after the first frame only what changes, a step a change
 
-All start from the same images (`experiments/changes/training.py`), then train for as much CPU time
-on key frames alone. Nats are of unseen clips, a frame: of changes those of ids and places. They
-are told at equal time, and at as many steps as the way with the fewest took, read off the curve.
+All start from the same images, then train for as much CPU time on key frames alone
+(`experiments/changes.py`: sizes, and the room for changes in a row). Nats are of unseen clips, a
+frame, of all that changes: of changes those of ids and places. They are told at equal time, and at
+as many steps as the way with the fewest took, read off the curve.
 
-Videos are sampled at temperature 1 without guidance. `shapes`: share that shows what its caption
-says; `arcade`: share that a classifier of real frames takes for the game that was asked for. PSNR
-(of the mean squared error) of key frames 2 and 3 against the clip's own, the first given: sampled,
-and the likeliest ids and places; beside copying the given frame.
+Videos are sampled at temperature 1, without guidance and with 1.5. `shapes`: share that shows what
+its caption says; `arcade`: share that a classifier of real frames takes for the game that was asked
+for. PSNR (of the mean squared error) of key frames 2 and 3 against the clip's own, the first given:
+sampled, and the likeliest ids and places; beside copying the given frame.
 
-Sampling is timed in CPU time of one core, five key frames of the first seed's networks: an id at a
-time, and with windows of 8 and guesses, which the networks that are fed all ids can have.
-Sequential steps count a header as one.
+Sampling is timed in CPU time, without pixels, five key frames of the first seed's networks: an id
+(or a change) at a time, and with windows of 8 and guesses, which the networks that are fed all ids
+can have. Sequential steps count a header as one.
 
-    cost   80 minutes of a CPU core (estimated): 18 trainings of 4 minutes, 2 of images a seed
+    cost   35 minutes of a CPU core at 100 s a training (estimated), 85 at 240 s; `arcade` likewise
 """
 
 import dataclasses
@@ -33,24 +34,24 @@ from tqdm import tqdm
 
 from experiments.arcade_tokenizer import GAMES
 from experiments.benches.arcade import game_judge
-from experiments.changes.network import WAYS
-from experiments.changes.sampling import Made, sample
-from experiments.changes.training import BUDGETS, Trained, is_trained, step_seconds, trained
+from experiments.changes import BUDGETS, WAYS, Trained, is_trained, step_seconds, trained
 from experiments.claims.scores import spread
 from experiments.timing import parameters
 from fv_jax.batching import filled
+from fv_jax.config.model import Options
 from fv_jax.data.sources.base import open_source
 from fv_jax.files import write_text
-from fv_jax.generation.policies import Sampling
-from fv_jax.generation.sampler import Sampler
+from fv_jax.generation.plan import plan_videos
+from fv_jax.generation.stats import Stats
+from fv_jax.media.clip import Clip
 from fv_jax.metrics.signal_to_noise import decibels
 from fv_jax.reporting.results import markdown, record
-from fv_jax.sequence.packing import pad_text
 from fv_jax.shapes import scenes
 from fv_jax.shapes.adherence import agreement, read
 
 _BATCH = 16
-_WINDOW = 8
+_SEED = 20_000  # of the first video
+_GUIDANCE = 1.5
 _PARTS = 8  # of a training: a rounding of its steps
 
 
@@ -83,28 +84,38 @@ def run(settings: Settings) -> None:
     name, seconds = settings.data, step_seconds(settings.data)
     steps = {way: max(round(settings.seconds / seconds[way] / _PARTS), 1) * _PARTS for way in WAYS}
     found: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
-    missing = []
+    missing, copying = [], {}
     for seed in settings.seeds:
         for way in WAYS:
             if settings.only_score and not is_trained(name, way, seed, steps[way]):
                 missing.append(f"{way}, seed {seed}")
                 continue
             run = trained(name, way, seed, steps[way])
-            if not settings.only_train:
-                repeats = settings.repeats if seed == settings.seeds[0] else 0
-                found[way].append(_kept(run, settings, repeats))
+            if settings.only_train:
+                continue
+            repeats = settings.repeats if seed == settings.seeds[0] else 0
+            found[way].append(_kept(run, settings, repeats))
+            if settings.videos and not copying:
+                _, true = _clips(run, settings.clips)
+                copying = {f"key frame {n + 1}": _decibels(true[:, n], true[:, 0]) for n in (1, 2)}
     if settings.only_train:
         return
-    values = {"step seconds": seconds, "steps": steps, "scores": found, "missing": missing}
-    values["copying"] = _copied(name, settings.clips) if settings.videos else {}
+    if not any(found.values()):
+        raise ValueError(
+            f"nothing of {name} is trained for {settings.seconds} s: leave --only-score off"
+        )
+    values = {
+        "step seconds": seconds, "steps": steps, "scores": found, "missing": missing,
+        "copying": copying,
+    }  # fmt: skip
     record("changes", settings, values, _table(settings, values), variant=name)
 
 
 def _kept(run: Trained, settings: Settings, repeats: int) -> dict[str, Any]:
     """Nats, and scores that lie beside the run if they are of this training and as much of it."""
-    last, path = run.curve[max(run.curve)], Path(run.task.config.run.folder) / "scores.json"
+    last, path = run.curve[max(run.curve)], Path(run.config.run.folder) / "scores.json"
     found = {
-        "parameters": parameters(run.params),
+        "parameters": parameters(run.generator.model.params),
         **{f"nats, {name}": value for name, value in last.items()},
         "curve": {step: point["later"] for step, point in run.curve.items()},
     }
@@ -120,33 +131,41 @@ def _kept(run: Trained, settings: Settings, repeats: int) -> dict[str, Any]:
 
 
 def _scores(run: Trained, settings: Settings) -> dict[str, Any]:
-    frames = run.task.frames
     captions, told = _asked(run, settings.videos)
-    made = _sampled(run, captions, window=_WINDOW)
-    videos = [frames.decode(codes) for codes in _grids(run, made.frames)]
-    found = {
-        "right": float(np.mean([told(video, c) for video, c in zip(videos, captions)])),
-        "tokens fed": float(made.fed.mean()), "steps": made.steps,
-    }  # fmt: skip
+    found: dict[str, Any] = {}
+    for how, guidance in (("", 1.0), (", guided", _GUIDANCE)):
+        made = _sampled(run, captions, _options(run, guidance=guidance))
+        found[f"right{how}"] = float(np.mean([told(c.frames, t) for c, t in zip(made, captions)]))
+        if not how:
+            found["tokens fed"] = float(np.mean([c.stats["fed"] / c.stats["videos"] for c in made]))
     texts, true = _clips(run, settings.clips)
-    first = frames.encode(true[:, 0]).reshape(len(true), -1)
     for how, temperature in (("sampled", 1.0), ("likeliest", 0.0)):
-        made = _sampled(run, texts, window=_WINDOW, temperature=temperature, given=first)
+        options = _options(run, key_frames=3, temperature=temperature)
+        made = _sampled(run, texts, options, true[:, :1])
+        frames = np.stack([clip.frames for clip in made])
         for n in (1, 2):
-            pixels = frames.decode(_grids(run, made.frames[:, n]))
-            found[f"key frame {n + 1}, {how}, dB"] = _decibels(true[:, n], pixels)
+            found[f"key frame {n + 1}, {how}, dB"] = _decibels(true[:, n], frames[:, n])
     return found
+
+
+def _options(run: Trained, **changed: Any) -> Options:
+    """Key frames alone, without guidance unless it is `changed`; windows decide no id."""
+    return Options(**{"insert": 0, "guidance": 1.0, "window": max(_windows(run)), **changed})
+
+
+def _windows(run: Trained) -> tuple[int, ...]:
+    return (1,) if run.config.changes else (1, 8)
 
 
 def _asked(run: Trained, count: int) -> tuple[list[str], Callable[[np.ndarray, str], bool]]:
     """Texts, and what says of a video's key frames whether they show its text."""
-    if "arcade" not in run.task.config.data:
+    if "arcade" not in run.config.data:
         captions = scenes.all_captions(held_out=False)
         order = np.random.default_rng(0).permutation(len(captions))
         chosen = [captions[order[i % len(order)]] for i in range(count)]
         return chosen, lambda video, text: agreement(read(video), text)["all"]
     names = [game.replace("_", " ") for game in GAMES]
-    clips, rng = run.task.batches().clips, np.random.default_rng(0)
+    clips, rng = run.task.clips.train, np.random.default_rng(0)
     real = [clips.draw(i, rng) for i in range(12 * len(names))]
     grid = run.task.sequence.frame_grid
     decode = lambda ids: run.task.frames.decode(ids[:17:4].astype(np.int32).reshape(-1, *grid))
@@ -159,63 +178,47 @@ def _asked(run: Trained, count: int) -> tuple[list[str], Callable[[np.ndarray, s
 
 def _clips(run: Trained, count: int) -> tuple[list[str], np.ndarray]:
     """Texts and the first three key frames of clips that were never trained on."""
-    config = run.task.config
+    config = run.config
     source = open_source(f"{config.data.rsplit('split=', 1)[0]}split=test,count={count}")
     entries, stride = [source[i] for i in range(count)], config.key_frame_stride
     frames = np.stack([entry.open().frames([0, stride, 2 * stride]) for entry in entries])
     return [entry.text for entry in entries], frames
 
 
-def _copied(name: str, count: int) -> dict[str, float]:
-    run = trained(name, "images", 0, BUDGETS[name].image_steps)
-    _, true = _clips(run, count)
-    return {f"key frame {n + 1}": _decibels(true[:, n], true[:, 0]) for n in (1, 2)}
-
-
 def _decibels(true: np.ndarray, made: np.ndarray) -> float:
     return decibels(float(np.square(true.astype(np.float32) - made).mean()))
 
 
-def _grids(run: Trained, codes: np.ndarray) -> np.ndarray:
-    return codes.reshape(*codes.shape[:-1], *run.task.sequence.frame_grid)
-
-
 def _sampled(
-    run: Trained, texts: list[str], *, window: int, temperature: float = 1.0,
-    given: np.ndarray | None = None, batch: int = _BATCH, first_seed: int = 20_000,
-) -> Made:  # fmt: skip
-    """One video a text; `steps` are the mean of the batches'."""
-    task, made = run.task, []
-    sampler = Sampler(task.sequence, Sampling(temperature), 1 if task.way == "changes" else window)
-    for start in tqdm(range(0, len(texts), batch), desc=f"sampling {task.way}", disable=None):
-        part = filled(texts[start : start + batch], batch)
-        text = np.stack([pad_text(task.text.encode(t), task.sequence) for t in part])
-        one = sample(
-            run.params, task.graph, sampler, text,
-            list(range(first_seed + start, first_seed + start + batch)),
-            key_frames=task.config.key_frames, guess=window > 1,
-            given=None if given is None else np.stack(filled(given[start : start + batch], batch)),
-        )  # fmt: skip
-        made.append(one)
-    join = lambda name: np.concatenate([getattr(one, name) for one in made])[: len(texts)]
-    steps = round(statistics.mean(one.steps for one in made))
-    return Made(join("frames"), join("nats"), join("fed"), steps)
+    run: Trained, texts: list[str], options: Options, first: np.ndarray | None = None
+) -> list[Clip]:
+    """One video a text, in batches of one size."""
+    made: list[Clip] = []
+    starts = tqdm(range(0, len(texts), _BATCH), desc=f"sampling {run.config.name}", disable=None)
+    for start in starts:
+        part = texts[start : start + _BATCH]
+        given = None if first is None else np.stack(filled(first[start : start + _BATCH], _BATCH))
+        clips = run.generator.generate(
+            filled(part, _BATCH), seed=_SEED + start, options=options, first_frames=given
+        )
+        made += clips[: len(part)]
+    return made
 
 
 def _times(run: Trained, repeats: int) -> dict[str, float]:
     """CPU milliseconds a video, and steps one after the other."""
-    texts, _ = _clips(run, _BATCH)
+    texts, _ = _asked(run, _BATCH)
     found = {}
     for batch in (1, _BATCH):
-        for window in (1,) if run.task.way == "changes" else (1, _WINDOW):
+        for window in _windows(run):
             taken, steps = [], []
             for n in range(repeats + 1):
-                start = time.process_time()
-                made = _sampled(
-                    run, texts[:batch], window=window, batch=batch, first_seed=n * batch
-                )
+                options, seed = _options(run, window=window), _SEED + n * batch
+                plan = plan_videos(run.generator.model, texts[:batch], seed=seed, options=options)
+                stats, start = Stats(), time.process_time()
+                run.generator.sample(plan, stats)
                 taken.append((time.process_time() - start) / batch)
-                steps.append(made.steps)
+                steps.append(stats.summary(batch)["steps"])
             how = f"batch {batch}, W = {window}"
             found[f"{how}, ms"] = 1e3 * statistics.median(taken[1:])
             found[f"{how}, steps"] = statistics.mean(steps[1:])
@@ -249,6 +252,7 @@ def _table(settings: Settings, values: dict[str, Any]) -> str:
     if settings.videos:
         lines += [
             line("videos that show their text", lambda way, f: f["right"]),
+            line(f"the same, guidance {_GUIDANCE}", lambda way, f: f["right, guided"]),
             line("tokens fed a video", lambda way, f: f["tokens fed"]),
         ]
     for name in (name for name in next(iter(first.values())) if name.endswith("dB")):

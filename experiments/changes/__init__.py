@@ -1,1 +1,0 @@
-"""Key frames coded as what changed from the one before: a study, not in the core."""
