@@ -176,7 +176,7 @@ class RowMaker:
         start = first_scored(s, kind.inserted, self.parts)
         blocks = kind.inserted + 2 if kind.inserted else key_frame_blocks(self.experiment)
         around = np.full((blocks - 1, s.frame_tokens, NEARBY_FRAMES * NEARBY_TAPS), NONE, np.int32)
-        there = neighbors(times, s).reshape(len(times), s.stride, -1)[1:, s.header :]
+        there = neighbors(times, s, changes=True).reshape(len(times), s.stride, -1)[1:, s.header :]
         around[: len(times) - 1] = codes_nearby(tokens, there, Vocab(s).frame_start)
         return {
             "tokens": row.tokens[0], "positions": row.positions[0],
@@ -191,7 +191,8 @@ class RowMaker:
         if not e.model.nearby:
             return {}
         # From 0 on, wherever the row begins: so few differ that they are made once each.
-        places = neighbors((order - order[0]).tolist(), self.sequence, changes=e.changes)
+        times, changes = (order - order[0]).tolist(), e.changes
+        places = neighbors(times, self.sequence, changes=changes, decided=changes)
         places = np.pad(places, ((0, 1), (0, 0)), constant_values=-1)
         places = places[np.minimum(following, len(tokens))]
         return {"nearby": codes_nearby(tokens, places, Vocab(self.sequence).frame_start)}

@@ -66,8 +66,9 @@ class Blocks:
     @classmethod
     def of(cls, order: Sequence[int], sequence: SequenceConfig) -> "Blocks":
         """Of a sequence whose frames are at these times."""
-        known, before = neighbors(order, sequence, changes=True), neighbors(order, sequence)
-        return cls(np.asarray(bases(order), np.int32), known, before)
+        before = neighbors(order, sequence, changes=True)
+        decided = neighbors(order, sequence, changes=True, decided=True)
+        return cls(np.asarray(bases(order), np.int32), decided, before)
 
 
 @struct.dataclass

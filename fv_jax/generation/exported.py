@@ -125,7 +125,7 @@ def _sampler(
     changes = model.config.network.places > 0
     around = None
     if model.config.network.nearby:
-        around = jnp.asarray(neighbors(serials, sequence, changes=changes))
+        around = jnp.asarray(neighbors(serials, sequence, changes=changes, decided=changes))
     count = 1 if changes else len(serials)  # blocks of which every id is decoded
 
     def sample(text, known: list, words: tuple[Any, ...]):

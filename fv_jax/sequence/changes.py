@@ -4,9 +4,9 @@
     changed  [text SN_1 | a b c d] [text SN_2 |   e   f] [text SN_3 | END]
     place                0 1 2 3                1   3
 
-A frame is compared with its base: the one nearest before it in time, among those that stand before
-it in the sequence. Of frames put between A and B the first has A, the next the one before it, and B
-has A. Places are positions (`sequence/skipping.py`); END is that what follows is not of the frame.
+A frame is compared with its base, of the frames that stand before it in the sequence: a key frame
+with the one before it in time, B with A, and what is put between A and B with the nearer of these.
+So what is wrong in one inserted frame is not handed on to the next. Places are positions (`sequence/skipping.py`); END is that what follows is not of the frame.
 Every video has one such row, and the row has the video: nothing is lost.
 """
 
@@ -25,13 +25,14 @@ def bases(order: Sequence[int]) -> list[int]:
 
     Args:
         order: when each block's frame is, in any unit of time; the first block's is the earliest.
+            Frames between others lie between the first two.
     """
-    nearest = lambda block, time: max(
-        (other for other in range(block) if order[other] < time),
-        key=lambda other: order[other],
-        default=block,
-    )
-    return [nearest(block, time) for block, time in enumerate(order)]
+    found = [0]
+    for block, time in list(enumerate(order))[1:]:
+        between = time < max(order[:block])
+        known = [0, 1] if between else range(block)
+        found.append(min(known, key=lambda other: (abs(order[other] - time), other)))
+    return found
 
 
 def unchanged(

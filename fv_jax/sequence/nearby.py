@@ -8,7 +8,8 @@ after, the two nearest before.
     interpolation  B knows A     insert 1 knows A and B     insert 2 knows insert 1 and B
 
 Where frames are coded as what changed (`sequence/changes.py`), the first of the two is the base,
-and what precedes the place is known of the frame itself, instead of there.
+and the other one the nearest on the other side. When an id is chosen, what precedes its place is
+known of the frame itself, instead of the base.
 
 `models/nearby.py` reads the ids that stand there.
 """
@@ -23,26 +24,30 @@ from jaxtyping import Int
 from fv_jax.config.model import NEARBY_FRAMES as FRAMES
 from fv_jax.config.model import NEARBY_TAPS as TAPS
 from fv_jax.config.model import SequenceConfig
+from fv_jax.sequence.changes import bases
 from fv_jax.sequence.vocab import FREE
 
 NONE = -1  # in place of a code
 
 
 def neighbors(
-    order: Sequence[int], sequence: SequenceConfig, *, changes: bool = False
+    order: Sequence[int], sequence: SequenceConfig, *, changes: bool = False, decided: bool = False
 ) -> Int[np.ndarray, "T nearby"]:
     """For each place of a sequence, the places that it knows; -1 for none.
 
     Args:
         order: when each block's frame is, in any unit of time.
         sequence: layout of the blocks.
-        changes: whether frames are what changed, and what precedes a place is known of its own.
+        changes: whether frames are coded as what changed.
+        decided: then, whether what precedes a place is known of its own frame.
     """
-    return _neighbors(tuple(order), sequence, changes)
+    return _neighbors(tuple(order), sequence, changes, decided)
 
 
 @functools.lru_cache(maxsize=64)
-def _neighbors(order: tuple[int, ...], sequence: SequenceConfig, changes: bool) -> np.ndarray:
+def _neighbors(
+    order: tuple[int, ...], sequence: SequenceConfig, changes: bool, decided: bool
+) -> np.ndarray:
     h, w = sequence.frame_grid
     y, x = np.mgrid[:h, :w]
     slots = np.full((sequence.stride, TAPS), -1)
@@ -55,9 +60,14 @@ def _neighbors(order: tuple[int, ...], sequence: SequenceConfig, changes: bool) 
         known = sorted(range(block), key=lambda other: order[other])
         before = [other for other in known if order[other] < time][::-1]
         after = [other for other in known if order[other] > time]
-        for frame, other in enumerate([*before[:1], *after[:1], *before[1:]][:FRAMES]):
+        frames = [*before[:1], *after[:1], *before[1:]]
+        if changes and block:
+            base = bases(order)[block]
+            beyond = after if order[base] < time else before
+            frames = [base, *beyond[:1], *(other for other in before if other != base)]
+        for frame, other in enumerate(frames[:FRAMES]):
             found[block, :, frame] = np.where(slots < 0, -1, slots + other * sequence.stride)
-            if changes and not frame:
+            if decided and not frame:
                 before_it = found[block, :, frame, : TAPS // 2]
                 before_it += np.where(before_it < 0, 0, (block - other) * sequence.stride)
     found = found.reshape(-1, FRAMES * TAPS).astype(np.int32)

@@ -34,6 +34,11 @@ def maker():
     return Generator(MODEL, Engine(MODEL, tiny.STEP_TIME))
 
 
+def padded(places):
+    """Also of what stands behind the last block: nothing."""
+    return np.pad(places, ((0, 1), (0, 0)), constant_values=-1)
+
+
 def chosen_again(model, text, frames, serials, gap, key, policy, given=0):
     """What the parallel form chooses for every event of a video, and what the video has.
 
@@ -45,7 +50,9 @@ def chosen_again(model, text, frames, serials, gap, key, policy, given=0):
     tokens = pack(text[None], frames[None].astype(np.int32), serials, s, gap)
     row = compact(tokens, unchanged(tokens, serials, s), tokens.shape[1])
     length, following = int(row.length[0]), row.positions[0, 1:]
-    known = np.pad(neighbors(serials, s, changes=True), ((0, 1), (0, 0)), constant_values=-1)
+    known = np.pad(
+        neighbors(serials, s, changes=True, decided=True), ((0, 1), (0, 0)), constant_values=-1
+    )
     nearby = codes_nearby(
         tokens[0], known[np.minimum(following, tokens.shape[1])], vocab.frame_start
     )[None]
@@ -56,7 +63,7 @@ def chosen_again(model, text, frames, serials, gap, key, policy, given=0):
     logits = network.logits(x, nearby)[0]
     words = position_words(key, positions[:, 1:])
     ids = policy(logits, gumbel(words, logits.shape[-1])[0])
-    before = neighbors(serials, s).reshape(len(serials), s.stride, -1)[:, s.header :]
+    before = neighbors(serials, s, changes=True).reshape(len(serials), s.stride, -1)[:, s.header :]
     around = codes_nearby(tokens[0], before, vocab.frame_start)
     every = position_words(
         jax.vmap(lambda k: jax.random.fold_in(k, _WHETHER))(key), jnp.arange(tokens.shape[1])[None]
@@ -255,7 +262,9 @@ def test_known_ids_are_fed_as_in_the_parallel_form(maker):
     np.testing.assert_array_equal(codes[1], frames[1])
     tokens = pack(text, frames, [1, 2, 3], s)
     row = compact(tokens, unchanged(tokens, range(3), s), tokens.shape[1])
-    known = np.pad(neighbors(range(3), s, changes=True), ((0, 1), (0, 0)), constant_values=-1)
+    known = np.pad(
+        neighbors(range(3), s, changes=True, decided=True), ((0, 1), (0, 0)), constant_values=-1
+    )
     # What follows the last token is beyond the row, whatever the last change was.
     inside = np.arange(row.positions.shape[1]) < row.length[:, None]
     positions = np.where(inside, row.positions, tokens.shape[1])

@@ -54,15 +54,16 @@ def test_every_video_has_a_row_and_the_row_has_the_video(seed, share, order):
     assert row.length.sum() == always + ids_that_differ
 
 
-def test_a_frame_is_compared_with_the_one_before_it_in_time():
+def test_a_frame_is_compared_with_the_nearest_that_is_not_inserted():
     assert bases(range(4)) == [0, 0, 1, 2]
-    assert bases(interpolation_serials(3)) == [0, 0, 0, 2, 3]  # A, B, then one after the other
-    assert bases(given_order(5, 3)) == [0, 0, 0, 2, 3, 1]  # 0, 4, 1, 2, 3, 8
+    assert bases(interpolation_serials(3)) == [0, 0, 0, 0, 1]  # A, B, then one after the other
+    assert bases(given_order(5, 3)) == [0, 0, 0, 0, 1, 1]  # 0, 4, 1, 2, 3, 8
 
 
-@pytest.mark.parametrize("order", [[0, 1], [0, 2, 1]])
+@pytest.mark.parametrize("order", [[0, 1], [0, 2, 1], [0, 4, 1, 2, 3]])
 def test_a_place_knows_what_precedes_it_of_its_own_frame(order):
-    before, changed = neighbors(order, CONFIG), neighbors(order, CONFIG, changes=True)
+    before = neighbors(order, CONFIG, changes=True)
+    changed = neighbors(order, CONFIG, changes=True, decided=True)
     stride, base = CONFIG.stride, bases(order)
     for block in range(len(order)):
         part = slice(block * stride, (block + 1) * stride)
