@@ -6,7 +6,8 @@
 
 A frame is compared with its base, of the frames that stand before it in the sequence: a key frame
 with the one before it in time, B with A, and what is put between A and B with the nearer of these.
-So what is wrong in one inserted frame is not handed on to the next. Places are positions (`sequence/skipping.py`); END is that what follows is not of the frame.
+So what is wrong in one inserted frame is not handed on to the next. Places are positions
+(`sequence/skipping.py`); END is that what follows is not of the frame.
 Every video has one such row, and the row has the video: nothing is lost.
 """
 
