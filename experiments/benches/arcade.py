@@ -16,9 +16,9 @@ frame's from the one before; those of a gap that do not stay through all of it) 
 right.
 
 Time: the same networks as everywhere in the paper's comparison, at this model's size and pixels,
-with random weights and 16 frames, one id at a time; and the shipped weights, which decide changes.
-The gaps of a clip, of one and of eight: the shipped weights between true key frames, and a network
-of that size that is fed every id and inherits none.
+with random weights and 16 frames, one id at a time; and the shipped weights, as by default. The gaps
+of one clip and of eight: the shipped weights between true key frames, which inherit all they may,
+and a network of that size that is fed every id and inherits none.
 
     cost   ten minutes on two CPU cores (estimated), and the extra `arcade`
 """
