@@ -16,9 +16,9 @@ frame's from the one before; those of a gap that do not stay through all of it) 
 right.
 
 Time: the same networks as everywhere in the paper's comparison, at this model's size and pixels,
-with random weights and 16 frames, one id at a time; and the shipped weights, as by default. The gaps
-of one clip and of eight: the shipped weights between true key frames, which inherit all they may,
-and a network of that size that is fed every id and inherits none.
+with random weights and 16 frames, one id at a time; and the shipped weights, as by default. The
+gaps of one clip and of eight: the shipped weights between true key frames, which inherit all they
+may, and a network of that size that is fed every id and inherits none.
 
     cost   ten minutes on two CPU cores (estimated), and the extra `arcade`
 """
@@ -60,6 +60,8 @@ class Settings:
     """Videos sampled of each game's name."""
     repeats: int = 3
     """Rounds of timing; 0 for none."""
+    variant: str = ""
+    """What the record's name ends with, for another model than the shipped one."""
     out: Path = Path("out/bench")
     """Where to write; `experiments` records the result in the tree."""
 
@@ -76,7 +78,7 @@ def run(settings: Settings) -> None:
         **(_times(generator, real, settings.repeats) if settings.repeats else {}),
     }
     table = markdown(["measure", "value"], [[name, value] for name, value in values.items()])
-    record("arcade", settings, {"measures": values}, table)
+    record("arcade", settings, {"measures": values}, table, variant=settings.variant)
 
 
 def _clips(games: tuple[str, ...], split: str, each: int) -> list[tuple[str, np.ndarray]]:
