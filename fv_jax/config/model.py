@@ -261,7 +261,8 @@ class Options:
     """How much key frames follow the text: 1 as trained; else each id is scored twice."""
     window: int = 0
     """Ids decoded at a time at most, 0 for what is fastest here; in float32 the ids are the same,
-    in bfloat16 (of some models) their distribution."""
+    in bfloat16 (of some models) their distribution. Where frames are coded as what changed, one
+    change is decided at a time."""
     drafts: bool = True
     """Guess ids from neighboring frames and check several at once; as with --window, no id changes
     in float32."""

@@ -1,13 +1,13 @@
 """Frames as what changed: every frame after the first is a list of the ids that differ.
 
     whole    [text SN_1 | a b c d] [text SN_2 | a e c f] [text SN_3 | a e c f]
-    changed  [text SN_1 | a b c d] [text SN_2 |   e   f] [text SN_3 | END]
+    changed  [text SN_1 | a b c d] [text SN_2 |   e   f] [text SN_3 |        ]
     place                0 1 2 3                1   3
 
 A frame is compared with its base, of the frames that stand before it in the sequence: a key frame
 with the one before it in time, B with A, and what is put between A and B with the nearer of these.
 So what is wrong in one inserted frame is not handed on to the next. Places are positions
-(`sequence/skipping.py`); END is that what follows is not of the frame.
+(`sequence/skipping.py`); that a frame ends is no token, but that the next position is beyond it.
 Every video has one such row, and the row has the video: nothing is lost.
 """
 
