@@ -278,6 +278,12 @@ class _Run:
 def _check_alive(folder: Path, manifest: Manifest) -> None:
     """Raises `ValueError` if the ids of the first shard hardly tell its clips apart."""
     use = CodeUse.of(ids_of(shard_path(folder, 0)), manifest.codebook_size)
+    if use.problem and not use.is_dead:
+        raise ValueError(
+            f"the tokenizer uses few of its codes on {manifest.source}: {use.problem}; if its "
+            "samples look right, the clips need no more: go on with --force; else train it longer "
+            "(--run.steps), and give --out another folder"
+        )
     if use.problem:
         raise ValueError(
             f"the tokenizer is dead on {manifest.source}, what is made with it will be gray: "

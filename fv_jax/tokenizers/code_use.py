@@ -55,10 +55,21 @@ class CodeUse:
             f"(want {least} and {_LEAST_PERPLEXITY:g})"
         )
 
+    @property
+    def is_dead(self) -> bool:
+        """Whether nearly all ids are alike, and not only few of many codes in use."""
+        return 0 < self.used and self.perplexity < _LEAST_PERPLEXITY
+
     def warning(self, model: Path) -> str:
         """What is wrong with the tokenizer in this folder, in a line; "" if it uses its codes."""
         if not self.problem:
             return ""
+        if not self.is_dead:
+            return (
+                f"{model} uses few of its codes: {self.problem}; if its samples look right, the "
+                "clips need no more (plain ones, very dark or bright), and --force goes on; else "
+                "train it longer (--run.steps)"
+            )
         return (
             f"{model} is a dead tokenizer, what is made with it will be gray: {self.problem}; "
             "train it longer (--run.steps), or on clips that differ more (fv data inspect shows "

@@ -36,3 +36,17 @@ def test_few_codes_or_one_that_is_nearly_all_are_a_problem(ids, codebook, alive)
     assert bool(problem) is not alive
     if problem:
         assert f"of {codebook} codes in use" in problem
+
+
+def test_few_codes_that_say_something_are_not_called_dead(tmp_path):
+    few = CodeUse.of([np.arange(150)], 9600)  # as very dark clips have, at 40 dB
+    assert not few.is_dead
+    assert "150 of 9600 codes in use, perplexity 150 (want 192 and 4)" in few.warning(tmp_path)
+    assert "--force goes on" in few.warning(tmp_path)
+    assert "dead" not in few.warning(tmp_path)
+    dead = CodeUse.of([np.zeros(50, int)], 9600)
+    assert dead.is_dead
+    assert "is a dead tokenizer" in dead.warning(tmp_path)
+    nobody_knows = CodeUse.of([np.zeros(0, int)], 9600)
+    assert not nobody_knows.is_dead
+    assert not nobody_knows.warning(tmp_path)

@@ -107,6 +107,11 @@ class NetworkTask(NetworkLoss):
         use = CodeUse.of(ids, self.frames.codebook_size)
         if not use.problem:
             return ""
+        if not use.is_dead:
+            return (
+                f"{model} was trained on ids that use few codes: {use.problem}; if its tokenizer's "
+                "samples look right, the clips need no more, else train that longer (--run.steps)"
+            )
         return (
             f"{model} was trained on ids of a dead tokenizer and makes gray: {use.problem}; train "
             "the tokenizer on these clips (fv train own_tokenizer), tokenize them anew, train again"
