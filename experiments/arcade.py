@@ -24,7 +24,7 @@ weights (95 minutes). Loss on unseen clips went from 0.190 (600 of these steps) 
 recipe has not been run.
 
 As what changed (`--start arcade --changes --skip 0.2 0.2 1.0 --no-skip-given`) the same weights go
-on to fewer nats, and what they insert is worse so far: docs/findings.md.
+on to 0.084 nats and better key frames, and what they insert is worse so far: docs/findings.md.
 """
 
 from typing import Literal
