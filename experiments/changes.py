@@ -42,7 +42,7 @@ from fv_jax.training.tasks.start import model_to_start_from
 
 WAYS = ("dense", "features", "changes")
 OUT = Path("out")
-_NEARBY = 16
+_NEARBY = 32
 _POINTS = 8  # of a curve
 _TIMED = 8  # batches
 _ROWS = 8  # scored at a time

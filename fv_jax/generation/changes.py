@@ -10,11 +10,13 @@ changes, if it is asked, and to what. So the seed alone decides the video, whate
 
 A place is asked whether it changes, given what came before and that nothing changed since
 (`places.change_logits`): in raster order the first that does is the next. So the next place is
-drawn from softmax(s / temperature), top-k and top-p as for ids; at temperature 0 it is the first
-that is likelier to change than not. An id that is known is not drawn: its place changes if it must,
-and else it does not.
+drawn from softmax(s / temperature), top-k and top-p as for ids. At temperature 0 every id is the
+likeliest, as where all are coded: a place changes if one id is likelier than that it stays. Only
+places that are likelier to change than not can be such, and they are asked for their ids in turn.
+An id that is known is not drawn: its place changes if it must, and else it does not.
 """
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -139,8 +141,10 @@ def decode_changes(
 
 def changes_next(
     policy: Policy, scores: Float[Array, "*b places_and_end"], noise: Float[Array, "*b P choices"]
-) -> Bool[Array, "*b P"]:
-    """Which places would change, were each the first one to be asked.
+) -> Float[Array, "*b P"]:
+    """Log odds of the places that would change, were each the first one to be asked.
+
+    Those of the others are minus infinity.
 
     Args:
         policy: `Sampling`, or another that chooses between staying, 0, and changing.
@@ -149,79 +153,149 @@ def changes_next(
     """
     if isinstance(policy, Sampling) and not policy.is_greedy:
         scores, policy = policy.tempered(scores), Sampling()
-    logits = change_logits(scores)
-    return policy(jnp.stack([jnp.zeros_like(logits), logits], axis=-1), noise) == 1
+    odds = change_logits(scores)
+    goes = policy(jnp.stack([jnp.zeros_like(odds), odds], axis=-1), noise) == 1
+    return jnp.where(goes, odds, -jnp.inf)
+
+
+def stays_likelier(
+    policy: Policy, odds: Float[Array, "*b"], logits: Float[Array, "*b V"]
+) -> Bool[Array, "*b"] | None:
+    """Whether no id is as likely as that a place stays as it is; None where that is not asked.
+
+    A policy that takes what is likeliest takes the likeliest id, the base's among them, as it does
+    where all ids are coded. That a place changes may well be likelier than not, and each id that it
+    may change to is not.
+
+    Args:
+        policy: how ids are chosen.
+        odds: log odds that the place changes.
+        logits: of the ids that it changes to.
+    """
+    if not (isinstance(policy, Sampling) and policy.is_greedy):
+        return None
+    return odds + jax.nn.log_softmax(logits, axis=-1).max(axis=-1) < 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Frame:
+    """What is known of one frame of all rows before anything of it is decided.
+
+    Attributes:
+        wanted: its vocabulary ids, or FREE, [B, P].
+        free: where they are FREE.
+        must: which of those that are known differ from the base.
+        keys: what places are found by, [readings * B, P, C].
+        words: random words of every place's id, [B, P, 2].
+        whether: Gumbel noise of whether each place changes, [B, P, 2].
+    """
+
+    wanted: Array
+    free: Array
+    must: Array
+    keys: Array
+    words: Array
+    whether: Array
+
+    def odds(
+        self, decoder: Decoder, sampler: Sampler, x: Float[Array, "R D"], token: Int[Array, " B"],
+        here: Int[Array, " B"],
+    ) -> Float[Array, "B P"]:  # fmt: skip
+        """`changes_next` of the places after `here`, whose id is `token`; infinite where known."""
+        tables, every = decoder.tables, functools.partial(every_reading, sampler)
+        scores, query = tables.places.after(x, tables.embedding[every(token)])
+        by_key = einsum("rc,rpc->rp", query, self.keys)
+        scores = tables.places.beyond(scores, by_key, every(here)).astype(jnp.float32)
+        odds = changes_next(sampler.policy, guided(sampler, scores), self.whether)
+        odds = jnp.where(self.free, odds, jnp.where(self.must, jnp.inf, -jnp.inf))
+        return jnp.where(jnp.arange(odds.shape[1]) > here[:, None], odds, -jnp.inf)
+
+
+def _first(odds: Float[Array, "B P"]) -> Int[Array, " B"]:
+    """The first place that would change; P for none."""
+    goes = odds > -jnp.inf
+    return jnp.where(goes.any(axis=1), jnp.argmax(goes, axis=1), goes.shape[1]).astype(jnp.int32)
+
+
+def _frame(decoder: Decoder, sampler: Sampler, keys, blocks: Blocks, origin, block, tokens):
+    """The frame of a block, and the tokens with its base's ids where it is open: what is known is
+    known to its neighbors as well.
+    """
+    s, tables = sampler.sequence, decoder.tables
+    of_block = lambda block: jax.lax.dynamic_slice_in_dim(
+        tokens, block * s.stride + s.header, s.frame_tokens, axis=1
+    )
+    wanted, old = of_block(block), of_block(blocks.bases[block])
+    free, first = wanted == FREE, block * s.stride + s.header
+    now = jnp.where(free, old, wanted)
+    tokens = jax.lax.dynamic_update_slice_in_dim(tokens, now, first, axis=1)
+    there = jnp.broadcast_to(first + jnp.arange(s.frame_tokens), wanted.shape)
+    around = codes_around(sampler, tokens, blocks.before, there)[: len(tokens)]
+    found = tables.places.keys(tables.nearby, around)  # the text has no part in them
+    at = origin[:, None] + there
+    whether = jax.vmap(lambda key: jax.random.fold_in(key, _WHETHER))(keys)
+    frame = _Frame(
+        wanted, free, ~free & (wanted != old), every_reading(sampler, found),
+        position_words(keys, at), gumbel(position_words(whether, at), 2),
+    )  # fmt: skip
+    return frame, tokens
 
 
 def _block(decoder: Decoder, sampler: Sampler, keys, blocks: Blocks, origin, block, lazy, tokens,
            changed: Changed):  # fmt: skip
     """One frame, of all rows."""
     s, rows, row = sampler.sequence, len(tokens), jnp.arange(len(tokens))
-    tables, every = decoder.tables, functools.partial(every_reading, sampler)
+    every, room = functools.partial(every_reading, sampler), s.header - 1  # the next header's
     end, start = s.frame_tokens, block * s.stride
-    of_block = lambda block: jax.lax.dynamic_slice_in_dim(
-        tokens, block * s.stride + s.header, s.frame_tokens, axis=1
-    )
-    wanted, old = of_block(block), of_block(blocks.bases[block])
-    free = wanted == FREE
-    must = ~free & (wanted != old)
-    now = jnp.where(free, old, wanted)  # what is known is known to its neighbors as well
-    tokens = jax.lax.dynamic_update_slice_in_dim(tokens, now, start + s.header, axis=1)
-
-    places = start + s.header + jnp.arange(s.frame_tokens)
-    there = jnp.broadcast_to(places, wanted.shape)
-    around = codes_around(sampler, tokens, blocks.before, there)[:rows]
-    place_keys = every(tables.places.keys(tables.nearby, around))  # the text has no part in them
-    at = origin[:, None] + there
-    words = position_words(keys, at)
-    whether = jax.vmap(lambda key: jax.random.fold_in(key, _WHETHER))(keys)
-    whether = gumbel(position_words(whether, at), 2)
-
-    def feed(lazy, tokens, positions, length, nearby=None):
-        positions = every(origin[:, None] + positions)
-        x, new = decode_cache.window(decoder, tokens, lazy, positions, nearby)
-        length, room = every(length), s.header - 1  # the next header's
-        return x, decode_cache.commit(decoder, lazy, new, length, positions, room)
-
-    def next_place(x, token, here) -> Int[Array, " B"]:
-        scores, query = tables.places.after(x, tables.embedding[every(token)])
-        by_key = einsum("rc,rpc->rp", query, place_keys)
-        scores = tables.places.beyond(scores, by_key, every(here)).astype(jnp.float32)
-        goes = jnp.where(free, changes_next(sampler.policy, guided(sampler, scores), whether), must)
-        goes &= jnp.arange(end) > here[:, None]
-        return jnp.where(goes.any(axis=1), jnp.argmax(goes, axis=1).astype(jnp.int32), end)
-
+    frame, tokens = _frame(decoder, sampler, keys, blocks, origin, block, tokens)
+    ask = functools.partial(frame.odds, decoder, sampler)
     full = lambda value: jnp.full((rows,), value, jnp.int32)
+
     head = jnp.broadcast_to(start + jnp.arange(s.header), (rows, s.header))
-    header = look_up(tokens, head)
-    x, lazy = feed(lazy, readings(sampler, header[:, :-1], head[:, :-1]), head, full(s.header - 1))
-    token = header[:, -1]
-    after = next_place(x[:, -1], token, full(-1))
+    header, positions = look_up(tokens, head), every(origin[:, None] + head)
+    read = readings(sampler, header[:, :-1], head[:, :-1])
+    x, new = decode_cache.window(decoder, read, lazy, positions)
+    lazy = decode_cache.commit(decoder, lazy, new, every(full(room)), positions, room)
 
     def step(carry):
-        lazy, tokens, token, at, after, live, changed = carry
-        place = jnp.minimum(after, end - 1)
-        goes_on = live & (after < end)
+        lazy, tokens, token, at, odds, live, changed = carry
+        after = _first(odds)
+        place, goes_on = jnp.minimum(after, end - 1), live & (after < end)
         to = start + s.header + after  # beyond the last place stands the next header
         nearby = codes_around(sampler, tokens, blocks.neighbors, to[:, None])
-        x, lazy = feed(
-            lazy, every(token[:, None]), jnp.stack([at, to], axis=1), live.astype(jnp.int32), nearby
+        positions = every(origin[:, None] + jnp.stack([at, to], axis=1))
+        x, new = decode_cache.window(decoder, every(token[:, None]), lazy, positions, nearby)
+        logits = guided(sampler, decoder.tables.logits(x, nearby).astype(jnp.float32))[:, 0]
+        drawn = sampler.policy(logits, gumbel(frame.words[row, place], logits.shape[-1]))
+        known = frame.wanted[row, place]
+        drawn = jnp.where(frame.free[row, place], drawn + Vocab(s).frame_start, known)
+        stays = stays_likelier(sampler.policy, odds[row, place], logits)
+        fed = live
+        if stays is not None:  # then the token is not read: it is again, told of another place
+            stays &= goes_on
+            fed, goes_on = live & ~stays, goes_on & ~stays
+        lazy = decode_cache.commit(
+            decoder, lazy, new, every(fed.astype(jnp.int32)), positions, room
         )
-        logits = guided(sampler, tables.logits(x, nearby).astype(jnp.float32))[:, 0]
-        drawn = sampler.policy(logits, gumbel(words[row, place], logits.shape[-1]))
-        drawn = jnp.where(free[row, place], drawn + Vocab(s).frame_start, wanted[row, place])
         keep = lambda new, before: jnp.where(goes_on, new, before)
         token = keep(drawn, token)
-        tokens = tokens.at[row, there[row, place]].set(keep(drawn, tokens[row, there[row, place]]))
+        put = (row, start + s.header + place)
+        tokens = tokens.at[put].set(keep(drawn, tokens[put]))
         changed = changed.replace(
-            steps=changed.steps + 1, fed=changed.fed + live,
-            changes=changed.changes + (goes_on & free[row, place]),
+            steps=changed.steps + 1, fed=changed.fed + fed,
+            changes=changed.changes + (goes_on & frame.free[row, place]),
         )  # fmt: skip
-        following = next_place(x[:, 0], token, place)
-        return lazy, tokens, token, keep(to, at), keep(following, after), goes_on, changed
+        following = ask(x[:, 0], token, place)
+        live = goes_on
+        if stays is not None:
+            live |= stays
+            following = jnp.where(stays[:, None], odds.at[row, place].set(-jnp.inf), following)
+        return lazy, tokens, token, keep(to, at), following, live, changed
 
-    changed = changed.replace(steps=changed.steps + 1, fed=changed.fed + s.header - 1)
-    carry = (lazy, tokens, token, head[:, -1], after, full(1) > 0, changed)
+    changed = changed.replace(steps=changed.steps + 1, fed=changed.fed + room)
+    token = header[:, -1]
+    first = ask(x[:, -1], token, full(-1))
+    carry = (lazy, tokens, token, head[:, -1], first, full(1) > 0, changed)
     carry = jax.lax.while_loop(lambda carry: jnp.any(carry[5]), step, carry)
     return carry[0], carry[1], carry[-1]
 

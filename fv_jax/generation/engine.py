@@ -215,16 +215,21 @@ class Engine:
         known = _rows_of_changes(tokens, order, read, begin, s) if begin > read else None
         if begin == count and known is None:
             return unpack(tokens, s)[2], state
-        blocks = Blocks.of(order, s)
-        size, whole = known and known.places.shape, tokens
+        blocks, whole, groups = Blocks.of(order, s), tokens, [np.arange(len(tokens))]
+        if not look and sampler.readings == 1:
+            # Where more is open, more changes; a frame ends with its last row.
+            groups = row_groups((tokens == FREE).sum(axis=1), self.step_time, 1)
         # Who looks on is shown every frame; else all are one call.
-        ends = [begin, *range(begin + 1, count + 1)] if look else [count]
-        for end in ends:
-            whole, state, changed = self._call(
-                decode_blocks, (size, tokens.shape), stats, self.model.params, state, whole,
-                blocks, known, np.int32(begin), np.int32(end), graph=self.model.graph,
-                sampler=sampler,
-            )  # fmt: skip
+        for end in [begin, *range(begin + 1, count + 1)] if look else [count]:
+
+            def call(state, tokens, known, first=np.int32(begin), end=np.int32(end)):
+                shape, weights = (known and known.places.shape, tokens.shape), self.model.params
+                return self._call(
+                    decode_blocks, shape, stats, weights, state, tokens, blocks, known, first, end,
+                    graph=self.model.graph, sampler=sampler,
+                )  # fmt: skip
+
+            whole, state, changed = _in_groups(groups, call, state, whole, known)
             with stats("sample"):
                 steps, fed, drawn = jax.device_get(
                     (changed.steps, changed.fed.sum(), changed.changes.sum())
@@ -236,7 +241,7 @@ class Engine:
             taken += int(steps)
             if look:
                 look(_decided(np.asarray(whole), s), taken)
-            begin, known, size = end, None, None
+            begin, known = end, None
         return unpack(np.asarray(whole), s)[2], state
 
     def _all_ids(
@@ -268,12 +273,13 @@ class Engine:
             if places is not None and sampler.readings == 1:
                 left = places.length - (prefix if places.known is None else places.known)
                 groups = row_groups(left, self.step_time, sampler.window)
-            made = []
-            for rows in groups:
-                part = arrays if len(groups) == 1 else _of_rows(rows, *arrays)
-                key = (read, prefix, part[1].shape, jax.tree.structure(places))
-                made.append(self._call(decode, key, stats, weights, *part, **settings))
-            whole, state, counts = made[0] if len(made) == 1 else _joined(made, groups)
+
+            def call(state, tokens, places):
+                shape = (read, prefix, tokens.shape, jax.tree.structure(places))
+                arrays = (state, tokens, guesses, places, known)
+                return self._call(decode, shape, stats, weights, *arrays, **settings)
+
+            whole, state, counts = _in_groups(groups, call, state, tokens, places)
         with stats("sample"):
             codes = unpack(np.asarray(whole), sequence)[2]
         sampled = int((tokens[:, start:] == FREE).sum())
@@ -322,15 +328,22 @@ class Engine:
             return self._compiled[name](*arrays)
 
 
-def _of_rows(rows: Int[np.ndarray, " rows"], state: DecodeState, tokens, guesses, places, known):
-    """What `decode` takes, of some rows."""
-    net = RetNetState(state.net.retention[:, rows], state.net.position[rows])
-    places = jax.tree.map(lambda x: x[rows], places)
-    return DecodeState(net, state.keys[rows]), tokens[rows], guesses, places, known
+def _in_groups(
+    groups: list[Int[np.ndarray, " rows"]], call: Callable, state: DecodeState, *of_all: Any
+) -> tuple:
+    """`call(state, *of_all)` of some rows at a time, joined."""
+    if len(groups) == 1:
+        return call(state, *of_all)
+    made = []
+    for rows in groups:
+        net = RetNetState(state.net.retention[:, rows], state.net.position[rows])
+        some = jax.tree.map(lambda x, rows=rows: x[rows], of_all)
+        made.append(call(DecodeState(net, state.keys[rows]), *some))
+    return _joined(made, groups)
 
 
 def _joined(made: list[tuple], parts: list[Int[np.ndarray, " rows"]]) -> tuple:
-    """What `decode` gives for all rows, of what it gave for some of them at a time."""
+    """What the sampler gives for all rows, of what it gave for some of them at a time."""
     back = np.argsort(np.concatenate(parts))
     tokens, states, counts = zip(*made)
     join = lambda values, axis=0: jnp.take(jnp.concatenate(values, axis), back, axis)
@@ -338,10 +351,7 @@ def _joined(made: list[tuple], parts: list[Int[np.ndarray, " rows"]]) -> tuple:
         join([s.net.retention for s in states], 1), join([s.net.position for s in states])
     )
     state = DecodeState(net, join([s.keys for s in states]))
-    counted = Counts(
-        sum(c.steps for c in counts), join([c.drafted for c in counts]),
-        join([c.accepted for c in counts]),
-    )  # fmt: skip
+    counted = jax.tree.map(lambda *n: join(n) if n[0].ndim else sum(n), *counts)
     return join(tokens), state, counted
 
 

@@ -8,6 +8,7 @@ training.json             how it was made: steps, hours, losses, settings
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 from pathlib import Path
@@ -94,8 +95,11 @@ class Model:
         return h * self.frames.downsample, w * self.frames.downsample
 
 
+@functools.lru_cache(maxsize=32)
 def network_graph(network: RetNetConfig, sequence: SequenceConfig) -> nnx.GraphDef:
-    """Structure of a RetNet without allocating its weights."""
+    """Structure of a RetNet without allocating its weights; kept, since tracing it takes longer
+    than a small model's video.
+    """
     return nnx.graphdef(_abstract(network, sequence))
 
 

@@ -34,7 +34,7 @@ from jaxtyping import Array, Float, Int
 from fv_jax.models import sharding
 from fv_jax.models.heads import kernels_of, turn
 from fv_jax.models.layers import NORM_EPSILON, rms_normalize
-from fv_jax.models.retnet import Decoder, RetNet, RetNetState, log_decays, rope_of_tokens
+from fv_jax.models.retnet import Decoder, RetNet, RetNetState, log_decays, places_of_tokens
 from fv_jax.models.tables import Leaf
 from fv_jax.ops import retention
 from fv_jax.ops.kernels import window as kernels
@@ -103,11 +103,11 @@ def window(
 
     `positions` and `nearby` are those of `RetNet.chunkwise`.
     """
-    at, rope = rope_of_tokens(
+    at, told, rope = places_of_tokens(
         decoder.config, state.position, tokens.shape[1], decoder.tables.embedding.dtype, positions
     )
     gaps = None if positions is None else at
-    x, keys_values = decoder.tables.embed(tokens, at, nearby), []
+    x, keys_values = decoder.tables.embed(tokens, told, nearby), []
     form = _plain_window
     if platform := _kernels_of(decoder.config, state):
         form = functools.partial(kernels.window, epsilon=NORM_EPSILON, platform=platform)

@@ -255,7 +255,7 @@ class RetNet(nnx.Module):
         self.check(tokens, state, length, positions)
         rows, count = tokens.shape
         length = jnp.full((rows,), count, jnp.int32) if length is None else length
-        at, rope = rope_of_tokens(
+        at, told, rope = places_of_tokens(
             self.config, state.position, count, self.embedding[...].dtype, positions
         )
         gaps = None if positions is None else at
@@ -268,7 +268,7 @@ class RetNet(nnx.Module):
 
             return block(x, retain)
 
-        x = constrain(self.embed(tokens, at, nearby), "rows", "tokens", None)
+        x = constrain(self.embed(tokens, told, nearby), "rows", "tokens", None)
         x, r = scan_layers(layer, x, (self.blocks, state.retention), remat)
         return self.norm(x), RetNetState(r, retention.end(state.position, length, gaps))
 
@@ -427,18 +427,20 @@ def rope_tables(config: RetNetConfig, position: Int[Array, "B T"], dtype) -> Cos
     return cos_sin(position, theta, jnp.promote_types(dtype, jnp.float32))
 
 
-def rope_of_tokens(
+def places_of_tokens(
     config: RetNetConfig,
     start: Int[Array, " B"],
     count: int,
     dtype,
     positions: Int[Array, "B tokens_and_next"] | None = None,
-) -> tuple[Int[Array, "B T"], Rope]:
-    """Positions of the next tokens, and RoPE tables of their queries and keys, for all layers.
+) -> tuple[Int[Array, "B T"], Int[Array, "B T"], Rope]:
+    """Where the next tokens stand, and what they are told of it.
 
     A key turns by its token's position, a query by the position before the token that follows: it
     looks from where it has to predict, and what lies "here, one frame ago" is as far away as ever.
-    Where no token is left out, that is its own position.
+    Where no token is left out, that is its own position. Where frames are coded as what changed,
+    the slot in the block that a token is told is that one as well: the token itself may stand
+    anywhere before it.
 
     Args:
         config: the network's.
@@ -446,13 +448,18 @@ def rope_of_tokens(
         count: T.
         dtype: of the embeddings.
         positions: of the tokens and of what comes after them; None for one after the other.
+
+    Returns:
+        Positions, those whose slots are embedded (`Tables.embed`), and RoPE tables of queries and
+        keys, for all layers.
     """
     if positions is None:
         position = start[:, None] + jnp.arange(count)
         both = rope_tables(config, position, dtype)
-        return position, (both, both)
+        return position, position, (both, both)
     position, before_next = positions[:, :-1], positions[:, 1:] - 1
-    return position, tuple(rope_tables(config, at, dtype) for at in (before_next, position))
+    rope = tuple(rope_tables(config, at, dtype) for at in (before_next, position))
+    return position, before_next if config.places else position, rope
 
 
 def low(x: Array, config: RetNetConfig) -> Array:

@@ -11,7 +11,13 @@ from flax import nnx
 
 from fv_jax.config.model import Options
 from fv_jax.generation import exported
-from fv_jax.generation.changes import _WHETHER, Blocks, changes_next, decode_changes
+from fv_jax.generation.changes import (
+    _WHETHER,
+    Blocks,
+    changes_next,
+    decode_changes,
+    stays_likelier,
+)
 from fv_jax.generation.engine import BETWEEN, KEY_FRAMES, Engine
 from fv_jax.generation.generator import Generator
 from fv_jax.generation.plan import plan_videos
@@ -56,10 +62,26 @@ def chosen_again(model, text, frames, serials, gap, key, policy, given=0):
     nearby = codes_nearby(
         tokens[0], known[np.minimum(following, tokens.shape[1])], vocab.frame_start
     )[None]
+    length_of = lambda count: jnp.full((1,), count, jnp.int32)
+    tokens_of_row = jnp.asarray(row.tokens)
+
+    @jax.jit
+    def read(positions, nearby, count):
+        begin = network.init_state(1)
+        return network.chunkwise(tokens_of_row, begin, length_of(count), positions, nearby)[0]
+
+    def stays(t, place, odds):
+        """Whether a place that may change after token t + 1 does not, by its likeliest id."""
+        at, positions, told = block * s.stride + s.header + place, row.positions.copy(), nearby
+        positions[0, t + 2] = at
+        around_it = codes_nearby(tokens[0], known[at], vocab.frame_start)
+        told = told.at[0, t + 1].set(around_it)
+        x = read(jnp.asarray(positions), told, t + 2)
+        stays = stays_likelier(policy, jnp.asarray(odds), network.logits(x, told)[0, t + 1])
+        return stays is not None and bool(stays)
+
     nearby, positions = jnp.asarray(nearby), jnp.asarray(row.positions)
-    x, _ = network.chunkwise(
-        jnp.asarray(row.tokens), network.init_state(1), jnp.asarray(row.length), positions, nearby
-    )
+    x = read(positions, nearby, length)
     logits = network.logits(x, nearby)[0]
     words = position_words(key, positions[:, 1:])
     ids = policy(logits, gumbel(words, logits.shape[-1])[0])
@@ -84,9 +106,10 @@ def chosen_again(model, text, frames, serials, gap, key, policy, given=0):
         scores, query = tables.places.after(x[0, t], embedded)
         keys = tables.places.keys(tables.nearby, jnp.asarray(around[block]))
         scores = tables.places.beyond(scores, keys @ query, jnp.asarray(here))
-        goes = changes_next(policy, scores, whether[block])
-        goes &= np.arange(s.frame_tokens) > here
-        found.append(int(goes.argmax()) if goes.any() else s.frame_tokens)
+        odds = np.asarray(changes_next(policy, scores, whether[block]))
+        places = [p for p in np.flatnonzero(odds > -np.inf) if p > here]
+        changing = (p for p in places if not stays(t, p, odds[p]))
+        found.append(int(next(changing, s.frame_tokens)))
         inside = t + 2 < length and int(row.positions[0, t + 2]) // s.stride == block
         wanted.append(
             int(row.positions[0, t + 2]) % s.stride - s.header if inside else s.frame_tokens
@@ -96,7 +119,11 @@ def chosen_again(model, text, frames, serials, gap, key, policy, given=0):
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_key_frames_are_what_the_parallel_form_chooses(maker, temperature):
-    options = dataclasses.replace(PLAIN, temperature=temperature)
+    options, model = dataclasses.replace(PLAIN, temperature=temperature), MODEL
+    if not temperature:  # ids that are likelier than none, else nothing would change
+        sharper = {name: 8 * MODEL.params[name] for name in ("head", "level_head")}
+        model = dataclasses.replace(MODEL, params={**MODEL.params, **sharper})
+        maker = Generator(model, Engine(model, tiny.STEP_TIME))
     (clip,) = maker.generate(tiny.PROMPTS[:1], seed=5, options=options)
     frames = clip.ids.reshape(len(clip.ids), -1)
     key = start(nnx.merge(MODEL.graph, MODEL.params), maker.engine.sampler(Sampling(), 1), [
@@ -104,7 +131,7 @@ def test_key_frames_are_what_the_parallel_form_chooses(maker, temperature):
     ]).keys  # fmt: skip
     text = pad_text(MODEL.text.encode(tiny.PROMPTS[0]), MODEL.config.sequence)
     found, wanted = chosen_again(
-        MODEL, text, frames, key_frame_serials(len(frames)), 0, key, Sampling(temperature)
+        model, text, frames, key_frame_serials(len(frames)), 0, key, Sampling(temperature)
     )
     assert found == wanted
     assert len(found) > len(frames[0]) + len(frames)  # some ids did change
@@ -184,7 +211,7 @@ def test_the_next_place_is_drawn_as_an_id_would_be(policy):
     p = np.exp(np.asarray(policy.tempered(scores), np.float64))
     p /= p.sum()
     noise = jax.random.gumbel(jax.random.key(0), (20_000, 6, 2))
-    goes = np.asarray(changes_next(policy, jnp.broadcast_to(scores, (20_000, 7)), noise))
+    goes = np.asarray(changes_next(policy, jnp.broadcast_to(scores, (20_000, 7)), noise) > -np.inf)
     drawn = np.where(goes.any(axis=1), goes.argmax(axis=1), 6)
     share = np.bincount(drawn, minlength=7) / len(drawn)
     np.testing.assert_allclose(share, p, atol=0.012)
@@ -193,10 +220,18 @@ def test_the_next_place_is_drawn_as_an_id_would_be(policy):
 def test_the_likeliest_changes_are_those_that_are_likelier_than_not():
     # No next place is likelier than the end, but the two first together are.
     scores = jnp.log(jnp.asarray([0.3, 0.3, 0.0001, 0.3999]))
-    goes = changes_next(Sampling(0.0), scores, jnp.zeros((3, 2)))
-    assert goes.tolist() == [False, False, False]
-    scores = jnp.log(jnp.asarray([0.1, 0.8, 0.05, 0.05]))
-    assert changes_next(Sampling(0.0), scores, jnp.zeros((3, 2))).tolist() == [False, True, False]
+    asked = lambda scores: changes_next(Sampling(0.0), scores, jnp.zeros((3, 2)))
+    assert asked(scores).tolist() == [-np.inf] * 3
+    odds = asked(jnp.log(jnp.asarray([0.1, 0.8, 0.05, 0.05])))
+    np.testing.assert_allclose(odds, [-np.inf, np.log(8), -np.inf], rtol=1e-5)
+
+
+def test_the_likeliest_id_may_be_that_nothing_changes():
+    """As where all ids are coded: the base's id is one of those that are compared."""
+    odds = jnp.log(jnp.asarray([0.6, 0.9, 0.6])) - jnp.log(jnp.asarray([0.4, 0.1, 0.4]))
+    ids = jnp.log(jnp.asarray([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2], [0.7, 0.2, 0.1]]))
+    assert stays_likelier(Sampling(0.0), odds, ids).tolist() == [True, False, False]
+    assert stays_likelier(Sampling(1.0), odds, ids) is None
 
 
 def test_windows_guesses_and_who_looks_on_change_nothing(maker):

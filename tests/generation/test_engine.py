@@ -4,6 +4,7 @@ import json
 
 import jax
 import numpy as np
+import pytest
 import tiny
 
 from fv_jax.files import user_cache
@@ -83,7 +84,8 @@ def test_what_stands_before_the_first_id_to_be_sampled_is_read_at_once():
     np.testing.assert_array_equal(made, unpack(np.asarray(whole), sequence)[2])
 
 
-def test_rows_that_are_decoded_in_groups_are_as_together():
+@pytest.mark.parametrize("model", [tiny.model, tiny.model_of_changes])
+def test_rows_that_are_decoded_in_groups_are_as_together(model):
     sequence, rng, rows = tiny.sequence(), np.random.default_rng(0), 6
     texts = np.full((rows, sequence.text_tokens), PAD, np.int32)
     codes = rng.integers(0, sequence.frame_codes, (rows, 3, sequence.frame_tokens))
@@ -96,7 +98,7 @@ def test_rows_that_are_decoded_in_groups_are_as_together():
     lacks[:, 2, sequence.header :] = left_out
     results = []
     for step in (StepTime(1.0, 0.0), StepTime(0.0, 1.0)):
-        engine, stats = Engine(tiny.model(), step), Stats()
+        engine, stats = Engine(model(), step), Stats()
         sampler = engine.sampler(Sampling(), rows, window=2)
         made, state = engine.decode(
             engine.start(sampler, [(7, row) for row in range(rows)]), sampler, stats,
@@ -112,3 +114,4 @@ def test_rows_that_are_decoded_in_groups_are_as_together():
     assert parts["steps"] > whole["steps"]
     for same in ("fed", "sampled", "forced"):
         assert parts[same] == whole[same]
+    assert whole["sampled"] > rows

@@ -12,7 +12,7 @@ import tiny
 from flax import nnx
 
 from fv_jax.config.model import PRESETS, RetNetConfig
-from fv_jax.models.retnet import RetNet, log_decays
+from fv_jax.models.retnet import RetNet, log_decays, places_of_tokens
 from fv_jax.ops import decay
 from fv_jax.tokenizers.quantizer import FSQ
 
@@ -292,6 +292,19 @@ def test_slot_embeddings_repeat_with_the_block_and_start_at_zero():
     added = nnx.merge(graph, params).embed(tokens(), position) - without.embed(tokens(), position)
     expected = params["slot_embedding"][np.arange(1000, 1000 + T) % tiny.NETWORK.slots]
     np.testing.assert_allclose(added, jnp.broadcast_to(expected, added.shape), atol=1e-6)
+
+
+def test_a_network_of_changes_is_told_the_slot_of_what_it_predicts():
+    positions = jnp.asarray([[3, 7, 8, 20]])  # of three tokens and of what follows them
+    start, told = jnp.asarray([3]), {}
+    for places in (0, 5):
+        config = dataclasses.replace(tiny.NETWORK, nearby=3, places=places)
+        at, told[places], _ = places_of_tokens(config, start, 3, jnp.float32, positions)
+        np.testing.assert_array_equal(at, positions[:, :-1])
+        _, without_gaps, _ = places_of_tokens(config, start, 3, jnp.float32)
+        np.testing.assert_array_equal(without_gaps, [[3, 4, 5]])
+    np.testing.assert_array_equal(told[0], positions[:, :-1])
+    np.testing.assert_array_equal(told[5], positions[:, 1:] - 1)
 
 
 def test_codes_are_read_and_scored_whole_and_by_their_levels():
