@@ -31,7 +31,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx, struct
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from fv_jax.config.model import SequenceConfig
@@ -161,7 +163,9 @@ def start(model: Any, sampler: Sampler, seeds: list[tuple[Any, ...]]) -> DecodeS
     A seed is the request's number followed by what tells this row from the request's others
     (stage, level, gap), each folded into the key: integers, which may be traced.
     """
-    keys = _keys([[jnp.asarray(number, jnp.uint32) for number in seed] for seed in seeds])
+    # Numbers that are known go to the device with the call, not each on its own.
+    word = lambda n: n.astype(jnp.uint32) if isinstance(n, Tracer) else np.uint32(n)
+    keys = _keys([[word(number) for number in seed] for seed in seeds])
     return DecodeState(model.init_state(len(seeds) * sampler.readings), keys)
 
 

@@ -49,7 +49,7 @@ def chosen_again(model, text, frames, serials, gap, key, policy, given=0):
     """What the parallel form chooses for every event of a video, and what the video has.
 
     The first are places and ids as the sampler would draw them from the parallel form's scores
-    with the same noise; ids are -1 where a place is not a change.
+    with the same noise. Third, the places that stay since no id is as likely.
     """
     s, network = model.config.sequence, nnx.merge(model.graph, model.params)
     vocab, tables = Vocab(s), network.tables()
@@ -78,7 +78,10 @@ def chosen_again(model, text, frames, serials, gap, key, policy, given=0):
         told = told.at[0, t + 1].set(around_it)
         x = read(jnp.asarray(positions), told, t + 2)
         stays = stays_likelier(policy, jnp.asarray(odds), network.logits(x, told)[0, t + 1])
-        return stays is not None and bool(stays)
+        if stays is None or not stays:
+            return False
+        stayed.append(at)
+        return True
 
     nearby, positions = jnp.asarray(nearby), jnp.asarray(row.positions)
     x = read(positions, nearby, length)
@@ -91,7 +94,7 @@ def chosen_again(model, text, frames, serials, gap, key, policy, given=0):
         jax.vmap(lambda k: jax.random.fold_in(k, _WHETHER))(key), jnp.arange(tokens.shape[1])[None]
     )
     whether = gumbel(every, 2)[0].reshape(len(serials), s.stride, 2)[:, s.header :]
-    found, wanted = [], []
+    found, wanted, stayed = [], [], []
     for t in range(length - 1):
         block, slot = divmod(int(following[t]), s.stride)
         if block < given or slot < s.header - 1:
@@ -114,14 +117,14 @@ def chosen_again(model, text, frames, serials, gap, key, policy, given=0):
         wanted.append(
             int(row.positions[0, t + 2]) % s.stride - s.header if inside else s.frame_tokens
         )
-    return found, wanted
+    return found, wanted, stayed
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_key_frames_are_what_the_parallel_form_chooses(maker, temperature):
     options, model = dataclasses.replace(PLAIN, temperature=temperature), MODEL
     if not temperature:  # ids that are likelier than none, else nothing would change
-        sharper = {name: 8 * MODEL.params[name] for name in ("head", "level_head")}
+        sharper = {name: 3 * MODEL.params[name] for name in ("head", "level_head")}
         model = dataclasses.replace(MODEL, params={**MODEL.params, **sharper})
         maker = Generator(model, Engine(model, tiny.STEP_TIME))
     (clip,) = maker.generate(tiny.PROMPTS[:1], seed=5, options=options)
@@ -130,11 +133,12 @@ def test_key_frames_are_what_the_parallel_form_chooses(maker, temperature):
         (5, KEY_FRAMES)
     ]).keys  # fmt: skip
     text = pad_text(MODEL.text.encode(tiny.PROMPTS[0]), MODEL.config.sequence)
-    found, wanted = chosen_again(
+    found, wanted, stayed = chosen_again(
         model, text, frames, key_frame_serials(len(frames)), 0, key, Sampling(temperature)
     )
     assert found == wanted
     assert len(found) > len(frames[0]) + len(frames)  # some ids did change
+    assert bool(stayed) == (temperature == 0)
 
 
 def test_inserted_frames_are_what_the_parallel_form_chooses(maker):
@@ -146,7 +150,7 @@ def test_inserted_frames_are_what_the_parallel_form_chooses(maker):
         (6, BETWEEN, 0, 0)
     ]).keys  # fmt: skip
     text = pad_text([], MODEL.config.sequence)
-    found, wanted = chosen_again(MODEL, text, frames, serials, 0, key, Sampling(1.0), given=2)
+    found, wanted, _ = chosen_again(MODEL, text, frames, serials, 0, key, Sampling(1.0), given=2)
     assert found == wanted
     assert len(found) > 4
 
