@@ -10,10 +10,8 @@ the same clips in the same order, and the learning rate stays where it is after 
 a curve can be read at any step or time; what is scored is the running average of the weights. Each
 run is taken up where it was left, and one that is done may go on.
 
-Rows of changes have one length, that of `Budget.room`. What the room lacks is cut off: 0.7% of the
-changes of `shapes` with room for 25% of the ids, 4.8% of `arcade` with 30% (16.5 and 11.2% change,
-in one row of a hundred 28 and 45%; of 1,500 and 1,024 clips). Several lengths would cut off more at
-the same mean, since rows are not sorted by what they need.
+Rows of changes have the room that they need, of a few lengths (`RowMaker.batches_of`): nothing is
+cut off.
 """
 
 import dataclasses
@@ -44,7 +42,8 @@ WAYS = ("dense", "features", "changes")
 OUT = Path("out")
 _NEARBY = 32
 _POINTS = 8  # of a curve
-_TIMED = 8  # batches
+_TIMED = 24  # batches: those of changes differ in length
+_ROOMS = (0.125, 0.1875, 0.25, 0.5, 1.0)  # of the ids of later frames, for those that change
 _ROWS = 8  # scored at a time
 
 
@@ -55,7 +54,6 @@ class Budget:
     data: str
     valid: str
     network: RetNetConfig
-    room: float
     batch_size: int
     image_steps: int
     image_rows: int
@@ -70,12 +68,12 @@ _SMALL = RetNetConfig(width=96, layers=3, heads=4, value_width=192, hidden=128, 
 _GAMES = f"arcade:games={'+'.join(GAMES)},split="
 BUDGETS = {
     "shapes": Budget(
-        "shapes,split=train,count=12000", "shapes,split=valid,count=256", _SMALL, room=0.25,
+        "shapes,split=train,count=12000", "shapes,split=valid,count=256", _SMALL,
         batch_size=8, image_steps=600, image_rows=24, text_tokens=12,
     ),
     "arcade": Budget(
         f"{_GAMES}train,count=1024", f"{_GAMES}valid,count=64",
-        dataclasses.replace(_SMALL, memory_tokens=(8.0, 4096.0), chunk=155), room=0.3,
+        dataclasses.replace(_SMALL, memory_tokens=(8.0, 4096.0), chunk=155),
         batch_size=2, image_steps=200, image_rows=4, text_tokens=2,
         tokenizer="out/arcade_tokenizer/model", fps=15.0, size=160,
     ),
@@ -160,7 +158,7 @@ def settings(data: str, way: str, seed: int, steps: int) -> NetworkExperiment:
         text_tokens=b.text_tokens, model=dataclasses.replace(b.network, nearby=nearby),
         start="" if images else str(_folder(data, "images", seed) / "model"),
         insertions=(), key_frames=1 if images else 5, changes=changes,
-        skip=(b.room,) if changes else (),
+        skip=_ROOMS if changes else (),
         optimizer=OptimizerConfig(
             learning_rate=2e-3, final_learning_rate=2e-3, warmup_steps=b.warm_up, ema_decay=0.99
         ),

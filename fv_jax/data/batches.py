@@ -8,7 +8,9 @@ processes of the run is before and after.
 
 import copy
 import dataclasses
+import functools
 import math
+import threading
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -35,6 +37,8 @@ from fv_jax.sequence.vocab import PAD, Vocab
 from fv_jax.tokenizers.text import TextTokenizer
 
 _ENOUGH = 2**53  # rows; grain counts batches in floats, and overflows with a row each
+_SORTED = 8  # batches of changes
+_ONE_MAKES = threading.Lock()
 
 
 @runtime_checkable
@@ -87,10 +91,49 @@ class RowMaker:
 
     def kind(self, rng: np.random.Generator) -> "Kind":
         """What all rows of a batch are; nothing is drawn where each row draws its own task."""
-        choices = kinds(self.experiment, self.sequence, self.parts)
+        choices = self.kinds
         if len(choices) == 1:
             return choices[0][1]
         return choices[rng.choice(len(choices), p=[share for share, _ in choices])][1]
+
+    @functools.cached_property
+    def kinds(self) -> "list[tuple[float, Kind]]":
+        """The kinds that batches are drawn from. Of changes those with the most room: what a batch
+        does not need is cut (`batches_of`).
+        """
+        choices = kinds(self.experiment, self.sequence, self.parts)
+        if not self.experiment.changes:
+            return choices
+        tasks = {kind.inserted: 0.0 for _, kind in choices}
+        for share, kind in choices:
+            tasks[kind.inserted] += share
+        return [(share, self._rooms(inserted)[-1]) for inserted, share in tasks.items()]
+
+    def batches_of(
+        self, rows: list[dict[str, np.ndarray]], kind: "Kind", size: int
+    ) -> list[list[dict[str, np.ndarray]]]:
+        """Rows in batches of `size`, all of one kind.
+
+        Where frames are coded as what changed, rows are put together by what they need, and each
+        batch has the smallest room that the most lively of its clips fits into.
+        """
+        if not self.experiment.changes:
+            return [rows[i : i + size] for i in range(0, len(rows), size)]
+        need = [_needed(row) for row in rows]
+        order = np.argsort(need, kind="stable")
+        lengths = [room.length for room in self._rooms(kind.inserted)]
+        made = []
+        for batch in (order[i : i + size] for i in range(0, len(rows), size)):
+            most = max(need[n] for n in batch)
+            length = next((length for length in lengths if length >= most), lengths[-1])
+            made.append([_cut(rows[n], length) for n in batch])
+        return made
+
+    def _rooms(self, inserted: int | None) -> "list[Kind]":
+        """The kinds of rows of changes of one task, from the shortest on."""
+        every = (kind for _, kind in kinds(self.experiment, self.sequence, self.parts))
+        same = {kind for kind in every if kind.inserted == inserted}
+        return sorted(same, key=lambda kind: kind.length)
 
     def __call__(
         self, clip: tuple[str, np.ndarray], rng: np.random.Generator, kind: "Kind | None" = None
@@ -208,6 +251,21 @@ class RowMaker:
         nearby = self._nearby(tokens, order, np.arange(1, length + 1))
         tokens = np.pad(tokens, (0, length - len(tokens)), constant_values=PAD)
         return {"tokens": tokens, "weight": weight, **nearby}
+
+
+def _needed(row: dict[str, np.ndarray]) -> int:
+    """Tokens of a row of changes up to the last that says something."""
+    says = np.flatnonzero((row["places"] >= 0) | (row["weight"] > 0))
+    last = says[-1] if says.size else 0
+    return len(row["tokens"]) - len(row["places"]) + int(last) + 2
+
+
+def _cut(row: dict[str, np.ndarray], length: int) -> dict[str, np.ndarray]:
+    """A row of changes without what stands behind so many tokens."""
+    less, parts = len(row["tokens"]) - length, dict(row)
+    for name in ("tokens", "positions", "nearby", "weight", "places"):
+        parts[name] = row[name][: len(row[name]) - less]
+    return parts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -345,7 +403,8 @@ def training_batches(
         grain.MapDataset.range(len(clips)).seed(seed).shuffle().repeat().random_map(_Draw(clips))
     )  # fmt: skip
     own = range(batch_size) if own is None else own
-    drawn = _Rows(every, batch_size, own, rows, seed)
+    of = _RowsOfChanges if rows.experiment.changes else _Rows
+    drawn = of(every, batch_size, own, rows, seed)
     dataset = grain.MapDataset.source(drawn).batch(len(own))
     return Batches(dataset, threads=threads, workers=workers)
 
@@ -383,6 +442,34 @@ class _Rows(OwnRows):
         clip, rng = super().__getitem__(index)
         batch = int(index) // len(self.own)
         return self.rows(clip, rng, self.rows.kind(np.random.default_rng((self.seed, batch))))
+
+
+@dataclasses.dataclass(frozen=True)
+class _RowsOfChanges(_Rows):
+    """Likewise; those of eight batches are of one kind, and sorted by what they need.
+
+    Every process makes the rows of all.
+    """
+
+    newest: dict[int, list[list[dict[str, np.ndarray]]]] = dataclasses.field(default_factory=dict)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        batch, row = divmod(int(index), len(self.own))
+        group, place = divmod(batch, _SORTED)
+        with _ONE_MAKES:  # threads that make batches ahead of time want the same ones
+            if group not in self.newest:
+                made = self._made(group)
+                self.newest.clear()
+                self.newest[group] = made
+            return self.newest[group][place][self.own[row]]
+
+    def _made(self, group: int) -> list[list[dict[str, np.ndarray]]]:
+        rng, size = np.random.default_rng((self.seed, group)), _SORTED * self.batch_size
+        kind, rows = self.rows.kind(rng), []
+        for clip, own in (self.every[n] for n in range(group * size, (group + 1) * size)):
+            rows.append(self.rows(clip, own, kind))
+        made = self.rows.batches_of(rows, kind, self.batch_size)
+        return [made[n] for n in rng.permutation(_SORTED)]
 
 
 @dataclasses.dataclass(frozen=True)

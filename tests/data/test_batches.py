@@ -457,5 +457,55 @@ def test_rows_of_changes_lack_more_than_rows_of_all_ids():
         for batches in [training_batches(Moving(), maker, seed=0, batch_size=2)]
         for _ in range(40)
     }
-    assert shapes == {kind.length for _, kind in kinds(maker.experiment, tiny.sequence())}
+    assert shapes <= {kind.length for _, kind in kinds(maker.experiment, tiny.sequence())}
     assert min(shapes) < blocks_of_a_row(maker.experiment) * tiny.sequence().stride
+
+
+def said(row):
+    """The last token of a row of changes after which something is predicted."""
+    last = np.flatnonzero((row["places"] >= 0) | (row["weight"] > 0))[-1]
+    return int(last) + len(row["tokens"]) - len(row["places"])
+
+
+@pytest.mark.parametrize("rooms", [(1.0, 0.05, 0.12), (0.05, 0.12)])
+def test_batches_of_changes_have_the_least_room_that_their_clips_need(rooms):
+    maker, rng = rows_of(**{**CHANGES, "skip": rooms}), np.random.default_rng(0)
+    for share, kind in maker.kinds:
+        assert share == 0.5
+        lengths = sorted(
+            k.length
+            for _, k in kinds(maker.experiment, tiny.sequence())
+            if k.inserted == kind.inserted
+        )
+        assert kind.length == lengths[-1]
+        rows = [maker(Moving().draw(0, rng), rng, kind) for _ in range(24)]
+        made = maker.batches_of(rows, kind, 3)
+        assert sorted(said(row) for batch in made for row in batch) == sorted(map(said, rows))
+        sizes = [len(batch[0]["tokens"]) for batch in made]
+        assert sizes == sorted(sizes)
+        assert len({*sizes}) > 1
+        for batch in made:
+            (size,) = {len(row["tokens"]) for row in batch}
+            most = max(map(said, batch)) + 2  # what is said is of the next, and of where it goes on
+            assert size == min(length for length in lengths if length >= most)
+            for row in batch:
+                assert len(row["positions"]) == size + 1
+                whole = next(r for r in rows if r["around"] is row["around"])
+                for name in ("weight", "places"):
+                    assert (row[name] > 0).sum() == (whole[name] > 0).sum()
+                    assert len(row[name]) - size == len(whole[name]) - kind.length
+
+
+def test_batches_of_changes_are_functions_of_their_number_whoever_makes_them():
+    maker = rows_of(**CHANGES)
+    made = lambda **how: training_batches(
+        Moving(), maker, seed=3, **{"batch_size": 4, **how}
+    )  # fmt: skip
+    in_turn = made()
+    want = [next(in_turn) for _ in range(20)]
+    assert {batch["tokens"].shape for batch in want[:8]} != {want[0]["tokens"].shape}
+    resumed, part = made(), made(own=[1, 3], threads=3)
+    resumed.set_state({"batches": 17})
+    np.testing.assert_equal(next(resumed), want[17])
+    for batch in want:
+        np.testing.assert_equal(next(part), {name: x[[1, 3]] for name, x in batch.items()})

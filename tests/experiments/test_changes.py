@@ -13,7 +13,7 @@ from fv_jax.config.model import RetNetConfig
 TINY = changes.Budget(
     "shapes,split=train,count=8", "shapes,split=valid,count=4",
     RetNetConfig(width=24, layers=1, heads=2, value_width=48, hidden=32, angles="even"),
-    room=0.25, batch_size=2, image_steps=2, image_rows=2, text_tokens=12, warm_up=2,
+    batch_size=2, image_steps=2, image_rows=2, text_tokens=12, warm_up=2,
 )  # fmt: skip
 
 

@@ -145,3 +145,12 @@ def test_shipped_models_load_and_their_parts_fit_together(name):
 
 def test_the_default_model_is_shipped():
     assert pretrained.DEFAULT in pretrained.shipped_models()
+
+
+def test_the_structure_of_a_network_is_made_once(saved):
+    """Every call of the sampler asks for it."""
+    model = pretrained.load(str(saved))
+    assert model.graph is pretrained.load(str(saved)).graph
+    longer = dataclasses.replace(model.config.network, layers=model.config.network.layers + 1)
+    config = dataclasses.replace(model.config, network=longer)
+    assert dataclasses.replace(model, config=config).graph != model.graph

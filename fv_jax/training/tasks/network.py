@@ -71,6 +71,8 @@ class NetworkTask(NetworkLoss):
             )
         radius = ring(self.frames.reach, self.sequence.frame_grid)
         self.rows = RowMaker(config, self.sequence, self.text, self.blocks, self.parts, radius)
+        if config.changes and not config.live:
+            self.tokens_per_step = self._mean_tokens()
         self._evaluate = jax.jit(self.loss)
 
     def _text_tokens(self, config: NetworkExperiment) -> int:
@@ -88,6 +90,18 @@ class NetworkTask(NetworkLoss):
                 f"{longest[:60]!r} has {needed} tokens; give --text-tokens {needed} or more, or 0"
             )
         return config.text_tokens or max(1, needed)
+
+    def _mean_tokens(self) -> int:
+        """Tokens of a batch of changes: as much room as some clips need."""
+        clips, size, mean = self._data.train, self.config.run.batch_size, 0.0
+        batches = max(_CLIPS_LOOKED_AT // size, 1)
+        for share, kind in self.rows.kinds:
+            rng = np.random.default_rng(0)
+            indices = (i % len(clips) for i in range(batches * size))
+            rows = [self.rows(clips.draw(i, rng), rng, kind) for i in indices]
+            made = self.rows.batches_of(rows, kind, size)
+            mean += share * float(np.mean([len(batch[0]["tokens"]) for batch in made]))
+        return round(size * mean)
 
     @property
     def prompts(self) -> list[str]:
@@ -155,6 +169,7 @@ class NetworkTask(NetworkLoss):
             indices = (i % len(valid) for i in range(start, min(start + size, count)))
             kind = self.rows.kind(rng)
             part = [self.rows(valid.draw(i, rng), rng, kind) for i in indices]
+            (part,) = self.rows.batches_of(part, kind, size)
             batch = {name: np.stack([row[name] for row in part]) for name in part[0]}
             loss, metrics = self._evaluate(params, batch, jax.random.key(0))
             results.append({"loss": loss, **metrics})
