@@ -58,6 +58,7 @@ from fv_jax.sequence.vocab import FREE, Vocab
 KEY_FRAMES, BETWEEN = 0, 1  # stages, folded into a request's key
 Look = Callable[[Int[np.ndarray, "B F P"], int], None]  # ids, FREE where open; steps so far
 _PIECE = 0.08  # seconds
+_ENOUGH_TO_PART = 8  # rows of changes; groups of fewer differ from call to call, and are compiled
 _MOST_COMPILED = 128  # programs; the one that was used longest ago goes first
 _MEASURED_WINDOW, _MEASURED_ROWS, _MEASUREMENTS = 64, 16, 5
 
@@ -216,7 +217,7 @@ class Engine:
         if begin == count and known is None:
             return unpack(tokens, s)[2], state
         blocks, whole, groups = Blocks.of(order, s), tokens, [np.arange(len(tokens))]
-        if not look and sampler.readings == 1:
+        if not look and sampler.readings == 1 and len(tokens) >= _ENOUGH_TO_PART:
             # Where more is open, more changes; a frame ends with its last row.
             groups = row_groups((tokens == FREE).sum(axis=1), self.step_time, 1)
         # Who looks on is shown every frame; else all are one call.

@@ -86,11 +86,12 @@ def test_what_stands_before_the_first_id_to_be_sampled_is_read_at_once():
 
 @pytest.mark.parametrize("model", [tiny.model, tiny.model_of_changes])
 def test_rows_that_are_decoded_in_groups_are_as_together(model):
-    sequence, rng, rows = tiny.sequence(), np.random.default_rng(0), 6
+    sequence, rng, rows = tiny.sequence(), np.random.default_rng(0), 8
     texts = np.full((rows, sequence.text_tokens), PAD, np.int32)
     codes = rng.integers(0, sequence.frame_codes, (rows, 3, sequence.frame_tokens))
     left_out = (
-        rng.uniform(size=codes[:, 2].shape) < np.linspace(0, 1, rows)[[3, 0, 4, 1, 5, 2], None]
+        rng.uniform(size=codes[:, 2].shape)
+        < np.linspace(0, 1, rows)[[3, 0, 4, 6, 1, 5, 2, 7], None]
     )
     codes[:, 2] = np.where(left_out, codes[:, 0], FREE)
     tokens = pack(texts, codes, [1, 3, 2], sequence)
