@@ -23,8 +23,8 @@ weights (95 minutes). Loss on unseen clips went from 0.190 (600 of these steps) 
 0.150, 0.124 (every 600) to 0.116 at the end; it has not levelled out. From random weights this
 recipe has not been run.
 
-As what changed (`--start arcade --changes --skip 0.2 0.2 1.0 --no-skip-given`) the same weights go
-on to 0.084 nats and better key frames, and what they insert is worse so far: docs/findings.md.
+As what changed (`--start arcade --changes --skip 0.1 0.25 1.0 --no-skip-given`) the same weights go
+on to better key frames, and what they insert is worse so far: docs/findings.md.
 """
 
 from typing import Literal
