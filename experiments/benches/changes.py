@@ -5,9 +5,9 @@ features  the same, told the 3x3 ids around each place in the key frames before 
 changes   told the same; after the first frame only what changes, a step a change
 
 All start from the same images, then train for as much CPU time on key frames alone
-(`experiments/changes.py`: sizes). Nats are of unseen clips, a
-frame, of all that changes: of changes those of ids and places. They are told at equal time, and at
-as many steps as the way with the fewest took, read off the curve.
+(`experiments/changes.py`: sizes). Nats are of unseen clips, a frame, of all that changes: of
+changes those of ids and places. They are told at equal time, and at as many steps as the way with
+the fewest took, read off the curve.
 
 Videos are sampled at temperature 1, without guidance and with 1.5. `shapes`: share that shows what
 its caption says; `arcade`: share that a classifier of real frames takes for the game that was asked

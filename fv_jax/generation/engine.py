@@ -261,12 +261,12 @@ class Engine:
             # The token before an id is fed where the id is sampled.
             prefix = max(int(free.argmax() if free.any() else len(free)) - 1 - start, 0)
         known = neighbors(order, sequence) if self.model.config.network.nearby else None
-        arrays = (state, tokens, guesses, places, known)
-        shape = (read, prefix, tokens.shape, jax.tree.structure(places))
         weights, settings = self.model.params, {"graph": self.model.graph, "sampler": sampler}
         settings |= {"read": start, "prefix": prefix}
         if look is not None:
             look(_decided(tokens, sequence), 0)
+            arrays = (state, tokens, guesses, places, known)
+            shape = (read, prefix, tokens.shape, jax.tree.structure(places))
             walk = self._call(begin_watched, shape, stats, weights, *arrays, **settings)
             whole, state, counts = self._watched(walk, sampler, shape, stats, look)
         else:
