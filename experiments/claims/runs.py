@@ -22,7 +22,7 @@ from experiments.claims.changes import Change, as_it_is
 from experiments.claims.transformer import OPTIONS, EmbeddedTransformer, TransformerEngine
 from fv_jax.config.model import PRESETS, RetNetConfig
 from fv_jax.config.training import NetworkExperiment, OptimizerConfig, RunConfig
-from fv_jax.data.batches import Kind, RowMaker
+from fv_jax.data.rows import Kind, RowMaker
 from fv_jax.files import replacing, write_text
 from fv_jax.generation import pretrained
 from fv_jax.generation.engine import Engine

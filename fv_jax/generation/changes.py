@@ -270,10 +270,10 @@ def _block(decoder: Decoder, sampler: Sampler, keys, blocks: Blocks, origin, blo
         known = frame.wanted[row, place]
         drawn = jnp.where(frame.free[row, place], drawn + Vocab(s).frame_start, known)
         stays = stays_likelier(sampler.policy, odds[row, place], logits)
-        fed = live
+        fed = live & (drawn >= 0)  # all are: so R is written after it was read, and not copied
         if stays is not None:  # then the token is not read: it is again, told of another place
             stays &= goes_on
-            fed, goes_on = live & ~stays, goes_on & ~stays
+            fed, goes_on = fed & ~stays, goes_on & ~stays
         lazy = decode_cache.commit(
             decoder, lazy, new, every(fed.astype(jnp.int32)), positions, room
         )

@@ -304,6 +304,8 @@ def advance(decoder: Decoder, sampler: Sampler, walk: Walk, most: Any = None) ->
         guided_by = jnp.cumprod(some[:, :window], axis=1) > 0
         drafts = put(drafts, jnp.where(guided_by, right, here[:, 1:]), *following)
 
+        # No id is below 0, which XLA does not know: R is written after it was read, and not copied.
+        kept = jnp.where(right[:, 0] >= 0, kept, 0)
         lazy = decode_cache.commit(decoder, lazy, keys_values, every(kept), positions)
         guessed = (here == FREE) & some
         tried = guessed[:, :window] & (among <= kept[:, None]) & (kept > 0)[:, None]

@@ -14,7 +14,7 @@ from fv_jax.config.model import NEARBY_FRAMES as FRAMES
 from fv_jax.config.model import NEARBY_TAPS as TAPS
 from fv_jax.config.model import SequenceConfig
 from fv_jax.config.training import NetworkExperiment
-from fv_jax.data.batches import RowMaker, blocks_of_a_row, kinds
+from fv_jax.data.rows import RowMaker, blocks_of_a_row, kinds
 from fv_jax.sequence.packing import key_frame_serials, pack, pad_text
 from fv_jax.sequence.skipping import compact
 from fv_jax.sequence.vocab import PAD, Vocab

@@ -12,7 +12,8 @@ import numpy as np
 
 from fv_jax.config.model import Options
 from fv_jax.config.training import NetworkExperiment
-from fv_jax.data.batches import Batches, RowMaker, training_batches, whole_frames
+from fv_jax.data.batches import Batches, training_batches
+from fv_jax.data.rows import RowMaker, whole_frames
 from fv_jax.generation import pretrained
 from fv_jax.generation.generator import Generator
 from fv_jax.generation.skip_mask import harmless_share, regions, ring

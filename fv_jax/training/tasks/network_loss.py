@@ -9,7 +9,7 @@ from flax import nnx
 
 from fv_jax.config.model import NEARBY_FRAMES, NEARBY_TAPS, RetNetConfig, SequenceConfig
 from fv_jax.config.training import NetworkExperiment
-from fv_jax.data.batches import blocks_of_a_row, first_scored, key_frame_blocks, kinds
+from fv_jax.data.rows import blocks_of_a_row, first_scored, key_frame_blocks, kinds
 from fv_jax.generation import pretrained
 from fv_jax.models.retnet import RetNet
 from fv_jax.models.sharding import of_params

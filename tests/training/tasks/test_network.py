@@ -11,7 +11,7 @@ import pytest
 import tiny
 
 from fv_jax.config.training import NetworkExperiment, OptimizerConfig, RunConfig
-from fv_jax.data.batches import kinds
+from fv_jax.data.rows import kinds
 from fv_jax.generation.generator import Generator
 from fv_jax.sequence.packing import unpack
 from fv_jax.sequence.vocab import Vocab
