@@ -56,7 +56,7 @@ class Settings:
     """A shipped model's name, or a model folder."""
     clips: int = 4
     """Unseen clips of each game."""
-    videos: int = 4
+    videos: int = 6
     """Videos sampled of each game's name."""
     repeats: int = 3
     """Rounds of timing; 0 for none."""
@@ -111,6 +111,7 @@ def _games(generator: Generator, each: int) -> dict[str, float]:
     values = {"classifier, real unseen clips": told(_clips(GAMES, "test", 6))}
     ways_of = {
         "as by default": Options(insert=0),
+        "temperature 0.7": Options(insert=0, temperature=0.7),
         "temperature 0.7, no guidance": Options(insert=0, temperature=0.7, guidance=1.0),
     }
     for how, options in ways_of.items():

@@ -255,7 +255,10 @@ def _block(decoder: Decoder, sampler: Sampler, keys, blocks: Blocks, origin, blo
     header, positions = look_up(tokens, head), every(origin[:, None] + head)
     read = readings(sampler, header[:, :-1], head[:, :-1])
     x, new = decode_cache.window(decoder, read, lazy, positions)
-    lazy = decode_cache.commit(decoder, lazy, new, every(full(room)), positions, room)
+    first = ask(x[:, -1], header[:, -1], full(-1))
+    # No place is below 0, which XLA does not know: R is written after it was read, and not copied.
+    length = jnp.where(_first(first) >= 0, room, 0)
+    lazy = decode_cache.commit(decoder, lazy, new, every(length), positions, room)
 
     def step(carry):
         lazy, tokens, token, at, odds, live, changed = carry
@@ -270,7 +273,7 @@ def _block(decoder: Decoder, sampler: Sampler, keys, blocks: Blocks, origin, blo
         known = frame.wanted[row, place]
         drawn = jnp.where(frame.free[row, place], drawn + Vocab(s).frame_start, known)
         stays = stays_likelier(sampler.policy, odds[row, place], logits)
-        fed = live & (drawn >= 0)  # all are: so R is written after it was read, and not copied
+        fed = live & (drawn >= 0)  # as above: no id is below 0
         if stays is not None:  # then the token is not read: it is again, told of another place
             stays &= goes_on
             fed, goes_on = fed & ~stays, goes_on & ~stays
@@ -293,9 +296,7 @@ def _block(decoder: Decoder, sampler: Sampler, keys, blocks: Blocks, origin, blo
         return lazy, tokens, token, keep(to, at), following, live, changed
 
     changed = changed.replace(steps=changed.steps + 1, fed=changed.fed + room)
-    token = header[:, -1]
-    first = ask(x[:, -1], token, full(-1))
-    carry = (lazy, tokens, token, head[:, -1], first, full(1) > 0, changed)
+    carry = (lazy, tokens, header[:, -1], head[:, -1], first, full(1) > 0, changed)
     carry = jax.lax.while_loop(lambda carry: jnp.any(carry[5]), step, carry)
     return carry[0], carry[1], carry[-1]
 

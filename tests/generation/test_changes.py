@@ -15,6 +15,7 @@ from fv_jax.generation.changes import (
     _WHETHER,
     Blocks,
     changes_next,
+    decode_blocks,
     decode_changes,
     stays_likelier,
 )
@@ -182,6 +183,19 @@ def test_guidance_moves_ids_and_places(maker):
     assert (changed[0] != changed[1]).any()
     both = changed[0] & changed[1]
     assert (first[:, 1] != second[:, 1])[both].any()
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_step_does_not_copy_the_state(maker, temperature):
+    s = MODEL.config.sequence
+    sampler = Sampler(s, Sampling(temperature))
+    state = maker.engine.start(sampler, [(0,), (1,)])
+    tokens = np.full((2, 3 * s.stride), FREE, np.int32)
+    compiled = decode_blocks.lower(
+        MODEL.params, state, tokens, Blocks.of(range(3), s), None, np.int32(1), np.int32(3),
+        graph=MODEL.graph, sampler=sampler,
+    ).compile()  # fmt: skip
+    assert tiny.copies_in_loops(compiled.as_text(), state.net.retention.shape[1:]) == 0
 
 
 @pytest.mark.parametrize("buffer", [12, 20])

@@ -344,6 +344,19 @@ def test_the_state_is_donated():
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(after))
 
 
+@pytest.mark.parametrize("window", [1, 3])
+def test_a_step_does_not_copy_the_state(window):
+    network = make()
+    graph, params = nnx.split(network)
+    sampler = Sampler(SEQUENCE, SAMPLED, window)
+    state = start(network, sampler, SEEDS)
+    guesses = drafts.previous_frame(M, SEQUENCE)
+    compiled = decode.lower(
+        params, state, inputs(), guesses, graph=graph, sampler=sampler
+    ).compile()  # fmt: skip
+    assert tiny.copies_in_loops(compiled.as_text(), state.net.retention.shape[1:]) == 0
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

@@ -32,6 +32,14 @@ def test_odds_of_a_place_are_its_own_against_all_beyond():
     np.testing.assert_allclose(first, p[:, :5], rtol=1e-4)
 
 
+def test_odds_of_many_places_keep_their_precision_however_far_scores_lie_apart():
+    scores = np.random.default_rng(0).normal(scale=60, size=(2, 401))
+    odds = np.asarray(change_logits(jnp.asarray(scores, jnp.float32)))
+    for place in range(400):
+        beyond = np.logaddexp.reduce(scores[:, place + 1 :], axis=1)
+        np.testing.assert_allclose(odds[:, place], scores[:, place] - beyond, atol=1e-3)
+
+
 def test_only_places_beyond_the_last_one_and_the_end_can_follow():
     scores = head().beyond(jnp.zeros((3, 6)), jnp.zeros((3, 5)), jnp.asarray([-1, 2, 4]))
     assert ((scores > NEVER).sum(axis=1) == jnp.asarray([6, 3, 1])).all()

@@ -5,6 +5,7 @@ Frames are 64x64 px like those of `shapes`, but a patch is 16 px, so a frame has
 
 import dataclasses
 import functools
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,6 +56,16 @@ def assert_close(actual, expected, dtype: str, what: str = "") -> None:
         assert leaf.shape == want.shape
         error = np.abs(leaf - want).max(initial=0) / max(1.0, np.abs(want).max(initial=0))
         assert error <= TOLERANCE[dtype], f"{what}{jax.tree_util.keystr(path)}: {error:.2e}"
+
+
+def copies_in_loops(program: str, shape: tuple[int, ...]) -> int:
+    """How many arrays of this shape the loops of a compiled program copy at each turn."""
+    bodies = re.findall(r"body=(%[\w.]+)", program)
+    parts = re.split(r"\n\n", program)
+    loops = [part for part in parts if part.split(" ", 1)[0] in bodies]
+    assert loops, "a program without a loop"
+    array = re.escape(f"[{','.join(map(str, shape))}]")
+    return sum(len(re.findall(rf"{array}\S* copy\(", part)) for part in loops)
 
 
 def fit(loss: Callable, params, *, steps: int):
