@@ -14,6 +14,9 @@ its caption says; `arcade`: share that a classifier of real frames takes for the
 for. PSNR (of the mean squared error) of key frames 2 and 3 against the clip's own, the first given:
 sampled, and the likeliest ids and places; beside copying the given frame.
 
+A decision is an id, or a place with its id, or that nothing changes any more: what a guess would
+have to hit, if several were to be checked at once. Its nats say how often it can.
+
 Sampling is timed in CPU time, without pixels, five key frames of the first seed's networks: an id
 (or a change) at a time, and with windows of 8 and guesses, which the networks that are fed all ids
 can have. Sequential steps count a header as one.
@@ -138,6 +141,9 @@ def _scores(run: Trained, settings: Settings) -> dict[str, Any]:
         found[f"right{how}"] = float(np.mean([told(c.frames, t) for c, t in zip(made, captions)]))
         if not how:
             found["tokens fed"] = float(np.mean([c.stats["fed"] / c.stats["videos"] for c in made]))
+            s, frames = run.task.sequence, run.config.key_frames - 1
+            ids = (found["tokens fed"] - s.stride) / frames - s.header
+            found["decided a frame"] = ids + run.config.changes  # and that it ends
     texts, true = _clips(run, settings.clips)
     for how, temperature in (("sampled", 1.0), ("likeliest", 0.0)):
         options = _options(run, key_frames=3, temperature=temperature)
@@ -254,6 +260,10 @@ def _table(settings: Settings, values: dict[str, Any]) -> str:
             line("videos that show their text", lambda way, f: f["right"]),
             line(f"the same, guidance {_GUIDANCE}", lambda way, f: f["right, guided"]),
             line("tokens fed a video", lambda way, f: f["tokens fed"]),
+            line(
+                "nats each decision of a later key frame",
+                lambda way, f: after(f, steps[way]) / f["decided a frame"],
+            ),
         ]
     for name in (name for name in next(iter(first.values())) if name.endswith("dB")):
         lines.append(line(name, lambda way, f, name=name: f[name]))
