@@ -18,8 +18,8 @@ A decision is an id, or a place with its id, or that nothing changes any more: w
 have to hit, if several were to be checked at once. Its nats say how often it can.
 
 Sampling is timed in CPU time, without pixels, five key frames of the first seed's networks: an id
-(or a change) at a time, and with windows of 8 and guesses, which the networks that are fed all ids
-can have. Sequential steps count a header as one.
+(or a change) at a time, and with windows of 8 and guesses: of changes the first frame, which is of
+all ids. Sequential steps count a header as one.
 
     cost   35 minutes of a CPU core at 100 s a training (estimated), 85 at 240 s; `arcade` likewise
 """
@@ -56,6 +56,7 @@ _BATCH = 16
 _SEED = 20_000  # of the first video
 _GUIDANCE = 1.5
 _PARTS = 8  # of a training: a rounding of its steps
+_WINDOWS = (1, 8)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +138,7 @@ def _scores(run: Trained, settings: Settings) -> dict[str, Any]:
     captions, told = _asked(run, settings.videos)
     found: dict[str, Any] = {}
     for how, guidance in (("", 1.0), (", guided", _GUIDANCE)):
-        made = _sampled(run, captions, _options(run, guidance=guidance))
+        made = _sampled(run, captions, _options(guidance=guidance))
         found[f"right{how}"] = float(np.mean([told(c.frames, t) for c, t in zip(made, captions)]))
         if not how:
             found["tokens fed"] = float(np.mean([c.stats["fed"] / c.stats["videos"] for c in made]))
@@ -146,7 +147,7 @@ def _scores(run: Trained, settings: Settings) -> dict[str, Any]:
             found["decided a frame"] = ids + run.config.changes  # and that it ends
     texts, true = _clips(run, settings.clips)
     for how, temperature in (("sampled", 1.0), ("likeliest", 0.0)):
-        options = _options(run, key_frames=3, temperature=temperature)
+        options = _options(key_frames=3, temperature=temperature)
         made = _sampled(run, texts, options, true[:, :1])
         frames = np.stack([clip.frames for clip in made])
         for n in (1, 2):
@@ -154,13 +155,9 @@ def _scores(run: Trained, settings: Settings) -> dict[str, Any]:
     return found
 
 
-def _options(run: Trained, **changed: Any) -> Options:
+def _options(**changed: Any) -> Options:
     """Key frames alone, without guidance unless it is `changed`; windows decide no id."""
-    return Options(**{"insert": 0, "guidance": 1.0, "window": max(_windows(run)), **changed})
-
-
-def _windows(run: Trained) -> tuple[int, ...]:
-    return (1,) if run.config.changes else (1, 8)
+    return Options(**{"insert": 0, "guidance": 1.0, "window": max(_WINDOWS), **changed})
 
 
 def _asked(run: Trained, count: int) -> tuple[list[str], Callable[[np.ndarray, str], bool]]:
@@ -216,10 +213,10 @@ def _times(run: Trained, repeats: int) -> dict[str, float]:
     texts, _ = _asked(run, _BATCH)
     found = {}
     for batch in (1, _BATCH):
-        for window in _windows(run):
+        for window in _WINDOWS:
             taken, steps = [], []
             for n in range(repeats + 1):
-                options, seed = _options(run, window=window), _SEED + n * batch
+                options, seed = _options(window=window), _SEED + n * batch
                 plan = plan_videos(run.generator.model, texts[:batch], seed=seed, options=options)
                 stats, start = Stats(), time.process_time()
                 run.generator.sample(plan, stats)
