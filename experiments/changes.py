@@ -125,6 +125,14 @@ class KeyFrameTask(NetworkTask):
         return jnp.stack([first, later, of_places])
 
     @functools.cached_property
+    def decisions(self) -> float:
+        """Of a later frame of unseen clips: ids, or changes and that there are no more."""
+        if not self.config.changes:
+            return float(self.sequence.frame_tokens)
+        asked = sum(int((batch["places"] >= 0).sum()) for batch in self.unseen)
+        return asked / len(self.clips.valid) / (self.config.key_frames - 1)
+
+    @functools.cached_property
     def unseen(self) -> list[dict[str, np.ndarray]]:
         """Rows of all unseen clips in batches; nothing of them is cut off."""
         config = dataclasses.replace(

@@ -256,7 +256,7 @@ def _block(decoder: Decoder, sampler: Sampler, keys, blocks: Blocks, origin, blo
     read = readings(sampler, header[:, :-1], head[:, :-1])
     x, new = decode_cache.window(decoder, read, lazy, positions)
     first = ask(x[:, -1], header[:, -1], full(-1))
-    # No place is below 0, which XLA does not know: R is written after it was read, and not copied.
+    # No place is below 0; see `sampler.advance` why it is asked.
     length = jnp.where(_first(first) >= 0, room, 0)
     lazy = decode_cache.commit(decoder, lazy, new, every(length), positions, room)
 
@@ -273,7 +273,7 @@ def _block(decoder: Decoder, sampler: Sampler, keys, blocks: Blocks, origin, blo
         known = frame.wanted[row, place]
         drawn = jnp.where(frame.free[row, place], drawn + Vocab(s).frame_start, known)
         stays = stays_likelier(sampler.policy, odds[row, place], logits)
-        fed = live & (drawn >= 0)  # as above: no id is below 0
+        fed = live & (drawn >= 0)  # likewise of ids
         if stays is not None:  # then the token is not read: it is again, told of another place
             stays &= goes_on
             fed, goes_on = fed & ~stays, goes_on & ~stays

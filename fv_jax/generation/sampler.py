@@ -304,7 +304,8 @@ def advance(decoder: Decoder, sampler: Sampler, walk: Walk, most: Any = None) ->
         guided_by = jnp.cumprod(some[:, :window], axis=1) > 0
         drafts = put(drafts, jnp.where(guided_by, right, here[:, 1:]), *following)
 
-        # No id is below 0, which XLA does not know: R is written after it was read, and not copied.
+        # No id is below 0. To ask makes what is kept depend on what was read of R: else XLA may
+        # write R before that, and copies all of it at each step.
         kept = jnp.where(right[:, 0] >= 0, kept, 0)
         lazy = decode_cache.commit(decoder, lazy, keys_values, every(kept), positions)
         guessed = (here == FREE) & some
