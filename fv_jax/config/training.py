@@ -341,10 +341,11 @@ class NetworkExperiment:
     """With `skip`, leave stable ids out of the second of the frames around, too."""
     changes: bool = False
     """Code every frame after the first as what changed (`sequence/changes.py`; beyond the paper):
-    rows are shorter, and the network says where the next change is. Needs `model.nearby` and
-    `skip`, whose shares are then the room for changes, in rows of both tasks: clips in which about
-    as much changes are put together, and each batch has the least room that they need. What has
-    none is cut off at the end of a row, so 1.0 should be among the shares."""
+    rows are shorter, and the network says where the next change is. Worth it where frames have
+    hundreds of ids of which few change; with 64 ids it is not better (docs/findings.md). Needs
+    `model.nearby` and `skip`, whose shares are then the room for changes, in rows of both tasks:
+    clips in which about as much changes are put together, and each batch has the least room that
+    they need. What has none is cut off at the end of a row, so 1.0 should be among the shares."""
     given_frames: int = 0
     """Frames in a row, from one key frame to the next, that some rows of the key-frame task begin
     with; 0 for none. A model trained so can be given that many frames of a clip."""

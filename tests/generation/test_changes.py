@@ -156,6 +156,51 @@ def test_inserted_frames_are_what_the_parallel_form_chooses(maker):
     assert len(found) > 4
 
 
+def test_levels_of_named_gaps_are_what_the_parallel_form_chooses():
+    """A frame in the middle, then one on each side of it; each gap by its own length."""
+    config = MODEL.config
+    config = dataclasses.replace(
+        config, sequence=dataclasses.replace(config.sequence, gaps=(2, 4)),
+        insertions=((4, 1), (2, 1)),
+    )  # fmt: skip
+    slots = dataclasses.replace(config.network, slots=config.sequence.stride)
+    model = tiny.model_of(dataclasses.replace(config, network=slots))
+    maker = Generator(model, Engine(model, tiny.STEP_TIME))
+    options = Options(insert=(1, 1), inherit=0.0, insert_temperature=1.0)
+    clip = maker.interpolate(tiny.video(2), seed=6, options=options)
+    frames, text = clip.ids.reshape(5, -1), pad_text([], config.sequence)
+    sampler = maker.engine.sampler(Sampling(), 1)
+    for gap, level, number, order in (
+        (4, 0, 0, [0, 4, 2]),
+        (2, 1, 0, [0, 2, 1]),
+        (2, 1, 1, [2, 4, 3]),
+    ):
+        key = maker.engine.start(sampler, [(6, BETWEEN, level, number)]).keys
+        found, wanted, _ = chosen_again(
+            model, text, frames[order], interpolation_serials(1), gap, key, Sampling(1.0), given=2
+        )
+        assert found == wanted
+        assert found
+
+
+def test_in_bfloat16_the_seed_decides_where_float32_is_asked_for():
+    network = dataclasses.replace(MODEL.config.network, matmul_dtype="bfloat16")
+    low = dataclasses.replace(MODEL, config=dataclasses.replace(MODEL.config, network=network))
+    in_float32, in_bfloat16 = (
+        Generator(model, Engine(model, tiny.STEP_TIME)).generate(
+            tiny.PROMPTS, seed=3, options=Options(float32=True)
+        )
+        for model in (MODEL, low)
+    )
+    for want, got in zip(in_float32, in_bfloat16):
+        np.testing.assert_array_equal(got.ids, want.ids)
+    maker = Generator(low, Engine(low, tiny.STEP_TIME))
+    (rough,) = maker.generate(tiny.PROMPTS[:1], seed=3, first_frames=tiny.video(1), options=PLAIN)
+    (again,) = maker.generate(tiny.PROMPTS[:1], seed=3, first_frames=tiny.video(1), options=PLAIN)
+    np.testing.assert_array_equal(rough.ids, again.ids)
+    assert (rough.ids[1] != rough.ids[0]).any()
+
+
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
 def test_the_seed_alone_decides_whatever_the_batch(maker, guidance):
     options = Options(guidance=guidance, inherit=0.5)
