@@ -14,7 +14,7 @@ which     the paper inherits stable ids at random; beside that as many in one ru
 
 Inherit "auto" is what the model's own table says.
 
-    cost   3.5 minutes on two CPU cores (48 clips of `shapes`)
+    cost   eight minutes on two CPU cores
 """
 
 import dataclasses

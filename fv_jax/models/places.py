@@ -73,7 +73,7 @@ class PlaceHead(nnx.Module):
 def change_logits(scores: Float[Array, "*b places_and_end"]) -> Float[Array, "*b P"]:
     """Log odds that each place changes, if nothing changes before it."""
     scores = jnp.maximum(scores, NEVER)  # sums of none but minus infinities would be no number
-    # Not `lax.cumlogsumexp`: on a CPU that is quadratic, and took most of a step of 16 rows.
+    # Not `lax.cumlogsumexp`, which is slow on a CPU: 2.2 ms for 16 rows of 401, this 0.2.
     from_it_on = jax.lax.associative_scan(jnp.logaddexp, scores, axis=scores.ndim - 1, reverse=True)
     own, beyond = scores[..., :-1], from_it_on[..., 1:]
     return jnp.where(own > NEVER, own - beyond, NEVER)

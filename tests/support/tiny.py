@@ -5,7 +5,6 @@ Frames are 64x64 px like those of `shapes`, but a patch is 16 px, so a frame has
 
 import dataclasses
 import functools
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from fv_jax.generation.pretrained import Model, ModelConfig
 from fv_jax.generation.window_size import StepTime
 from fv_jax.media.readers import Array
 from fv_jax.models.retnet import RetNet
+from fv_jax.planning import hlo
 from fv_jax.sequence.vocab import Vocab
 from fv_jax.shapes import scenes
 from fv_jax.tokenizers.fsq import FSQTokenizer
@@ -60,12 +60,12 @@ def assert_close(actual, expected, dtype: str, what: str = "") -> None:
 
 def copies_in_loops(program: str, shape: tuple[int, ...]) -> int:
     """How many arrays of this shape the loops of a compiled program copy at each turn."""
-    bodies = re.findall(r"body=(%[\w.]+)", program)
-    parts = re.split(r"\n\n", program)
-    loops = [part for part in parts if part.split(" ", 1)[0] in bodies]
-    array = re.escape(f"[{','.join(map(str, shape))}]")
-    assert any(re.search(array, part) for part in loops), "no loop has such an array"
-    return sum(len(re.findall(rf"{array}\S* copy\(", part)) for part in loops)
+    parts = hlo.Module(program).computations
+    loops = [i for part in parts.values() for i in part if i.opcode == "while"]
+    inside = [i for loop in loops for i in parts[loop.called("body")]]
+    array = f"[{','.join(map(str, shape))}]"
+    assert any(array in i.shape for i in inside), "no loop has such an array"
+    return sum(i.opcode == "copy" and array in i.shape for i in inside)
 
 
 def fit(loss: Callable, params, *, steps: int):
