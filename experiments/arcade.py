@@ -47,7 +47,7 @@ def get_config(preset: Literal["cpu", "gpu"] = "cpu") -> NetworkExperiment:
     """The shipped network's settings, or those of a large one for all games."""
     small = preset == "cpu"
     games = f"arcade:games={'+'.join(GAMES)},split=" if small else "arcade:split="
-    clips = 2048 if small else 52_000
+    clips = 4096 if small else 52_000
     return NetworkExperiment(
         name="arcade" if small else "arcade_gpu",
         tokenizer="out/arcade_tokenizer/model",
@@ -62,13 +62,13 @@ def get_config(preset: Literal["cpu", "gpu"] = "cpu") -> NetworkExperiment:
             ema_decay=0.995,
         ),
         run=RunConfig(
-            steps=6000 if small else 40_000, batch_size=2 if small else 32,
+            steps=11_000 if small else 40_000, batch_size=2 if small else 32,
             accumulate=1 if small else 4,
-            sample_every=600 if small else 2000, checkpoint_every=100 if small else 500,
+            sample_every=1000 if small else 2000, checkpoint_every=100 if small else 500,
         ),
         interpolation_text_drop=0.5,
-        skip=(0.3, 0.6),
-        skip_given=True,
+        changes=True,
+        skip=(0.1, 0.25, 1.0),
         loss_chunk=6144,
         expected=ExpectedData(
             clips=clips, frame_grid=(20, 20), frame_codes=6144,

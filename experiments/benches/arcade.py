@@ -7,7 +7,8 @@ Videos of a game's name: which game a classifier says they show. It is a softmax
 small pictures, trained here on other real clips; its accuracy on real unseen ones is told beside.
 
 PSNR of videos is that of the mean squared error over all frames: many frames are equal to the one
-before, pixel for pixel, and would count as 100 dB each in a mean over frames.
+before, pixel for pixel, and would count as 100 dB each in a mean over frames. A clip in which the
+whole picture changes counts for most there, so that of the median clip is told beside it.
 
 First frame given: key frames 2 and 3 against the clip's own, as sampled (temperature 1) and the
 likeliest ids (temperature 0, no guidance), beside copying the given frame. Inserted frames, between
@@ -156,13 +157,13 @@ def game_judge(clips, names: list[str]):
 
 
 class _Means:
-    """Means by name; of squared errors as dB."""
+    """Means by name; of squared errors as dB, and that of the median clip."""
 
     def __init__(self) -> None:
         self._values: dict[str, list[float]] = {}
 
     def error(self, name: str, true: np.ndarray, made: np.ndarray) -> None:
-        """Add the squared error of frames uint8 [.. Y, X, 3]."""
+        """Add the squared error of a clip's frames uint8 [.. Y, X, 3]."""
         self.add(f"{name}, dB", np.square(true.astype(np.float32) - made).mean())
 
     def right(self, name: str, right: np.ndarray) -> None:
@@ -175,9 +176,16 @@ class _Means:
         self._values.setdefault(name, []).append(float(value))
 
     def all(self) -> dict[str, float]:
-        """The means."""
-        means = {name: float(np.mean(values)) for name, values in self._values.items()}
-        return {name: decibels(m) if name.endswith("dB") else m for name, m in means.items()}
+        """The means, and the medians of errors."""
+        found = {}
+        for name, values in self._values.items():
+            mean = float(np.mean(values))
+            if name.endswith(", dB"):
+                found[name] = decibels(mean)
+                found[f"{name[:-4]}, median clip, dB"] = decibels(median(values))
+            else:
+                found[name] = mean
+        return found
 
 
 def _given(generator: Generator, real) -> dict[str, float]:
@@ -191,16 +199,16 @@ def _given(generator: Generator, real) -> dict[str, float]:
         part = real[start : start + 8]
         true = np.stack([video[: 2 * gap + 1 : gap] for _, video in part])
         ids = np.stack([tokenizer.encode(video) for video in true])
-        for n in (1, 2):
-            means.error(f"key frame {n + 1}, copying the given one", true[:, n], true[:, 0])
+        for frames in true:
+            for n in (1, 2):
+                means.error(f"key frame {n + 1}, copying the given one", frames[n], frames[0])
         for name, options in ways_of.items():
             made = generator.generate(
                 [text for text, _ in part], seed=start, options=options, first_frames=true[:, :1]
             )
-            frames = np.stack([clip.frames for clip in made])
-            for n in (1, 2):
-                means.error(f"key frame {n + 1}, {name}", true[:, n], frames[:, n])
-            for clip, true_ids in zip(made, ids):
+            for clip, frames, true_ids in zip(made, true, ids):
+                for n in (1, 2):
+                    means.error(f"key frame {n + 1}, {name}", frames[n], clip.frames[n])
                 changing = true_ids[1] != true_ids[0]
                 means.right(f"key frame 2, {name}", (clip.ids[1] == true_ids[1])[changing])
     return means.all()

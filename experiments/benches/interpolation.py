@@ -32,6 +32,8 @@ class Settings:
     """A shipped model's name, or a model folder."""
     clips: int = 50
     """Unseen clips of trained pairs."""
+    variant: str = ""
+    """What the record's name ends with, for another model than the shipped one."""
     out: Path = Path("out/bench")
     """Where to write; `experiments` records the result in the tree."""
 
@@ -75,7 +77,7 @@ def run(settings: Settings) -> None:
         [[name, f"{value:.2f}"] for name, value in mean.items()],
     )
     values = {"psnr_db": mean, "clips": settings.clips, "model": settings.model}
-    record("interpolation", settings, values, table)
+    record("interpolation", settings, values, table, variant=settings.variant)
 
 
 def _levels(generator: Generator, clips, videos, span: int) -> dict[str, list[float]]:

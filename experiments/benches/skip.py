@@ -86,9 +86,15 @@ def run(settings: Settings) -> None:
     """Measure and record.
 
     Raises:
-        ValueError: the model was not trained to do without what frames inherit.
+        ValueError: the model was not trained to do without what frames inherit, or reads only what
+            changes, whatever is inherited.
     """
     generator = Generator.load(settings.model)
+    if generator.model.config.network.places:
+        raise ValueError(
+            f"{settings.model} codes frames as what changed, so it never reads what is inherited; "
+            "name a model of all ids that was trained with --skip"
+        )
     if not generator.model.config.skip:
         raise ValueError(
             f"{settings.model} was not trained to do without what frames inherit; name a model "
