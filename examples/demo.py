@@ -15,7 +15,6 @@ PROMPTS = {
 }
 SCALE = {"shapes": 4, "arcade": 2}  # of the videos
 SHOWN = {"shapes": 17, "arcade": 9}  # frames of the pictures
-TEMPERATURE = {"shapes": 1.0, "arcade": 0.7}
 
 
 def first(clip, count: int):
@@ -31,13 +30,12 @@ def main(out: Path) -> None:
     from fv_jax.cli.main import use_compilation_cache
 
     use_compilation_cache()
-    from fv_jax import Generator, Options
+    from fv_jax import Generator
     from fv_jax.media.montage import montage, save_png
     from fv_jax.media.writers import save_clip
 
     for model, prompts in PROMPTS.items():
-        options = Options(temperature=TEMPERATURE[model])
-        clips = Generator.load(model).generate(prompts, seed=0, options=options)
+        clips = Generator.load(model).generate(prompts, seed=0)
         for number, clip in enumerate(clips):
             for suffix in (".mp4", ".gif"):
                 path = out / f"{model}-{number}{suffix}"
