@@ -1,10 +1,11 @@
 """The `arcade` network: both tasks of the paper (sections 3.1 to 3.3) on 16 Atari games.
 
     command     fv train arcade_tokenizer && fv train arcade
-    cost        10,000 steps of 2 rows of what changes (about 800 tokens each, where all ids are
-                2,015): 105 minutes on one core of an AMD EPYC, 0.6 s a step (0.37 s on both), and
-                five minutes to play and encode 4,096 clips; the tokenizer takes five more.
-                `--preset gpu`, all games: about half an hour of an H100 at 40% MFU (estimated)
+    cost        10,000 steps of 2 rows of what changes (750 tokens each in the mean, where all ids
+                are 2,015): 105 minutes on one core of an AMD EPYC, 0.6 s a step (0.37 s on both),
+                and five minutes to play and encode 4,096 clips; the tokenizer takes five more.
+                `--preset gpu`, all games: about half an hour of an H100 at 40% MFU (estimated for
+                rows with room for every change; not run)
     size        4.8 M parameters (9.6 MB; the tokenizer 1.2 MB): width 192, 4 layers, 6 heads,
                 half-lives 8 to 4,096
     seed        0
@@ -17,14 +18,15 @@
                 blending 25.7), 43% of the changing ids right (copying 39%); of the median clip 27.9
                 (26.6, 28.1). 2026-11-30, an AMD EPYC with two cores, jax 0.10.2
 
-What is shipped is this recipe from random weights. Two things differ: it was begun for 13,000
-steps, and for 11,000 after step 400, so that the learning rate fell a little later up to step 4,600;
-and it was stopped and continued twice. Loss on unseen clips, every 1,000 steps: 0.484, 0.292,
+What is shipped is this recipe from random weights, but that `--run.steps` was 13,000 up to step 400
+and 11,000 up to step 4,600, so that the learning rate fell a little later until then, and that it
+was stopped and continued twice. Loss on unseen clips, every 1,000 steps: 0.484, 0.292,
 0.228, 0.165, 0.150, 0.135, 0.119, 0.107, 0.102, 0.100.
 
-Shipped before, and about as good on unseen clips (results/arcade-ids.md): a network that codes all
-ids, with `--no-changes --skip 0.3 0.6 --skip-given`, 8,000 steps in three parts, 189 minutes of two
-cores. What that costs in time: docs/findings.md.
+Shipped before, and about as good on unseen clips (results/arcade-ids.md): a network of all ids
+(2,048 clips): 3,630 steps that were not told the ids nearby and were fed all ids, then 4,400 with
+`--no-changes --skip 0.3 0.6 --skip-given`; 189 minutes of two cores. Its weights are
+`fv_jax/assets/arcade` of commit 52fd355. What that costs in time: docs/findings.md.
 """
 
 from typing import Literal
@@ -62,7 +64,7 @@ def get_config(preset: Literal["cpu", "gpu"] = "cpu") -> NetworkExperiment:
             ema_decay=0.995,
         ),
         run=RunConfig(
-            steps=11_000 if small else 40_000, batch_size=2 if small else 32,
+            steps=10_000 if small else 40_000, batch_size=2 if small else 32,
             accumulate=1 if small else 4,
             sample_every=1000 if small else 2000, checkpoint_every=100 if small else 500,
         ),
