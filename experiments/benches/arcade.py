@@ -21,7 +21,7 @@ with random weights and 16 frames, one id at a time; and the shipped weights, as
 gaps of one clip and of eight: the shipped weights between true key frames, which inherit all they
 may, and a network of that size that is fed every id and inherits none.
 
-    cost   eight minutes on two CPU cores, and the extra `arcade`
+    cost   five minutes on two CPU cores, and the extra `arcade`
 """
 
 import dataclasses
