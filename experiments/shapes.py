@@ -21,9 +21,10 @@ of the twelfth text slot, which no text had used (`training/tasks/start.py`). Th
 start anew and have not been run to the end. 2,400 further steps at 1e-3 with any ring of unstable
 ids, or none, cost adherence (96.5 and 81.2%; docs/findings.md).
 
-The same without skipping (`--start` and rate as above, `--skip --no-skip-given`): 31.9 dB inserted
-and 31.4 without a sentence (inherit 0), 29.2 over the levels (results/interpolation-fed.md); these
-have 31.6 and 31.5 at inherit 1, and 30.5.
+The same without skipping (`--skip --no-skip-given`, the rate as above, from the same weights: those
+in fv_jax/assets/shapes before commit afbbe0d): 31.9 dB inserted and 31.4 without a sentence
+(inherit 0), 29.2 over the levels (results/interpolation-fed.md); these have 31.6 and 31.5 at
+inherit 1, and 30.5.
 
 Half of the rows interpolate, in proportion to the frames that they insert: 4 frames to 1 at once
 (3 of 7), and 16, 8, 4 and 2 with one frame in the middle (1 of 7 each). With all of these the old
